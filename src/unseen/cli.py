@@ -1,0 +1,160 @@
+"""The command line: a thin face of the Python functions. Flags are the names of ``Config``'s fields."""
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional
+
+from unseen.errors import UnseenError
+from unseen.runs import Config, list_runs, open_run
+
+
+@dataclass(frozen=True)
+class Score(Config):
+    """Train once with turn-over dropout and score every training example."""
+
+    data: Positional[str] = "digits"
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    out: Path | None = None
+    """the run's folder; default: runs/<data>-<model>-<hash of the configuration>"""
+    devices: int = 1
+    """processes, or GPUs"""
+    resume: bool = False
+    """go on with a run that was stopped"""
+    force: bool = False
+    """train again what is there"""
+
+    def __call__(self) -> None:
+        """Run the main job and print what it found."""
+        from unseen.scoring import score
+        from unseen.terminal import print_summary
+
+        names = {field.name for field in fields(Config)} - {"data", "model"}
+        options = {name: getattr(self, name) for name in names}
+        print_summary(
+            score(
+                self.data,
+                self.model,
+                out=self.out,
+                data_dir=self.data_dir,
+                devices=self.devices,
+                resume=self.resume,
+                force=self.force,
+                progress=True,
+                **options,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Show:
+    """Show the scores of a run, highest first."""
+
+    run: Positional[Path]
+    """a run folder"""
+    sort: str = "memorization"
+    """column to sort by"""
+    top: int = 20
+    """number of examples"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Print the table."""
+        from unseen.terminal import print_top
+
+        print_top(open_run(self.run), self.sort, self.top, self.json)
+
+
+@dataclass(frozen=True)
+class Audit(Config):
+    """Measure what both halves of a network share, parameter by parameter."""
+
+    data: Positional[str] = "digits"
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    examples: int = 8
+    """number of examples to average over"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Print the table and the advice."""
+        from unseen.scoring import audit_model
+        from unseen.terminal import print_audit
+
+        names = {field.name for field in fields(Config)} - {"data", "model"}
+        leaks, sentence = audit_model(self.data, self.model, self.data_dir, self.examples, {name: getattr(self, name) for name in names})
+        print_audit(leaks, sentence, self.json)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the runs below a folder, newest last."""
+
+    root: Positional[Path] = Path("runs")
+    """the folder"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Print a line per run."""
+        from unseen.terminal import print_runs
+
+        print_runs(list_runs(self.root), self.json)
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch a data set from the Hugging Face hub into the data folder, in the layout that `unseen score` reads."""
+
+    name: Positional[str]
+    """mnist, fashion-mnist or cifar10"""
+    data_dir: Path | None = None
+    """where to; default: $UNSEEN_DATA, or ./data"""
+
+    def __call__(self) -> None:
+        """Download, and print where it is."""
+        from unseen.data import download
+
+        print(download(self.name, self.data_dir))
+
+
+COMMANDS: dict[str, Any] = {"score": Score, "show": Show, "audit": Audit, "runs": Runs, "download": Download}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, 2 for bad input, 130 for Ctrl-C."""
+    arms = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()]
+    union = arms[0]
+    for arm in arms[1:]:
+        union = union | arm
+    try:
+        command: Any = tyro.cli(union, prog="unseen", args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
+        command()
+    except UnseenError as error:
+        print(f"unseen: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nunseen: stopped. What was finished is kept; the same command with --resume goes on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

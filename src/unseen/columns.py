@@ -1,0 +1,73 @@
+"""What every column of every table means: the one source for Parquet metadata and the docs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """Meaning of a column. direction: what a high value says."""
+
+    formula: str
+    unit: str = ""
+    range: str = ""
+    direction: str = ""
+
+
+NATS = ("nats", ">= 0")
+PROBABILITY = ("probability", "0..1")
+
+COLUMNS: dict[str, Column] = {
+    "index": Column("position in the unshuffled data set, train first, then test", "", "0..2^62", "joins all tables"),
+    "id": Column("stable name of the example: path, row, or the user's column"),
+    "split": Column("train or test"),
+    "trained": Column("false for test examples and for the held-out null examples"),
+    "given_label": Column("the label trained on", "class number"),
+    "true_label": Column("the label before corruption, where known", "class number"),
+    "epoch": Column("number of passes over the data, from 1"),
+    "seed": Column("seed of masks, initial weights and order"),
+    "loss_seen": Column("cross entropy of the half that the example trains", *NATS),
+    "loss_unseen": Column("cross entropy of the half that never saw the example", *NATS),
+    "loss_full": Column("cross entropy of the network without masks", *NATS),
+    "memorization": Column("loss_unseen - loss_seen (Liu et al. 2021, eq. 2 and 6)", "nats", "", "memorized"),
+    "memorization_se": Column("standard error of memorization over seeds or members", "nats", ">= 0", "uncertain"),
+    "memorization_mean": Column("memorization, mean over the epochs measured", "nats", "", "memorized"),
+    "unseen_loss_mean": Column("loss_unseen, mean over the epochs measured", *NATS, "hard without having seen it"),
+    "memorization_probability": Column(
+        "probability of the given label, seen minus unseen (Feldman & Zhang 2020)", "probability", "-1..1", "memorized"
+    ),
+    "z_score": Column("(memorization - mean) / standard deviation of examples never trained", "", "", "above the noise"),
+    "q_value": Column(
+        "false discovery rate if this example and all above it are called memorized (Benjamini & Hochberg 1995, "
+        "against the examples never trained)", "probability", "0..1", "indistinguishable from noise",
+    ),
+    "cumulative_loss": Column("sum over epochs of the loss (CSL, Ravikumar et al. 2025)", *NATS, "learned late"),
+    "aum": Column("mean over epochs of the margin (Pleiss et al. 2020)", "logits", "", "learned early"),
+    "el2n": Column("norm of softmax minus one-hot, mean over the first tenth of the epochs (Paul et al. 2021)", "", "0..sqrt 2", "difficult"),
+    "forgetting_events": Column("number of epochs at which right turned wrong (Toneva et al. 2019)", "events", "", "difficult"),
+    "confidence": Column("mean over epochs of the given label's probability (Swayamdipta et al. 2020)", *PROBABILITY, "easy"),
+    "variability": Column("standard deviation over epochs of the given label's probability (same)", "probability", "0..0.5", "ambiguous"),
+    "correctness": Column("share of epochs at which the prediction was the given label (same)", *PROBABILITY, "easy"),
+    "label_score": Column("probability of the given label by the unseen half (cleanlab's self-confidence)", *PROBABILITY, "label right"),
+    "is_label_issue": Column("another class passes its mean self-confidence, and leads (Northcutt et al. 2021)"),
+    "predicted_label": Column("most probable class by the unseen half", "class number"),
+} | {
+    name: column
+    for side in ("seen", "unseen", "full")
+    for name, column in {
+        f"predicted_{side}": Column(f"most probable class, {side}", "class number"),
+        f"probability_{side}": Column(f"probability of the given label, {side}", *PROBABILITY),
+        f"margin_{side}": Column(f"logit of the given label minus the best other, {side}", "logits", "", "confident"),
+        f"correct_{side}": Column(f"the prediction is the given label, {side}"),
+        f"error_norm_{side}": Column(f"norm of softmax minus one-hot, {side}", "", "0..sqrt 2", "difficult"),
+    }.items()
+}  # fmt: skip
+
+
+def describe(columns: list[str]) -> dict[str, str]:
+    """One line per column, for Parquet metadata. Columns of class probabilities are called ``p_<class>``."""
+    lines = {}
+    for name in columns:
+        column = COLUMNS.get(name) or Column(f"out-of-sample probability of class {name.removeprefix('p_')}", *PROBABILITY)
+        fields = {"unit": column.unit, "range": column.range, "high": column.direction}
+        lines[name] = "; ".join([column.formula, *(f"{key}: {value}" for key, value in fields.items() if value)])
+    return lines

@@ -1,0 +1,46 @@
+"""The progress bar of a training run; silent where there is no terminal."""
+
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from unseen.data import Examples
+from unseen.runs import Config
+
+
+class Bar:
+    """Loss, accuracies of both halves, examples per second and time left, over all epochs of a seed."""
+
+    def __init__(self, config: Config, examples: int, seed: int, done: int, show: bool) -> None:
+        from tqdm import tqdm
+
+        name = f"seed {seed}" if config.seeds > 1 else "training"
+        total = examples * config.epochs
+        self.bar = tqdm(
+            total=total, initial=examples * done, desc=name, unit=" examples", unit_scale=True, disable=None if show else True, leave=False
+        )
+        self.notes: dict[str, Any] = {}
+        self.steps = 0
+
+    def step(self, examples: int, loss: Tensor) -> None:
+        """After every step; the loss is read now and then only, since reading it waits for the device."""
+        self.steps += 1
+        self.bar.update(examples)
+        if not self.bar.disable and self.steps % 50 == 0:
+            self.notes["loss"] = f"{float(loss) * examples / max(examples, 1):.3f}"
+            self.bar.set_postfix(self.notes, refresh=False)
+
+    def accuracies(self, measured: dict[str, Tensor], examples: Examples) -> None:
+        """After a measurement."""
+        train = [split == "train" for split in examples.split] if not self.bar.disable else []
+        if train:
+            for side in ("seen", "unseen"):
+                self.notes[side] = f"{float(measured[f'correct_{side}'][train].mean()):.1%}"
+            self.bar.set_postfix(self.notes, refresh=False)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.close()

@@ -1,0 +1,287 @@
+"""The main job: one training run, a run folder that scores every example."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from unseen import noise
+from unseen.audit import Leak, advice, audit
+from unseen.data import Examples, load
+from unseen.errors import UnseenError
+from unseen.measure import SIDES, measure
+from unseen.models import build
+from unseen.runs import Config, Run, start_run
+from unseen.scores import final_scores, free_scores, label_issues, mean_probabilities, noise_floor, rank_correlation, summarize
+from unseen.train import make_fabric, null_mask, train
+from unseen.turnover import TurnOverNet, check_capacity
+
+if TYPE_CHECKING:
+    import polars as pl
+    from lightning_fabric import Fabric
+
+HISTORY = [f"{quantity}_{side}" for quantity in ("loss", "margin", "correct", "error_norm") for side in SIDES]
+
+
+def score(
+    data: Any = "digits",
+    model: str | nn.Module = "mlp",
+    *,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    devices: int = 1,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = False,
+    **config: Any,
+) -> Run:
+    """Train once with turn-over dropout and score every training example.
+
+    Args:
+        data: what ``load`` takes: a name, a path, arrays, a data set. model: a name, or your own network (not trained
+            yet; it is copied for each seed).
+        out: the run's folder; default runs/<data>-<model>-<hash of the configuration>.
+        data_dir: where mnist/, cifar10/ … lie. devices: processes, or GPUs.
+        resume: go on with an unfinished run. force: train again what is there. progress: show a bar.
+        config: fields of ``Config``: epochs, random_labels, seed, …
+
+    Returns the run; ``run.scores`` is a Polars frame, one row per training example. A finished run of the same
+    configuration is returned as it is.
+
+    Raises UnseenError for bad input; nothing that was finished before is lost.
+
+    Example:
+        >>> import unseen
+        >>> run = unseen.score("digits", hidden=(64,), epochs=2, out=tmp_path / "run")
+        >>> run.scores.columns[:4]
+        ['index', 'id', 'trained', 'given_label']
+    """
+    settings, examples = prepare(data, model, data_dir, config)
+    run = start_run(Path(out) if out else settings.folder(), settings, resume, force)
+    if run.finished:
+        return run
+    run.write_table("examples", example_table(examples))
+    if devices > 1:
+        fabric = make_fabric(devices, settings.precision)
+        fabric.launch(train_all, run, settings, examples, model, progress)
+        if fabric.global_rank > 0:  # a torchrun worker: the table is the first process's
+            return run
+    else:
+        train_all(make_fabric(1, settings.precision), run, settings, examples, model, progress)
+    finish(run, settings, examples)
+    return run
+
+
+def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: dict[str, Any]) -> tuple[Config, Examples]:
+    """The resolved configuration and the examples with their noise. Raises UnseenError for a field that is not there."""
+    unknown = sorted(set(config) - set(Config.__dataclass_fields__))
+    if unknown:
+        raise UnseenError(f"Unknown option {', '.join(unknown)}. The options are {', '.join(Config.__dataclass_fields__)}.")
+    name = model if isinstance(model, str) else _fingerprint(model)
+    settings = Config(data=data if isinstance(data, str) else "data", model=name, **config).resolved()
+    options = {key: getattr(settings, key) for key in ("limit", "target", "test_fraction", "image_size", "seed")}
+    examples = load(data, data_dir=data_dir, **options)
+    if not isinstance(data, str):
+        settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
+    if isinstance(model, str):  # fail before the folder is made
+        _new_net(settings, examples, model, settings.seed)
+    return settings, add_noise(examples, settings)
+
+
+def add_noise(examples: Examples, config: Config) -> Examples:
+    """The examples with the configured label noise and random inputs; ``true_labels`` kept."""
+    if config.random_inputs == "pixels":
+        examples = noise.random_pixels(examples, config.seed)
+    elif config.random_inputs == "gaussian":
+        examples = noise.gaussian_inputs(examples, config.seed)
+    if not config.random_labels:
+        return examples
+    amount = config.random_labels if config.random_labels < 1 else round(config.random_labels)
+    if config.label_noise == "asymmetric":
+        return noise.asymmetric(examples, amount, config.seed)
+    return noise.random_labels(examples, amount, config.seed, avoid_true=config.label_noise == "other")
+
+
+def train_all(fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, progress: bool) -> None:
+    """Train and measure every seed that is not done; in each process."""
+    examples = examples.to(fabric.device)
+    for seed in range(config.seed, config.seed + config.seeds):
+        if not (run.path / _final_name(seed)).exists():
+            train_seed(fabric, run, config, examples, model, seed, progress)
+
+
+def train_seed(
+    fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool
+) -> None:
+    """One training run: after each epoch its history and a state to resume from; at the end the last measurement."""
+    from unseen.progress import Bar
+
+    net = _new_net(config, examples, model, seed)
+    kept = examples.train
+    kept = kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
+    state, done = _last_state(run, seed)
+    bar = Bar(config, len(kept), seed, done, progress and fabric.global_rank == 0)
+    with bar:
+        for epoch in train(net, kept, config, seed, fabric, state, done, bar.step):
+            last = epoch.number == config.epochs
+            if last or epoch.number % config.history_every == 0:
+                measured = measure(net, examples, fabric, probabilities=last)
+                bar.accuracies(measured, examples)
+                if fabric.global_rank == 0:
+                    _write_measured(run, examples, measured, seed, epoch.number, last)
+            if fabric.global_rank == 0:
+                run.write_tensors(f"seed-{seed}", epoch.state, epoch=str(epoch.number))
+            fabric.barrier()
+
+
+def finish(run: Run, config: Config, examples: Examples) -> None:
+    """Join the parts into the run's tables; ``summary.json`` last, which marks the run as finished."""
+    import polars as pl
+
+    seeds = range(config.seed, config.seed + config.seeds)
+    parts = sorted((run.path / "parts").glob("history-*.parquet"))
+    history = pl.concat(pl.read_parquet(part) for part in parts).sort("seed", "epoch", "index")
+    finals = [pl.read_parquet(run.path / _final_name(seed)) for seed in seeds]
+    run.write_table("history", history)
+    table, probabilities, facts = score_table(examples, config, history, finals)
+    run.write_table("unseen_probabilities", probabilities)
+    run.write_table("scores", table, seed=str(config.seed))
+    run.write_json("summary.json", facts)
+    for part in [*parts, *(run.path / "parts").glob("final-*.parquet")]:
+        part.unlink()
+    (run.path / "parts").rmdir()
+
+
+def score_table(
+    examples: Examples, config: Config, history: "pl.DataFrame", finals: "list[pl.DataFrame]"
+) -> "tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]":
+    """The score table, the unseen half's probabilities, and the facts of ``summary.json``."""
+    import polars as pl
+
+    table = example_table(examples).join(final_scores(finals), on="index").join(free_scores(history), on="index")
+    train_rows = (pl.Series(examples.split) == "train").to_numpy()
+    held_out = null_mask(examples.index.cpu(), config.null_fraction, config.seed).numpy()
+    table = table.with_columns(trained=pl.Series(train_rows & ~held_out))
+    null = table.filter(pl.col("trained").not_() & (pl.col("split") == ("train" if config.null_fraction else "test")))
+    gaps, null_gaps = table["memorization"].to_numpy(), null["memorization"].to_numpy()
+    if len(null_gaps) > 1:
+        z, q = noise_floor(gaps, null_gaps)
+        table = table.with_columns(z_score=pl.Series(z), q_value=pl.Series(q))
+    probabilities = mean_probabilities(finals)
+    table = table.with_columns(
+        label_score=pl.col("probability_unseen"),
+        predicted_label=pl.col("predicted_unseen"),
+        is_label_issue=pl.Series(label_issues(probabilities, table["given_label"].to_numpy())),
+    )
+    rows = table.filter(pl.col("split") == "train").drop("split")
+    facts = summarize(rows) | _test_facts(table) | {"null": "held out" if config.null_fraction else "test examples"}
+    facts |= {"null_examples": len(null_gaps), "null_gap_std": float(null_gaps.std()) if len(null_gaps) else None}
+    facts["discoveries_q10"] = int((rows.filter("trained")["q_value"] < 0.1).sum()) if "q_value" in rows.columns else None
+    facts["seed_correlation"] = _seed_correlation(finals, rows)
+    columns = {"index": rows["index"]} | {f"p_{c}": probabilities[train_rows, c] for c in range(probabilities.shape[1])}
+    front = ["index", "id", "trained", "given_label"]
+    return rows.select(*front, pl.exclude(front)), pl.DataFrame(columns), facts
+
+
+def example_table(examples: Examples) -> "pl.DataFrame":
+    """index, id, split, given_label and, where known, true_label of all examples."""
+    import polars as pl
+
+    columns: dict[str, Any] = {"index": examples.index.cpu().numpy(), "id": examples.ids, "split": examples.split}
+    columns["given_label"] = examples.labels.cpu().numpy()
+    if examples.true_labels is not None:
+        columns["true_label"] = examples.true_labels.cpu().numpy()
+    return pl.DataFrame(columns)
+
+
+def _new_net(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> TurnOverNet:
+    """A fresh network with masks: weights a function of the seed."""
+    import copy
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(model, str):
+            net = build(model, examples.shape, len(examples.classes), config.hidden, config.width, config.output_bias)
+        else:
+            net = copy.deepcopy(model)
+    options: dict[str, Any] = {name: getattr(config, name) for name in ("groups", "tied", "only", "skip")}
+    wrapped = TurnOverNet(net, seed=seed, **options)
+    check_capacity(wrapped.masked_layers(), int(examples.index.max()) + 1)
+    return wrapped
+
+
+def _last_state(run: Run, seed: int) -> tuple[dict[str, Tensor] | None, int]:
+    if not (run.path / f"weights/seed-{seed}.safetensors").exists():
+        return None, 0
+    state, notes = run.read_tensors(f"seed-{seed}")
+    return state, int(notes["epoch"])
+
+
+def _write_measured(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int, last: bool) -> None:
+    import polars as pl
+
+    index = examples.index.cpu().numpy()
+    parts = run.path / "parts"
+    for stale in parts.glob(f"history-{seed}-*.parquet"):  # an epoch measured after the last state was saved
+        if int(stale.stem.rpartition("-")[2]) >= epoch:
+            stale.unlink()
+    columns = {"seed": pl.Series([seed] * len(index), dtype=pl.Int64), "epoch": pl.Series([epoch] * len(index), dtype=pl.Int32)}
+    history = pl.DataFrame(columns | {"index": index} | {name: measured[name].numpy() for name in HISTORY})
+    run.write_table(f"parts/history-{seed}-{epoch:06d}", history)
+    if last:
+        names = [f"{quantity}_{side}" for quantity in ("loss", "predicted") for side in SIDES]
+        final = {"index": index} | {name: measured[name].numpy() for name in names}
+        final |= {f"p_{c}": column.numpy() for c, column in enumerate(measured["probabilities"].unbind(1))}
+        run.write_table(_final_name(seed).removesuffix(".parquet"), pl.DataFrame(final))
+
+
+def _final_name(seed: int) -> str:
+    return f"parts/final-{seed}.parquet"
+
+
+def _seed_correlation(finals: "Sequence[pl.DataFrame]", rows: "pl.DataFrame") -> float | None:
+    if len(finals) < 2:
+        return None
+    kept = [final.join(rows.filter("trained").select("index"), on="index", how="semi") for final in finals]
+    import numpy as np
+
+    return rank_correlation(np.stack([(part["loss_unseen"] - part["loss_seen"]).to_numpy() for part in kept]))
+
+
+def _test_facts(table: "pl.DataFrame") -> dict[str, float]:
+    import polars as pl
+
+    test = table.filter(pl.col("split") == "test")
+    if not len(test):
+        return {}
+    names = {"test_accuracy_full": "predicted_full", "test_accuracy_half": "predicted_seen"}
+    return {name: float((test[column] == test["given_label"]).mean()) for name, column in names.items()}  # type: ignore[arg-type]
+
+
+def _fingerprint(model: nn.Module) -> str:
+    import zlib
+
+    described = repr(model) + repr([(name, tuple(value.shape)) for name, value in model.state_dict().items()])
+    weights = float(sum(value.double().sum() for value in model.parameters()))
+    return f"{type(model).__name__}-{zlib.crc32(f'{described}{weights!r}'.encode()):08x}"
+
+
+def _content(examples: Examples) -> int:
+    import zlib
+
+    first = examples.batch(torch.arange(min(64, len(examples))))[0]
+    return zlib.crc32(first.cpu().numpy().tobytes(), zlib.crc32(examples.labels.cpu().numpy().tobytes()))
+
+
+def audit_model(
+    data: Any, model: str, data_dir: str | Path | None, examples: int, config: dict[str, Any]
+) -> tuple[list[Leak], str]:
+    """``audit`` a named model, fresh, on the first training examples of a data set: the leaks and the advice."""
+    settings, loaded = prepare(data, model, data_dir, config)
+    net = _new_net(settings, loaded, model, settings.seed)
+    x, labels, index = loaded.train.batch(torch.arange(min(examples, len(loaded.train))))
+    leaks = audit(net, x, labels, index)
+    return leaks, advice(net, leaks)

@@ -1,0 +1,132 @@
+"""What the commands print: short tables, or JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from unseen.audit import Leak
+from unseen.errors import UnseenError
+from unseen.runs import Run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "label_score"]
+
+
+def print_summary(run: Run, top: int = 10) -> None:
+    """What a run found: accuracies, the long tail, the most memorized examples, detection of known wrong labels, the path."""
+    facts, scores = run.summary, run.scores
+    print_rows(_accuracies(facts), title="Accuracy on the training examples")
+    print_rows(_tail(scores), title="Memorization (nats): the long tail")
+    print_rows(_shown(scores.filter("trained").sort("memorization", descending=True).head(top)), title="The most memorized examples")
+    for line in _sentences(facts):
+        print(line)
+    print(run.path)
+
+
+def print_top(run: Run, sort: str, top: int, as_json: bool) -> None:
+    """The first rows of the scores by a column, highest first. Raises UnseenError for an unknown column."""
+    scores = run.scores
+    if sort not in scores.columns:
+        raise UnseenError(f"There is no column {sort!r}. The columns are {', '.join(scores.columns)}.")
+    rows = scores.sort(sort, descending=True, nulls_last=True).head(top)
+    if as_json:
+        print(json.dumps(rows.to_dicts(), indent=1))
+    else:
+        print_rows(_shown(rows, also=sort))
+
+
+def print_audit(leaks: Sequence[Leak], advice: str, as_json: bool) -> None:
+    """A row per parameter and a sentence."""
+    if as_json:
+        print(json.dumps({"leaks": [asdict(leak) for leak in leaks], "advice": advice}, indent=1))
+        return
+    print_rows([{"parameter": leak.parameter, "inner product": leak.inner_product, "share": f"{leak.share:.1%}"} for leak in leaks])
+    print(advice)
+
+
+def print_runs(runs: Sequence[Run], as_json: bool) -> None:
+    """A row per run."""
+    rows = [_run_row(run) for run in runs]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    elif rows:
+        print_rows(rows)
+    else:
+        print("No runs here yet. `unseen score digits` makes one.")
+
+
+def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
+    """Print dictionaries as a table, numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_text(value)) for value in row.values()))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    console.print(table)
+
+
+def _accuracies(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    names = {"seen": "seen half (trained on them)", "unseen": "unseen half (never saw them)", "full": "full network"}
+    rows = []
+    for side, name in names.items():
+        row = {"": name, "given label": f"{facts[f'accuracy_{side}']:.1%}"}
+        if f"accuracy_{side}_true" in facts:
+            row["true label"] = f"{facts[f'accuracy_{side}_true']:.1%}"
+        test = {"full": "test_accuracy_full", "seen": "test_accuracy_half"}.get(side)
+        row["test set"] = f"{facts[test]:.1%}" if test in facts else ""
+        rows.append(row)
+    return rows
+
+
+def _tail(scores: "pl.DataFrame", buckets: int = 10) -> list[dict[str, Any]]:
+    import numpy as np
+
+    counts, edges = np.histogram(scores.filter("trained")["memorization"].to_numpy(), buckets)
+    widths = np.log1p(counts) / np.log1p(counts.max())
+    return [
+        {"from": float(low), "to": float(high), "examples": int(count), "": "█" * round(30 * width)}
+        for low, high, count, width in zip(edges, edges[1:], counts, widths, strict=False)
+    ]
+
+
+def _sentences(facts: dict[str, Any]) -> list[str]:
+    lines = []
+    if "auroc" in facts:
+        lines.append(f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}.")
+    if facts["discoveries_q10"] is not None:
+        lines.append(
+            f"{facts['discoveries_q10']:,} examples stand out from the {facts['null_examples']:,} never trained ({facts['null']}) "
+            "at a false discovery rate of 10%."
+        )
+    if facts["seed_correlation"] is not None:
+        lines.append(f"Rank correlation of memorization between seeds: {facts['seed_correlation']:.3f}.")
+    return lines
+
+
+def _shown(rows: "pl.DataFrame", also: str | None = None) -> list[dict[str, Any]]:
+    columns = [name for name in SHOWN if name in rows.columns]
+    return rows.select(*columns, *([also] if also and also not in columns else [])).to_dicts()
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    config = run.config
+    facts = run.summary if run.finished else {}
+    row = {"run": str(run.path), "data": config.data, "model": config.model, "epochs": config.epochs, "finished": run.finished}
+    return row | {"auroc": facts.get("auroc"), "seen": facts.get("accuracy_seen"), "unseen": facts.get("accuracy_unseen")}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

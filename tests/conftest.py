@@ -1,0 +1,35 @@
+"""Shared data of the tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import unseen
+
+
+def real_data() -> Path | None:
+    """The folder of the real data sets, where this machine has it."""
+    for folder in (os.environ.get("UNSEEN_DATA"), Path(__file__).parents[2] / "shared" / "data"):
+        if folder and (Path(folder) / "mnist").exists():
+            return Path(folder)
+    return None
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    folder = real_data()
+    if folder is None:
+        pytest.skip("no real data: set UNSEEN_DATA to the folder of mnist/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return unseen.load("digits")
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
