@@ -98,8 +98,12 @@ def test_forked_sides_equal_separate_passes(name, fork):
 
 def test_one_hidden_layer_is_the_average_of_its_halves():
     net = TurnOverNet(unseen.mlp(12, (32,), 3))
-    seen, unseen_half, full = net(torch.randn(5, 12), torch.arange(5), "all")
-    torch.testing.assert_close((seen + unseen_half) / 2, full)
+    x = torch.randn(5, 12)
+    seen, unseen_half, full = net(x, torch.arange(5), "all")
+    assert net.is_average_of_halves
+    torch.testing.assert_close((seen + unseen_half) / 2, net(x))
+    torch.testing.assert_close(full, net(x))
+    assert not TurnOverNet(unseen.mlp(12, (32, 32), 3)).is_average_of_halves
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from unseen.checks import check_classes, check_finite, checked_ids, checked_index, encode_labels
 from unseen.errors import UnseenError
 from unseen.frames import Columns, Raw
-from unseen.images import Lazy, Pictures, hold, lazy
+from unseen.images import Lazy, Pictures, read_pictures
 from unseen.masks import uniform
 from unseen.sources import data_folder, read
 
@@ -175,7 +175,7 @@ def load(
         id_column: the column (or array of an npz) that names each example.
         test_fraction: share held out where there is no test split: the examples with uniform(index, seed, "test")
             below it, so that it stays put when rows are added.
-        image_size: side in pixels to which images are resized; see ``images.lazy`` for the default.
+        image_size: side in pixels to which images are resized; see ``images.read_pictures`` for the default.
         seed: of the held-out choice.
         memory_gib: larger inputs of images stay on disk and are read batch by batch; mean and std then come from the
             10,000 train examples with the smallest uniform(index, "standardise").
@@ -268,7 +268,7 @@ def _kept_inputs(
     inputs: Tensor | Pictures, kept: Tensor, image_size: int | None, memory_gib: float
 ) -> Tensor | Lazy:
     if isinstance(inputs, Pictures):
-        return hold(lazy(inputs, kept, image_size), memory_gib)
+        return read_pictures(inputs, kept, image_size, memory_gib)
     return _rows(inputs, kept)
 
 
@@ -287,21 +287,29 @@ def _check_options(limit: int | None, test_fraction: float, image_size: int | No
 
 
 def mean_and_std(inputs: Tensor | Lazy, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel or feature, float32, in two passes of float64 chunks."""
+    """Mean and standard deviation per channel or feature, float32, computed in float64."""
     if isinstance(inputs, Lazy):
-        sample = uniform(index, "standardise").argsort()[:LARGEST_SAMPLE].sort().values
-        inputs = inputs.gather(sample)
-    unit, axes = _unit(inputs), [axis for axis in range(inputs.dim()) if axis != 1]
-    count = inputs.numel() / inputs.shape[1]
-    chunks = torch.split(inputs, CHUNK)
-    zero = torch.zeros(inputs.shape[1], dtype=torch.float64)
-    mean = sum((chunk.double().sum(axes) for chunk in chunks), zero) / count
-    shape = (-1,) + (1,) * (inputs.dim() - 2)
-    squares = sum(((chunk.double() - mean.view(shape)).square_().sum(axes) for chunk in chunks), zero)
-    std = (squares / count).sqrt() / unit
-    mean = mean / unit
-    constant = std <= 1e-9 * mean.abs()  # rounding of the mean leaves a little
-    return mean.float(), torch.where(constant, 1.0, std).float()
+        inputs = inputs.gather(uniform(index, "standardise").argsort()[:LARGEST_SAMPLE].sort().values)
+    mean, variance = _moments_of_bytes(inputs) if inputs.dtype == torch.uint8 else _moments(inputs)
+    constant = variance.sqrt() <= 1e-9 * mean.abs()  # rounding of the mean leaves a little
+    return mean.float(), torch.where(constant, 1.0, variance.sqrt()).float()
+
+
+def _moments_of_bytes(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of pixel / 255 per channel, by counting: no copy in another type."""
+    counts = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])])
+    shares, values = counts.double() / counts[0].sum(), torch.arange(256).double() / 255
+    mean = shares @ values
+    return mean, (shares * (values - mean[:, None]).square()).sum(1)
+
+
+def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over all axes but the second, in two passes over chunks."""
+    axes, shape = [axis for axis in range(inputs.dim()) if axis != 1], (-1,) + (1,) * (inputs.dim() - 2)
+    count, chunks = inputs.numel() / inputs.shape[1], torch.split(inputs, CHUNK)
+    mean = torch.stack([chunk.double().sum(axes) for chunk in chunks]).sum(0) / count
+    squares = [(chunk.double() - mean.view(shape)).square_().sum(axes) for chunk in chunks]
+    return mean, torch.stack(squares).sum(0) / count
 
 
 def _unit(inputs: Tensor) -> float:

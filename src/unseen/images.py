@@ -32,6 +32,10 @@ WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 Shape = tuple[int, ...]
 
 
+class OtherShapeError(UnseenError):
+    """A picture does not have the shape of the others."""
+
+
 @dataclass(frozen=True)
 class Lazy:
     """Inputs that are read when a batch asks for them.
@@ -78,29 +82,47 @@ class Pictures:
         return len(self.names)
 
 
-def lazy(pictures: Pictures, positions: Tensor, image_size: int | None = None) -> Lazy:
-    """The pictures at these positions as ``Lazy`` inputs of one shape.
+def read_pictures(
+    pictures: Pictures, positions: Tensor, image_size: int | None = None, memory_gib: float = 4.0
+) -> Tensor | Lazy:
+    """The pictures at these positions in one shape: a tensor where that takes at most ``memory_gib``, else ``Lazy``.
 
     Pictures of one size keep it. Where sizes differ, or ``image_size`` is given, each is squeezed, whole, to
     a square of that side (32 by default; PIL's bicubic filter). Grey pictures have one channel, unless
-    there is a coloured one among them; transparency is dropped. The headers of all pictures are read for
-    this (about 20 µs each); where there are none, 64 pictures spread evenly over the set stand for all.
+    there is a coloured one among them; transparency is dropped. The shape is guessed from 64 pictures spread
+    evenly; one of another shape makes all headers be read, or, where pictures have none, is refused.
     """
-    probed = positions
-    if not pictures.has_headers:
-        probed = positions[torch.linspace(0, len(positions) - 1, min(PROBES, len(positions))).long()]
-    shapes = {shape for chunk in torch.split(probed, CHUNK) for shape in _shapes(pictures, chunk.tolist())}
-    shape = _common_shape(shapes, image_size)
+    probes = positions[torch.linspace(0, len(positions) - 1, min(PROBES, len(positions))).long()]
+    guess = _in_one_shape(pictures, positions, probes, image_size)
+    try:
+        if not pictures.has_headers or _fits(guess, memory_gib):
+            return _hold(guess, memory_gib)
+    except OtherShapeError:
+        if not pictures.has_headers:
+            raise
+    return _hold(_in_one_shape(pictures, positions, positions, image_size), memory_gib)
+
+
+def _in_one_shape(pictures: Pictures, positions: Tensor, probes: Tensor, image_size: int | None) -> Lazy:
+    shapes = {shape for chunk in torch.split(probes, CHUNK) for shape in _shapes(pictures, chunk.tolist())}
     resize = image_size is not None or len({shape[1:] for shape in shapes}) > 1
+    shape = _common_shape(shapes, image_size)
     return Lazy(partial(_read, pictures, shape, resize), positions, shape)
 
 
-def hold(inputs: Lazy, memory_gib: float) -> Tensor | Lazy:
-    """The inputs as one tensor where that takes at most ``memory_gib``, else as they are."""
-    first = inputs.gather(torch.zeros(1, dtype=torch.int64))
-    if first.nbytes * len(inputs) > memory_gib * 2**30:
+def _fits(inputs: Lazy, memory_gib: float) -> bool:
+    return _first(inputs).nbytes * len(inputs) <= memory_gib * 2**30
+
+
+def _first(inputs: Lazy) -> Tensor:
+    return inputs.gather(torch.zeros(1, dtype=torch.int64))
+
+
+def _hold(inputs: Lazy, memory_gib: float) -> Tensor | Lazy:
+    """All inputs as one tensor, or, where they do not fit, as they are."""
+    if not _fits(inputs, memory_gib):
         return inputs
-    held = torch.empty((len(inputs), *inputs.shape), dtype=first.dtype)
+    held = torch.empty((len(inputs), *inputs.shape), dtype=_first(inputs).dtype)
     for positions in torch.split(torch.arange(len(inputs)), CHUNK):
         held[positions[0] : positions[-1] + 1] = inputs.gather(positions)
     return held
@@ -170,8 +192,9 @@ def _decode(item: object, name: str, shape: Shape, resize: bool) -> np.ndarray[A
         return array
     channels, height, width = shape
     with _open(item, name) as image:
-        if image.size != (width, height) and not resize:
-            raise _other_shape(name, (image.height, image.width), shape)
+        coloured = channels == 1 and image.mode not in GREY_MODES
+        if coloured or (image.size != (width, height) and not resize):
+            raise _other_shape(name, (3 if coloured else channels, image.height, image.width), shape)
         pixels = _pixels(image, name, "L" if channels == 1 else "RGB", (width, height))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
@@ -223,10 +246,10 @@ def _array(item: object, name: str) -> Tensor:
     return channels_first(tensor.cpu()[None])[0]
 
 
-def _other_shape(name: str, found: Shape, shape: Shape) -> UnseenError:
-    return UnseenError(
-        f"{name} has shape {tuple(found)}, others have {shape}. Allowed: one shape for all. "
-        "Give an image size (image_size=32), or a transform that makes them equal."
+def _other_shape(name: str, found: Shape, shape: Shape) -> OtherShapeError:
+    return OtherShapeError(
+        f"{name} has shape {tuple(found)}, others have {shape}. Allowed: one shape for all. Give an image size "
+        "(image_size=32), or make them equal before."
     )
 
 

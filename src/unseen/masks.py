@@ -125,8 +125,8 @@ class HalfMask(nn.Module):
         parts = [digits[..., :-1], last[..., None]]
         if len(self.multipliers):
             hashed = scrambled[..., None] * self.multipliers
-            hashed = _shift_right(hashed, 32) * self.bases[spelled:] >> 32
-            parts.append(hashed)
+            hashed = hashed.bitwise_right_shift_(32).bitwise_and_(2**32 - 1)  # in place: these are the large tensors
+            parts.append(hashed.mul_(self.bases[spelled:]).bitwise_right_shift_(32))
         return torch.cat(parts, -1)
 
 

@@ -128,7 +128,8 @@ def _gaussian(seed: int, mean: Tensor, std: Tensor, inputs: Tensor, index: Tenso
     between = uniform(bits, "gaussian").clamp(2.0**-54, 1 - 2.0**-53)  # 0 and 1 would become infinite
     shape = (-1,) + (1,) * (inputs.dim() - 2)
     standard = torch.special.ndtri(between).view(inputs.shape)
-    return (mean.view(shape).cpu() + std.view(shape).cpu() * standard.cpu()).float().to(inputs.device)
+    drawn: Tensor = mean.to(inputs.device).view(shape) + std.to(inputs.device).view(shape) * standard
+    return drawn.float()
 
 
 def _stream(index: Tensor, length: int, *purpose: int | str) -> Tensor:
@@ -159,7 +160,8 @@ def _read_changed(
 def _require_images(examples: Examples) -> None:
     if len(examples.shape) != 3:
         raise UnseenError(
-            f"Inputs have shape {examples.shape}: no pixels to shuffle. Allowed: images. Use gaussian inputs for tables."
+            f"Inputs have shape {examples.shape}: no pixels to shuffle. Allowed: images. "
+            "Use gaussian_inputs for tables."
         )
 
 
@@ -192,8 +194,8 @@ def _count(amount: Amount, available: int) -> int:
     if isinstance(amount, float) and 0 < amount <= 1:
         return round(amount * available)
     raise UnseenError(
-        f"The amount of labels to change is {amount!r}. Allowed: an integer from 0 to {available}, how many, or a float "
-        "above 0 and up to 1.0, which share. Choose one."
+        f"The amount of labels to change is {amount!r}. Allowed: an integer from 0 to {available}, how many, or a "
+        "float above 0 and up to 1.0, which share. Choose one."
     )
 
 
@@ -230,5 +232,6 @@ def _class(examples: Examples, name: str | int) -> int:
     if isinstance(name, int) and 0 <= name < len(examples.classes):
         return name
     raise UnseenError(
-        f"No class {name!r}. Allowed: {', '.join(examples.classes)}, or 0 to {len(examples.classes) - 1}. Correct the mapping."
+        f"No class {name!r}. Allowed: {', '.join(examples.classes)}, or 0 to {len(examples.classes) - 1}. "
+        "Correct the mapping."
     )

@@ -158,12 +158,25 @@ class TurnOverNet(nn.Module):
         if side == "full":
             return self.net(x)
         index = _checked(index, len(x), side)
+        if side == "all" and self.is_average_of_halves:
+            seen, unseen = self.forward(x, index, "both")
+            return seen, unseen, (seen + unseen) / 2
         copies = COPIES.get(side, 1)
         if copies > 1 and not self.fork:
             x = torch.cat([x] * copies)
         with self.switch.turned(index, side):
             out = self.net(x)
         return out if copies == 1 else out.unflatten(0, (copies, len(index))).unbind(0)
+
+    @property
+    def is_average_of_halves(self) -> bool:
+        """Whether full = (seen + unseen) / 2 exactly: one mask, and behind it nothing but linear layers in a sequence."""
+        masked = [name for name, module in self.net.named_children() if hasattr(module, CHILD)]
+        if not isinstance(self.net, nn.Sequential) or len(self.masked_layers()) != 1 or not masked:
+            return False
+        names = [name for name, _ in self.net.named_children()]
+        behind = list(self.net.children())[names.index(masked[0]) + 1 :]
+        return all(isinstance(module, nn.Linear | nn.Identity) for module in behind)
 
     def masked_layers(self) -> list[Place]:
         """The places of the masks, in order."""
