@@ -152,6 +152,8 @@ def encode(frame: "pl.DataFrame") -> tuple[Tensor, list[str]]:
 
     if not frame.width:
         raise UnseenError("The table has no column besides the target. Allowed: at least one feature. Add its inputs.")
+    if not frame.height:
+        return torch.empty(0, frame.width), frame.columns  # `load` says that it is empty
     features: dict[str, Any] = {}
     for column in frame:
         _refuse_missing(column)

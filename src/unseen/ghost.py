@@ -343,8 +343,8 @@ def _squared_norms(parts: Tensor) -> Tensor:
 
 
 def _inner(left: Tensor, right: Tensor) -> Tensor:
-    """Inner product per example of two tensors of one shape (n, ...): (n,)."""
-    return (left * right).flatten(1).sum(1)
+    """Inner product per example of two tensors of one shape (n, ...): (n,). Overwrites ``left``."""
+    return left.mul_(right).sum(tuple(range(1, left.dim())))
 
 
 def _sum_to(values: Tensor, shape: Sequence[int]) -> Tensor:

@@ -90,17 +90,21 @@ class TurnOver(nn.Module):
         index, side = self.switch.index, self.switch.side
         if index is None or side == "full":
             return h
-        mask = self.mask(index).to(h.dtype)
+        mask = self.mask(index)  # bytes as long as possible: what is large is slow
         if side == "unseen":
             mask = 2 - mask
-        if self.place.scale != 2.0:
-            mask = mask * (self.place.scale / 2)
-        if side in ("seen", "unseen"):
-            return h * self._shape(mask, h)
-        sides = [mask, self.place.scale - mask, torch.ones_like(mask)][: COPIES[side]]
+        if side not in COPIES:
+            return h * self._shape(self._scaled(mask, h.dtype), h)
+        sides = self._scaled(torch.stack((mask, 2 - mask)), h.dtype)
+        if side == "all":
+            sides = torch.cat((sides, torch.ones_like(sides[:1])))
         if h.shape[0] == len(index):  # the first mask: fork here
-            return (h * self._shape(torch.stack(sides), h)).flatten(0, 1)
-        return h * self._shape(torch.cat(sides), h)
+            return (h * self._shape(sides, h)).flatten(0, 1)
+        return h * self._shape(sides.flatten(0, 1), h)
+
+    def _scaled(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        mask = mask.to(dtype)
+        return mask if self.place.scale == 2.0 else mask * (self.place.scale / 2)
 
     def _shape(self, mask: Tensor, h: Tensor) -> Tensor:
         """Spread groups over their units and put the units in their dimension of ``h``."""
