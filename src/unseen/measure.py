@@ -41,7 +41,7 @@ def statistics(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def measure(
-    net: TurnOverNet, examples: Examples, fabric: "Fabric | None" = None, batch_size: int = 512, probabilities: bool = False
+    net: TurnOverNet, examples: Examples, fabric: "Fabric | None" = None, batch_size: int = 256, probabilities: bool = False
 ) -> dict[str, Tensor]:
     """Measure both halves and the full network on all examples.
 
@@ -55,14 +55,14 @@ def measure(
     table = torch.zeros(len(examples), len(names) + width)
     training = net.training
     net.eval()
-    for positions in torch.arange(len(examples)).split(batch_size)[rank::world]:
-        x, labels, index = examples.batch(positions)
-        with fabric.autocast() if fabric else nullcontext():
-            logits = net(channels_last(x), index, "all")
-        columns = [value for side in logits for value in statistics(side, labels).values()]
-        table[positions, : len(names)] = torch.stack(columns, 1).cpu()
-        if probabilities:
-            table[positions, len(names) :] = logits[1].float().softmax(1).cpu()
+    with fabric.autocast() if fabric else nullcontext():  # around the loop: weights are cast once
+        for positions in torch.arange(len(examples)).split(batch_size)[rank::world]:
+            x, labels, index = examples.batch(positions)
+            logits = [side.float() for side in net(channels_last(x), index, "all")]
+            columns = [value for side in logits for value in statistics(side, labels).values()]
+            table[positions, : len(names)] = torch.stack(columns, 1).cpu()
+            if probabilities:
+                table[positions, len(names) :] = logits[1].softmax(1).cpu()
     net.train(training)
     if fabric and world > 1:
         table = fabric.all_reduce(table.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]

@@ -235,6 +235,8 @@ def _as_inputs(x: Any) -> Tensor:
 
 
 def _as_labels(y: Any) -> np.ndarray[Any, Any]:
+    if isinstance(y, list) and len({isinstance(label, str) for label in y}) > 1:
+        y = np.array(y, dtype=object)  # else NumPy would write NaN and numbers among texts as texts
     array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
