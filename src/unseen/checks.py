@@ -97,10 +97,7 @@ def check_classes(train_labels: Tensor, classes: tuple[str, ...], limit: int | N
     found = [classes[label] for label in sorted(set(train_labels.tolist()))]
     if len(found) < 2:
         step = f"The limit is {limit}: raise it" if limit else "Add a class, or name another target"
-        raise UnseenError(
-            f"The {len(train_labels)} train examples have the classes [{', '.join(found)}]. Allowed: two or more. "
-            f"{step}."
-        )
+        raise UnseenError(f"The {len(train_labels)} train examples have the classes [{', '.join(found)}]. Allowed: two or more. {step}.")
 
 
 def check_finite(inputs: Tensor | Lazy, ids: list[str], columns: tuple[str, ...]) -> None:
@@ -114,6 +111,5 @@ def check_finite(inputs: Tensor | Lazy, ids: list[str], columns: tuple[str, ...]
             where = f"column {columns[place[0]]!r}" if columns else f"position {tuple(place)}"
             value = inputs[(start + row, *place)].item()
             raise UnseenError(
-                f"The input of {ids[start + row]} is {value} at {where}. Allowed: finite float32 numbers. "
-                "Fill in or drop such values."
+                f"The input of {ids[start + row]} is {value} at {where}. Allowed: finite float32 numbers. Fill in or drop such values."
             )

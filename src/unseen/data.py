@@ -27,7 +27,7 @@ LARGEST_SAMPLE = 10_000
 HUB_IDS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist", "cifar10": "uoft-cs/cifar10"}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Examples:
     """N examples, train before test.
 
@@ -59,6 +59,12 @@ class Examples:
     def __len__(self) -> int:
         """How many examples, N."""
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        """Name and sizes; the contents would fill the screen."""
+        train = self.split.count("train")
+        counts = f"{train} train, {len(self) - train} test, shape {self.shape}, {len(self.classes)} classes"
+        return f"<Examples {self.name}: {counts}>"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,13 +135,12 @@ class Examples:
     def _raw(self, positions: Tensor) -> Tensor:
         if isinstance(self.inputs, Lazy):
             return self.inputs.gather(positions.cpu()).to(self.labels.device)
-        return self.inputs[positions]
+        return self.inputs.index_select(0, positions)  # many times faster than indexing with a tensor
 
     def standardise(self, inputs: Tensor) -> Tensor:
         """(inputs − mean) / std of raw inputs (B, ...), uint8 over 255 first: float32 of the same shape."""
-        scale = 1 / (self.std * _unit(inputs))
-        shape = (-1,) + (1,) * (inputs.dim() - 2)
-        return torch.addcmul((-self.mean / self.std).view(shape), inputs.float(), scale.view(shape))
+        unit, shape = _unit(inputs), (-1,) + (1,) * (inputs.dim() - 2)
+        return inputs.float().sub((self.mean * unit).view(shape)).mul_((1 / (self.std * unit)).view(shape))
 
 
 def load(
@@ -233,9 +238,7 @@ def crop_and_flip(images: Tensor, index: Tensor, seed: int, epoch: int) -> Tenso
     return padded.gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
 
-def _examples(
-    raw: Raw, limit: int | None, test_fraction: float, image_size: int | None, seed: int, memory_gib: float
-) -> Examples:
+def _examples(raw: Raw, limit: int | None, test_fraction: float, image_size: int | None, seed: int, memory_gib: float) -> Examples:
     """Check what a source gave, split it, and read the inputs that are kept."""
     count = len(raw.labels)
     if not count:
@@ -264,9 +267,7 @@ def _examples(
     )
 
 
-def _kept_inputs(
-    inputs: Tensor | Pictures, kept: Tensor, image_size: int | None, memory_gib: float
-) -> Tensor | Lazy:
+def _kept_inputs(inputs: Tensor | Pictures, kept: Tensor, image_size: int | None, memory_gib: float) -> Tensor | Lazy:
     if isinstance(inputs, Pictures):
         return read_pictures(inputs, kept, image_size, memory_gib)
     return _rows(inputs, kept)
@@ -325,4 +326,4 @@ def _rows(values: Tensor, positions: Tensor) -> Tensor:
     first = int(positions[0]) if len(positions) else 0
     if torch.equal(positions, torch.arange(first, first + len(positions))):
         return values[first : first + len(positions)]
-    return values[positions.to(values.device)]
+    return values.index_select(0, positions.to(values.device))

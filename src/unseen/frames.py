@@ -89,7 +89,7 @@ def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Colu
     features = json.loads(metadata).get("info", {}).get("features", {})
     classes = {column: feature.get("names") for column, feature in features.items() if isinstance(feature, dict)}
     rows = sum(len(part) for part in frames[: len(train)])
-    return table(frame, name, columns, test_mask(len(frame), rows) if test else None, classes)
+    return table(frame, name, columns, split_mask(len(frame), rows) if test else None, classes)
 
 
 def hub(dataset: Any, name: str, columns: Columns) -> Raw:
@@ -101,7 +101,7 @@ def hub(dataset: Any, name: str, columns: Columns) -> Raw:
         raise UnseenError(f"{name} has the splits {', '.join(splits)}. Allowed: one named train. Pass one alone.")
     train, test = splits["train"], next((splits[split] for split in TEST_SPLITS if split in splits), None)
     whole = train if test is None else datasets.concatenate_datasets([train, test])
-    mask = None if test is None else test_mask(len(whole), len(train))
+    mask = None if test is None else split_mask(len(whole), len(train))
     classes = {column: getattr(feature, "names", None) for column, feature in whole.features.items()}
     images = [column for column, feature in whole.features.items() if isinstance(feature, datasets.Image)]
     if not images:
@@ -167,7 +167,7 @@ def encode(frame: "pl.DataFrame") -> tuple[Tensor, list[str]]:
     return torch.from_numpy(inputs), list(features)
 
 
-def test_mask(count: int, train: int) -> Tensor:
+def split_mask(count: int, train: int) -> Tensor:
     """True from position ``train`` on: bool (count,)."""
     return torch.arange(count) >= train
 

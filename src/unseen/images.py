@@ -82,9 +82,7 @@ class Pictures:
         return len(self.names)
 
 
-def read_pictures(
-    pictures: Pictures, positions: Tensor, image_size: int | None = None, memory_gib: float = 4.0
-) -> Tensor | Lazy:
+def read_pictures(pictures: Pictures, positions: Tensor, image_size: int | None = None, memory_gib: float = 4.0) -> Tensor | Lazy:
     """The pictures at these positions in one shape: a tensor where that takes at most ``memory_gib``, else ``Lazy``.
 
     Pictures of one size keep it. Where sizes differ, or ``image_size`` is given, each is squeezed, whole, to
@@ -170,7 +168,7 @@ def _shape(item: object, name: str) -> Shape:
     if _is_array(item):
         return tuple(_array(item, name).shape)
     with _open(item, name) as image:
-        return (1 if image.mode in GREY_MODES else 3, image.height, image.width)
+        return (_channels(image, name), image.height, image.width)
 
 
 def _read(pictures: Pictures, shape: Shape, resize: bool, positions: Tensor) -> Tensor:
@@ -192,7 +190,7 @@ def _decode(item: object, name: str, shape: Shape, resize: bool) -> np.ndarray[A
         return array
     channels, height, width = shape
     with _open(item, name) as image:
-        coloured = channels == 1 and image.mode not in GREY_MODES
+        coloured = _channels(image, name) > channels
         if coloured or (image.size != (width, height) and not resize):
             raise _other_shape(name, (3 if coloured else channels, image.height, image.width), shape)
         pixels = _pixels(image, name, "L" if channels == 1 else "RGB", (width, height))
@@ -216,10 +214,10 @@ def _open(item: object, name: str) -> AbstractContextManager["Image.Image"]:
     if isinstance(item, dict):
         item = item.get("bytes") or item.get("path")
     if isinstance(item, Image.Image):
-        return nullcontext(_eight_bits(item, name))
+        return nullcontext(item)
     if isinstance(item, bytes | str | Path):
         try:
-            return _eight_bits(Image.open(io.BytesIO(item) if isinstance(item, bytes) else item), name)
+            return Image.open(io.BytesIO(item) if isinstance(item, bytes) else item)
         except (OSError, SyntaxError, EOFError) as error:
             raise _corrupt(name, error) from error
     raise UnseenError(
@@ -228,10 +226,10 @@ def _open(item: object, name: str) -> AbstractContextManager["Image.Image"]:
     )
 
 
-def _eight_bits(image: "Image.Image", name: str) -> "Image.Image":
+def _channels(image: "Image.Image", name: str) -> int:
     if image.mode in WIDE_MODES:
         raise UnseenError(f"{name} has more than 8 bits per pixel (mode {image.mode}). Convert it to 8 bits.")
-    return image
+    return 1 if image.mode in GREY_MODES else 3
 
 
 def _is_array(item: object) -> bool:

@@ -20,7 +20,8 @@ from unseen.errors import UnseenError
 from unseen.masks import hash64
 from unseen.models import build
 from unseen.runs import Config
-from unseen.train import epoch_order, learning_rate, make_fabric, make_optimizer
+from unseen.train import channels_last, epoch_order, learning_rate, make_fabric, make_optimizer
+from unseen.wide import WideSteps, fits
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -59,65 +60,43 @@ class Members(nn.Module):
     """K networks of one architecture: ``members(x)`` gives the logits of all, (K, batch, classes).
 
     Args: nets: equal but for their weights. They are copied: parameters of this module are theirs, stacked, (K, ...).
-    wide: the fast path of MLPs; None takes it where it applies (Flatten, Linear and ReLU in turn, Linear last).
 
     Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come
     from examples outside it also.
     """
 
-    def __init__(self, nets: Sequence[nn.Module], wide: bool | None = None) -> None:
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.layers = _mlp_layers(nets[0]) if wide is not False else None
-        if wide and not self.layers:
-            raise UnseenError(f"{type(nets[0]).__name__} is not a plain MLP, so its members have no wide form. Leave `wide` out.")
         self.shell = [nets[0]]  # in a list: its weights are not this module's
         weights, buffers = torch.func.stack_module_state(list(nets))
         self.names, self.buffer_names = list(weights), list(buffers)
-        self.weights = nn.ParameterList([nn.Parameter(value.detach()) for value in weights.values()])
+        self.stacked = nn.ParameterList([nn.Parameter(value.detach()) for value in weights.values()])
         for name, value in buffers.items():
             self.register_buffer(name.replace(".", "-"), value)
 
     def __len__(self) -> int:
         """How many networks, K."""
-        return len(self.weights[0])
+        return len(self.stacked[0])
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters by name, stacked: (K, ...)."""
+        return dict(zip(self.names, self.stacked, strict=True))
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Buffers by name, stacked: (K, ...)."""
+        return {name: getattr(self, name.replace(".", "-")) for name in self.buffer_names}
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (batch, ...) to logits (K, batch, classes)."""
-        if self.layers:
-            return self._wide(x.flatten(1).T)
-        buffers = {name: getattr(self, name.replace(".", "-")) for name in self.buffer_names}
         call = lambda weights, state: torch.func.functional_call(self.shell[0], (weights, state), (x,))
-        logits: Tensor = torch.vmap(call, randomness="different")(dict(zip(self.names, self.weights, strict=True)), buffers)
+        logits: Tensor = torch.vmap(call, randomness="different")(self.weights, self.state)
         return logits
-
-    def _wide(self, h: Tensor) -> Tensor:
-        """Examples are columns: a weight times a column-major batch is the fastest layout of both passes."""
-        weights = dict(zip(self.names, self.weights, strict=True))
-        assert self.layers is not None
-        for number, name in enumerate(self.layers):
-            weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
-            if number == 0:
-                h = (weight.flatten(0, 1) @ h).view(len(self), weight.shape[1], -1)
-            else:
-                h = weight @ F.relu(h)
-            h = h if bias is None else h + bias[..., None].to(h.dtype)
-        return h.mT
 
     def member(self, number: int) -> dict[str, Tensor]:
         """The ``state_dict`` of one network."""
-        values = {name: value[number].detach() for name, value in zip(self.names, self.weights, strict=True)}
-        return values | {name: getattr(self, name.replace(".", "-"))[number] for name in self.buffer_names}
-
-
-def _mlp_layers(net: nn.Module) -> list[str] | None:
-    """Names of the linear layers if the network is Flatten (or nothing), Linear, ReLU, ..., Linear; else None."""
-    if not isinstance(net, nn.Sequential):
-        return None
-    parts = [(name, module) for name, module in net.named_children() if not isinstance(module, nn.Flatten | nn.Identity)]
-    kinds = [nn.Linear, nn.ReLU] * (len(parts) // 2) + [nn.Linear]
-    if len(parts) % 2 == 0 or [type(module) for _, module in parts] != kinds:
-        return None
-    return [name for name, module in parts if isinstance(module, nn.Linear)]
+        return {name: value[number].detach() for name, value in (self.weights | self.state).items()}
 
 
 @dataclass(frozen=True)
@@ -125,19 +104,26 @@ class Pass:
     """What ``train_members`` yields after an epoch.
 
     Args:
-        number: of the epoch, from 1. members: the networks as they are now.
+        number: of the epoch, from 1.
         losses: float32 (K, n) on the CPU, nats: of each example when its batch came up, before the step; by all members.
         unseen_probabilities: float32 (n, classes): mean softmax of the members without the example, at the same moment.
+        members: gives the networks as they are now.
     """
 
     number: int
-    members: Members
     losses: Tensor
     unseen_probabilities: Tensor
+    members: Callable[[], Members]
 
 
 def train_members(
-    members: Members, examples: Examples, config: Config, member: Tensor, seed: int, fabric: "Fabric | None" = None
+    members: Members,
+    examples: Examples,
+    config: Config,
+    member: Tensor,
+    seed: int,
+    fabric: "Fabric | None" = None,
+    wide: bool | None = None,
 ) -> Iterator[Pass]:
     """Train all members on the same batches and yield after every epoch.
 
@@ -147,29 +133,58 @@ def train_members(
     Args:
         members: see ``new_members``; trained in place. examples: all of them, in an order that depends on ``seed``.
         config: epochs, batch_size, optimizer, schedule, augment. member: bool (K, n). fabric: device and precision.
+        wide: whether to take the fast path of ``wide.py``; default: where it applies.
 
-    Raises UnseenError for a loss that is not finite, naming epoch, batch and member.
+    Raises UnseenError for a loss that is not finite, naming epoch and member.
     """
     fabric = fabric or make_fabric(1, config.precision)
     examples, member = examples.to(fabric.device), member.to(fabric.device)
     members.to(fabric.device).train()
-    optimizer = make_optimizer(members, config)
-    optimizer.param_groups[0]["fused"] = True  # one pass over weights, momenta and gradients
-    steps = -(-len(examples) // config.batch_size)
+    wide = fits(members.shell[0], examples, config) if wide is None else wide
+    steps = (WideSteps if wide else Steps)(members, examples, config, fabric)
+    count = -(-len(examples) // config.batch_size)
     for epoch in range(1, config.epochs + 1):
         seen = _Observed(len(members), len(examples), len(examples.classes), fabric.device)
         for step, positions in enumerate(epoch_order(examples.index, seed, epoch).split(config.batch_size)):
-            optimizer.param_groups[0]["lr"] = learning_rate(config, epoch - 1 + step / steps)
-            x, labels, _ = examples.batch(positions, (seed, epoch) if config.augment else None)
-            with fabric.autocast():
-                logits = members(x)
-            inside = member[:, positions.to(fabric.device)]
-            losses = seen.losses_of(logits.float(), labels, positions, inside)
-            weights = inside.float()
-            optimizer.zero_grad()
-            ((losses * weights).sum(1) / weights.sum(1).clamp_min(1)).sum().backward()
-            optimizer.step()
-        yield seen.checked(epoch, members, config)
+            positions = positions.to(fabric.device)
+            inside = member[:, positions]
+            rate = learning_rate(config, epoch - 1 + step / count)
+            seen.note(steps(positions, inside, rate, (seed, epoch)), examples.labels[positions], positions, inside)
+        yield seen.checked(epoch, steps, config)
+
+
+class Steps:
+    """Steps of gradient descent of any K networks at once, by autograd; see ``WideSteps`` for MLPs."""
+
+    def __init__(self, members: Members, examples: Examples, config: Config, fabric: "Fabric") -> None:
+        self.members, self.examples, self.config, self.fabric = members, examples, config, fabric
+        self.optimizer = make_optimizer(members, config)
+        self.optimizer.param_groups[0]["fused"] = True  # one pass over weights, momenta and gradients
+
+    def __call__(self, positions: Tensor, inside: Tensor, rate: float, when: tuple[int, int]) -> Tensor:
+        """One step on the examples at ``positions``, int64 (B,); ``inside`` bool (K, B): who learns; ``when``: (seed, epoch).
+
+        Returns log-probabilities before the step: float32 (K, B, classes).
+        """
+        x, labels, _ = self.examples.batch(positions, when if self.config.augment else None)
+        with self.fabric.autocast():
+            logits = self.members(channels_last(x))
+        log_probabilities = logits.float().log_softmax(2)
+        weights = inside / inside.sum(1, keepdim=True).clamp_min(1)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.zero_grad()
+        (_losses(log_probabilities, labels) * weights).sum().backward()
+        self.optimizer.step()
+        return log_probabilities.detach()
+
+    def write(self) -> Members:
+        """The members with their weights as they are now."""
+        return self.members
+
+
+def _losses(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """(K, B, classes) and (B,) to (K, B)."""
+    return -log_probabilities.gather(2, labels.expand(len(log_probabilities), -1)[..., None]).squeeze(2)
 
 
 class _Observed:
@@ -178,21 +193,15 @@ class _Observed:
     def __init__(self, members: int, examples: int, classes: int, device: torch.device) -> None:
         self.losses = torch.zeros(members, examples, device=device)
         self.probabilities = torch.zeros(examples, classes, device=device)
-        self.batches: list[Tensor] = []
 
-    def losses_of(self, logits: Tensor, labels: Tensor, positions: Tensor, inside: Tensor) -> Tensor:
-        """Losses (K, batch) of logits (K, batch, classes), noted down together with what the outsiders predict."""
-        log_probabilities = logits.log_softmax(2)
-        losses = -log_probabilities.gather(2, labels.expand(len(logits), -1)[..., None]).squeeze(2)
+    def note(self, log_probabilities: Tensor, labels: Tensor, positions: Tensor, inside: Tensor) -> None:
+        """Losses of all members, and what the outsiders predict."""
+        self.losses[:, positions] = _losses(log_probabilities, labels)
         outside = (~inside).float()
-        with torch.no_grad():
-            positions = positions.to(losses.device)
-            self.losses[:, positions] = losses.detach()
-            sums = torch.einsum("kb,kbc->bc", outside, log_probabilities.exp())
-            self.probabilities[positions] = sums / outside.sum(0).clamp_min(1)[:, None]
-        return losses
+        sums = torch.einsum("kb,kbc->bc", outside, log_probabilities.exp())
+        self.probabilities[positions] = sums / outside.sum(0).clamp_min(1)[:, None]
 
-    def checked(self, number: int, members: Members, config: Config) -> Pass:
+    def checked(self, number: int, steps: Steps | WideSteps, config: Config) -> Pass:
         """The epoch. Raises UnseenError where a loss was not finite."""
         bad = (~self.losses.isfinite()).nonzero()
         if len(bad):
@@ -200,15 +209,15 @@ class _Observed:
                 f"The loss of member {int(bad[0, 0])} became {self.losses[tuple(bad[0])].item()} in epoch {number}. Training stopped; "
                 f"chunks of members finished before are kept. Lower the learning rate (--lr {config.lr:g} now), or use --precision 32."
             )
-        return Pass(number, members, self.losses.cpu(), self.probabilities.cpu())
+        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), steps.write)
 
 
-def new_members(config: Config, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None, wide: bool | None = None) -> Members:
+def new_members(config: Config, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None) -> Members:
     """Fresh members of the configured model, each as it would be made alone under its seed.
 
     model: a network of your own; every module in it that can (``reset_parameters``) starts anew under the seed.
     """
-    return Members([_fresh(config, examples, seed, model) for seed in seeds], wide)
+    return Members([_fresh(config, examples, seed, model) for seed in seeds])
 
 
 def _fresh(config: Config, examples: Examples, seed: int, model: nn.Module | None) -> nn.Module:

@@ -70,9 +70,7 @@ def flip_labels(examples: Examples, matrix: Tensor | list[list[float]], seed: in
     return _relabelled(examples, train, new)
 
 
-def asymmetric(
-    examples: Examples, amount: Amount, seed: int = 0, mapping: Mapping[str | int, str | int] | None = None
-) -> Examples:
+def asymmetric(examples: Examples, amount: Amount, seed: int = 0, mapping: Mapping[str | int, str | int] | None = None) -> Examples:
     """Flip labels to the class they are mistaken for (Patrini et al. 2017).
 
     Args:
@@ -151,18 +149,13 @@ def _with_inputs(examples: Examples, change: Callable[[Tensor, Tensor], Tensor])
     return replace(examples, inputs=held)
 
 
-def _read_changed(
-    inputs: Lazy, index: Tensor, change: Callable[[Tensor, Tensor], Tensor], positions: Tensor
-) -> Tensor:
+def _read_changed(inputs: Lazy, index: Tensor, change: Callable[[Tensor, Tensor], Tensor], positions: Tensor) -> Tensor:
     return change(inputs.gather(positions), index[positions])
 
 
 def _require_images(examples: Examples) -> None:
     if len(examples.shape) != 3:
-        raise UnseenError(
-            f"Inputs have shape {examples.shape}: no pixels to shuffle. Allowed: images. "
-            "Use gaussian_inputs for tables."
-        )
+        raise UnseenError(f"Inputs have shape {examples.shape}: no pixels to shuffle. Allowed: images. Use gaussian_inputs for tables.")
 
 
 def _train_positions(examples: Examples) -> Tensor:
@@ -232,6 +225,5 @@ def _class(examples: Examples, name: str | int) -> int:
     if isinstance(name, int) and 0 <= name < len(examples.classes):
         return name
     raise UnseenError(
-        f"No class {name!r}. Allowed: {', '.join(examples.classes)}, or 0 to {len(examples.classes) - 1}. "
-        "Correct the mapping."
+        f"No class {name!r}. Allowed: {', '.join(examples.classes)}, or 0 to {len(examples.classes) - 1}. Correct the mapping."
     )

@@ -265,7 +265,7 @@ def _fingerprint(model: nn.Module) -> str:
     import zlib
 
     described = repr(model) + repr([(name, tuple(value.shape)) for name, value in model.state_dict().items()])
-    weights = float(sum(value.double().sum() for value in model.parameters()))
+    weights = float(sum(value.detach().double().sum() for value in model.parameters()))
     return f"{type(model).__name__}-{zlib.crc32(f'{described}{weights!r}'.encode()):08x}"
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from unseen.errors import UnseenError
-from unseen.frames import TEST_SPLITS, Columns, Raw, csv, hub, parquet, parquet_splits, test_mask
+from unseen.frames import TEST_SPLITS, Columns, Raw, csv, hub, parquet, parquet_splits, split_mask
 from unseen.images import Pictures, channels_first
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -74,9 +74,9 @@ def _read_text(data: str, data_dir: str | Path | None, columns: Columns) -> Raw:
         return _named(data, data_dir, columns)
     if data.startswith("hf:"):
         return _from_hub(data.removeprefix("hf:"), columns)
-    if path.is_dir():
+    if data and path.is_dir():
         return folder(path, columns)
-    if not path.exists():
+    if not data or not path.exists():
         raise UnseenError(
             f"No data set {data!r}: neither a known name nor an existing path. Allowed: {', '.join(NAMES)}, {KINDS}. "
             f"To get MNIST: {download_command('mnist', data_dir)}"
@@ -89,7 +89,7 @@ def _read_text(data: str, data_dir: str | Path | None, columns: Columns) -> Raw:
 
 def _named(name: str, data_dir: str | Path | None, columns: Columns) -> Raw:
     path = data_folder(data_dir) / name
-    if not path.is_dir():
+    if not any(path.glob("**/train*")):  # files of a train split, in any layout
         raise UnseenError(
             f"Data set {name!r} is not in {path} (looked in --data-dir, else UNSEEN_DATA, else ./data). "
             f"Get it with: {download_command(name, data_dir)}"
@@ -168,7 +168,7 @@ def image_folder(path: Path) -> Raw:
         name=path.resolve().name,
         inputs=Pictures(partial(_pick, paths), [str(file) for file in paths]),
         labels=[label for _, label in files],
-        test=test_mask(len(files), len(train_files)) if test else None,
+        test=split_mask(len(files), len(train_files)) if test else None,
         ids=[file.relative_to(path).as_posix() for file in paths],
     )
 
@@ -221,12 +221,19 @@ def arrays(*parts: Any) -> Raw:
     if len(inputs) == 1:
         return Raw("arrays", inputs[0], labels[0])
     whole = torch.cat([x.float() if inputs[0].is_floating_point() else x for x in inputs])
-    return Raw("arrays", whole, np.concatenate(labels), test_mask(len(whole), len(inputs[0])))
+    return Raw("arrays", whole, np.concatenate(labels), split_mask(len(whole), len(inputs[0])))
 
 
 def _as_inputs(x: Any) -> Tensor:
     """Numbers as a tensor; images of integers that fit in a byte become uint8."""
-    array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        array = x.float().numpy() if x.is_floating_point() else x.numpy()
+    else:
+        try:
+            array = np.asarray(x)
+        except ValueError as error:
+            raise UnseenError(f"Inputs are no array: {error}. Allowed: one shape for all. Pad or cut them.") from error
     if array.dtype.kind not in NUMBERS:
         raise UnseenError(f"Inputs have dtype {array.dtype}. Allowed: numbers. Encode text and objects first.")
     fits = array.ndim > 2 and array.dtype.kind != "f" and array.size and array.min() >= 0 and array.max() <= 255
@@ -259,7 +266,7 @@ def map_style(parts: Sequence[Any]) -> Raw:
         name=type(parts[0]).__name__.lower(),
         inputs=Pictures(partial(_pick_inputs, whole), names, has_headers=False),
         labels=_as_labels([label for part in parts for label in _labels_of(part)]),
-        test=test_mask(sum(sizes), sizes[0]) if len(parts) > 1 else None,
+        test=split_mask(sum(sizes), sizes[0]) if len(parts) > 1 else None,
         classes=tuple(str(name) for name in classes) if classes else None,
     )
 
