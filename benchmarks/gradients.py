@@ -16,7 +16,6 @@ import argparse
 import gc
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from torch.nn import functional as F
 
 import unseen
 from unseen.gradients import Batch, contributions, cosine_similarity, gradient_statistics
+from unseen.train import channels_last
 
 Found = tuple[float, Tensor]
 Rows = list[Tensor]
@@ -48,8 +48,7 @@ def network(model: str) -> nn.Module:
 def data(model: str, count: int) -> Batch:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(count, *((784,) if model == "mlp" else (3, 32, 32)), generator=generator)
-    x = unseen.train.channels_last(x) if hasattr(unseen.train, "channels_last") else x
-    return x, torch.randint(10, (count,), generator=generator), torch.arange(count)
+    return channels_last(x), torch.randint(10, (count,), generator=generator), torch.arange(count)
 
 
 def plain(net: nn.Module, batch: Batch) -> None:
@@ -182,10 +181,15 @@ def error(found: Found, true: Found) -> float:
 def peak_above(call: Callable[[], object]) -> float:
     """MB by which the peak resident set of this fresh process rises above what it holds now."""
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    before = resident("VmRSS")
     call()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return (peak - pages * os.sysconf("SC_PAGE_SIZE")) / 1e6
+    return resident("VmHWM") - before
+
+
+def resident(line: str) -> float:
+    """MB, from the process's own status; getrusage's peak includes the parent's."""
+    status = dict(entry.split(":", 1) for entry in Path("/proc/self/status").read_text().splitlines())
+    return int(status[line].split()[0]) * 1024 / 1e6
 
 
 def memory_of(*job: object) -> float | None:
@@ -212,9 +216,9 @@ def time_interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dic
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            gc.collect()
             if number:
                 seconds[name].append(time.perf_counter() - start)
+            gc.collect()
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -247,7 +251,9 @@ def compare(model: str, count: int, names: list[str], rounds: int) -> list[dict[
 def show(row: dict[str, object]) -> None:
     deviation = f"{row['error']:10.1e}" if row["error"] is not None else " " * 10
     extra = f"{row['extra_mb']:9.0f} MB" if row["extra_mb"] is not None else " " * 12
-    print(f"{row['model']:6} {row['batch']:5} {row['method']:22} {row['ms']:9.1f} ms {row['passes']:7.2f} x {extra} {deviation}", flush=True)
+    print(
+        f"{row['model']:6} {row['batch']:5} {row['method']:22} {row['ms']:9.1f} ms {row['passes']:7.2f} x {extra} {deviation}", flush=True
+    )
 
 
 def against_peers(rows: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -260,7 +266,9 @@ def against_peers(rows: list[dict[str, object]]) -> list[dict[str, object]]:
         own = next(other for other in rows if alike.items() <= other.items())
         ratio = alike | {"peer": row["method"], "faster": row["ms"] / own["ms"], "smaller": row["extra_mb"] / own["extra_mb"]}
         ratios.append(ratio)
-        print(f"{ratio['model']:6} {ratio['batch']:5} {ratio['peer']:22} {ratio['faster']:6.1f} x slower, {ratio['smaller']:6.1f} x more memory")
+        print(
+            f"{ratio['model']:6} {ratio['batch']:5} {ratio['peer']:22} {ratio['faster']:6.1f} x slower, {ratio['smaller']:6.1f} x more memory"
+        )
     return ratios
 
 

@@ -8,6 +8,8 @@ import torch
 
 import unseen
 
+torch.set_num_threads(1)  # small networks; and tests may share the machine
+
 
 def real_data() -> Path | None:
     """The folder of the real data sets, where this machine has it."""

@@ -1,9 +1,9 @@
 import hashlib
 
 import pytest
-import reference
 import torch
 
+import reference
 from unseen.errors import UnseenError
 from unseen.masks import HalfMask, capacity, hash64, uniform
 

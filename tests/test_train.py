@@ -98,4 +98,3 @@ def test_augmentation_changes_training_and_is_repeatable(digits):
 def test_a_batch_of_one(digits):
     few = digits.select(torch.arange(5))
     assert states(few, dataclasses.replace(SMALL, batch_size=1, epochs=1))
-

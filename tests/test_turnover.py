@@ -1,12 +1,12 @@
 import copy
 
 import pytest
-import reference
 import torch
 from torch import nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional as F
 
+import reference
 import unseen
 from unseen import Place, TurnOverNet, UnseenError
 from unseen.audit import advice

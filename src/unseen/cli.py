@@ -132,7 +132,7 @@ COMMANDS: dict[str, Any] = {"score": Score, "show": Show, "audit": Audit, "runs"
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 2 for bad input, 130 for Ctrl-C."""
     arms = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()]
-    union = arms[0]
+    union: Any = arms[0]
     for arm in arms[1:]:
         union = union | arm
     try:
@@ -147,8 +147,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     return 0
-
-
 
 
 def entry() -> None:

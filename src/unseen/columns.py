@@ -42,7 +42,7 @@ COLUMNS: dict[str, Column] = {
     ),
     "cumulative_loss": Column("sum over epochs of the loss (CSL, Ravikumar et al. 2025)", *NATS, "learned late"),
     "aum": Column("mean over epochs of the margin (Pleiss et al. 2020)", "logits", "", "learned early"),
-    "el2n": Column("norm of softmax minus one-hot, mean over the first tenth of the epochs (Paul et al. 2021)", "", "0..sqrt 2", "difficult"),
+    "el2n": Column("norm of softmax minus one-hot, mean over the first tenth of epochs (Paul et al. 2021)", "", "0..sqrt 2", "difficult"),
     "forgetting_events": Column("number of epochs at which right turned wrong (Toneva et al. 2019)", "events", "", "difficult"),
     "confidence": Column("mean over epochs of the given label's probability (Swayamdipta et al. 2020)", *PROBABILITY, "easy"),
     "variability": Column("standard deviation over epochs of the given label's probability (same)", "probability", "0..0.5", "ambiguous"),

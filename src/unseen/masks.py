@@ -181,7 +181,8 @@ def _look_up(table: Tensor, picks: Tensor) -> Tensor:
 
 def _shift_right(x: Tensor, by: int) -> Tensor:
     """Logical shift: PyTorch shifts int64 with the sign."""
-    return (x >> by) & (2 ** (64 - by) - 1)
+    shifted: Tensor = (x >> by) & (2 ** (64 - by) - 1)
+    return shifted
 
 
 def _signed(number: int) -> int:

@@ -9,7 +9,7 @@ product (all first layers at once) and batched products; any other goes through 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -243,6 +243,8 @@ def members_losses(members: Members, examples: Examples, fabric: "Fabric | None"
         x, labels, _ = examples.batch(positions)
         with fabric.autocast() if fabric else nullcontext():
             logits = members(x).float()
-        losses[:, positions] = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(members)), reduction="none").view(len(members), -1).cpu()
+        losses[:, positions] = (
+            F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(members)), reduction="none").view(len(members), -1).cpu()
+        )
     members.train()
     return losses

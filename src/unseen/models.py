@@ -52,7 +52,8 @@ def vgg11(channels: int = 3, classes: int = 10, width: float = 1.0, output_bias:
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, mode="fan_out" if isinstance(module, nn.Conv2d) else "fan_in")
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last: nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return last
 
 
 def cct(channels: int = 3, size: int = 32, classes: int = 10, output_bias: bool = True) -> nn.Module:
@@ -86,14 +87,10 @@ class PadTo(nn.Module):
 class CCT(nn.Module):
     """See ``cct``."""
 
-    def __init__(
-        self, channels: int, size: int, classes: int, output_bias: bool, dim: int = 256, depth: int = 7, heads: int = 4
-    ) -> None:
+    def __init__(self, channels: int, size: int, classes: int, output_bias: bool, dim: int = 256, depth: int = 7, heads: int = 4) -> None:
         super().__init__()
         self.dim, self.heads = dim, heads
-        self.tokenizer = nn.Sequential(
-            nn.Conv2d(channels, dim, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Flatten(2)
-        )
+        self.tokenizer = nn.Sequential(nn.Conv2d(channels, dim, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Flatten(2))
         self.positions = Positions(((size + 1) // 2) ** 2, dim)
         self.blocks = nn.Sequential(*(Block(dim, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
@@ -118,14 +115,14 @@ class CCT(nn.Module):
         stream = Place("positions", "positions", self.dim, stream="residual")
         behind_norm = Place("norm", "norm", self.dim, stream="residual", scale=2**0.5)
         places = [stream]
-        for number, block in enumerate(self.blocks):
+        for number in range(len(self.blocks)):
             name = f"blocks.{number}"
             for module in ("norm1", "norm2"):
                 places.append(_at(behind_norm, f"{name}.{module}"))
             for module in ("attention.output", "mlp.2"):
                 places.append(_at(stream, f"{name}.{module}"))
             places.append(Place(f"{name}.attention.heads", f"{name}.attention.heads", self.dim, groups=self.heads))
-            places.append(Place(f"{name}.mlp.1", f"{name}.mlp", block.mlp[0].out_features))  # type: ignore[union-attr, arg-type]
+            places.append(Place(f"{name}.mlp.1", f"{name}.mlp", 2 * self.dim))
         return [*places, behind_norm]
 
 

@@ -4,11 +4,11 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unseen.columns import describe
 from unseen.errors import UnseenError
@@ -156,7 +156,8 @@ class Run:
         known = {field.name for field in fields(Config)}
         if not isinstance(values, dict) or set(values) - known:
             raise UnseenError(f"{self.path / 'config.json'} is not a configuration of this version of unseen.")
-        return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return Config(**read)
 
     @property
     def scores(self) -> "pl.DataFrame":
@@ -244,7 +245,13 @@ class Run:
     def clear(self) -> None:
         """Delete what a run has written here, and nothing else. Raises UnseenError where the configuration is not a run's."""
         _ = self.config
-        for folder, pattern in ((".", "*.parquet"), ("parts", "*.parquet"), ("weights", "*.safetensors"), (".", "*.json"), (".", "report.html")):
+        for folder, pattern in (
+            (".", "*.parquet"),
+            ("parts", "*.parquet"),
+            ("weights", "*.safetensors"),
+            (".", "*.json"),
+            (".", "report.html"),
+        ):
             for path in (self.path / folder).glob(pattern):
                 path.unlink()
 
@@ -284,10 +291,11 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
     Raises UnseenError: a run of another configuration is there; an unfinished one is there and ``resume`` is not given.
     """
     run = Run(path)
-    if force and (path / "config.json").exists():
+    replaced = force and (path / "config.json").exists()
+    if replaced:
         run.clear()
     if not (path / "config.json").exists():
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(path.iterdir()) and not replaced:
             raise UnseenError(f"{path} holds other files. Choose an empty folder, or one that is not there yet.")
         run.write_json("config.json", asdict(config))
         return run

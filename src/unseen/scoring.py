@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,8 @@ def score(
     Raises UnseenError for bad input; nothing that was finished before is lost.
 
     Example:
-        >>> import unseen
-        >>> run = unseen.score("digits", hidden=(64,), epochs=2, out=tmp_path / "run")
+        >>> import tempfile, unseen
+        >>> run = unseen.score("digits", hidden=(64,), epochs=2, out=tempfile.mkdtemp())
         >>> run.scores.columns[:4]
         ['index', 'id', 'trained', 'given_label']
     """
@@ -66,7 +67,8 @@ def score(
     run.write_table("examples", example_table(examples))
     if devices > 1:
         fabric = make_fabric(devices, settings.precision)
-        fabric.launch(train_all, run, settings, examples, model, progress)
+        job = partial(train_all, run=run, config=settings, examples=examples, model=model, progress=progress)
+        fabric.launch(job)  # as one function: Fabric takes arguments that are frozen dataclasses apart
         if fabric.global_rank > 0:  # a torchrun worker: the table is the first process's
             return run
     else:
@@ -113,9 +115,7 @@ def train_all(fabric: "Fabric", run: Run, config: Config, examples: Examples, mo
             train_seed(fabric, run, config, examples, model, seed, progress)
 
 
-def train_seed(
-    fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool
-) -> None:
+def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool) -> None:
     """One training run: after each epoch its history and a state to resume from; at the end the last measurement."""
     from unseen.progress import Bar
 
@@ -161,7 +161,9 @@ def score_table(
     """The score table, the unseen half's probabilities, and the facts of ``summary.json``."""
     import polars as pl
 
-    table = example_table(examples).join(final_scores(finals), on="index").join(free_scores(history), on="index")
+    table = example_table(examples)
+    for part in (final_scores(finals), free_scores(history)):
+        table = table.join(part, on="index", maintain_order="left")
     train_rows = (pl.Series(examples.split) == "train").to_numpy()
     held_out = null_mask(examples.index.cpu(), config.null_fraction, config.seed).numpy()
     table = table.with_columns(trained=pl.Series(train_rows & ~held_out))
@@ -245,7 +247,7 @@ def _final_name(seed: int) -> str:
 def _seed_correlation(finals: "Sequence[pl.DataFrame]", rows: "pl.DataFrame") -> float | None:
     if len(finals) < 2:
         return None
-    kept = [final.join(rows.filter("trained").select("index"), on="index", how="semi") for final in finals]
+    kept = [final.join(rows.filter("trained").select("index"), on="index", how="semi", maintain_order="left") for final in finals]
     import numpy as np
 
     return rank_correlation(np.stack([(part["loss_unseen"] - part["loss_seen"]).to_numpy() for part in kept]))
@@ -276,9 +278,7 @@ def _content(examples: Examples) -> int:
     return zlib.crc32(first.cpu().numpy().tobytes(), zlib.crc32(examples.labels.cpu().numpy().tobytes()))
 
 
-def audit_model(
-    data: Any, model: str, data_dir: str | Path | None, examples: int, config: dict[str, Any]
-) -> tuple[list[Leak], str]:
+def audit_model(data: Any, model: str, data_dir: str | Path | None, examples: int, config: dict[str, Any]) -> tuple[list[Leak], str]:
     """``audit`` a named model, fresh, on the first training examples of a data set: the leaks and the advice."""
     settings, loaded = prepare(data, model, data_dir, config)
     net = _new_net(settings, loaded, model, settings.seed)

@@ -103,7 +103,9 @@ def _tail(scores: "pl.DataFrame", buckets: int = 10) -> list[dict[str, Any]]:
 def _sentences(facts: dict[str, Any]) -> list[str]:
     lines = []
     if "auroc" in facts:
-        lines.append(f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}.")
+        lines.append(
+            f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."
+        )
     if facts["discoveries_q10"] is not None:
         lines.append(
             f"{facts['discoveries_q10']:,} examples stand out from the {facts['null_examples']:,} never trained ({facts['null']}) "

@@ -80,7 +80,7 @@ def make_fabric(devices: int = 1, precision: str = "auto") -> "Fabric":
     import warnings
 
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     if precision == "auto":
         precision = "bf16" if bf16_gains() else "32"
@@ -97,11 +97,8 @@ def bf16_gains() -> bool:
     """Whether this machine has instructions for bf16 matrix products."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _cpu_has_bf16()
-
-
-def _cpu_has_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.backends.mkldnn.is_available() and has_instructions)
 
 
 def make_optimizer(net: nn.Module, config: Config) -> torch.optim.Optimizer:

@@ -4,11 +4,11 @@ Kobayashi et al., *Efficient Estimation of Influence of a Training Instance* (20
 *Understanding Memorization from the Perspective of Optimization via Efficient Influence Estimation* (2021).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -217,7 +217,8 @@ def attach(
     chosen = _chosen(list(places or (own() if own else find_places(net))), only, skip)
     chosen = [replace(place, groups=place.groups or groups) for place in chosen]
     check_capacity(chosen, examples)
-    switch, numbers = Switch(), {}
+    switch = Switch()
+    numbers: dict[str, int] = {}
     for place in chosen:
         stream = f"tied {place.groups or place.units}" if tied else place.stream or place.module
         number = numbers.setdefault(stream, len(numbers))
@@ -281,8 +282,7 @@ def _checked(index: Tensor | None, batch: int, side: str) -> Tensor:
         raise UnseenError(f"Side {side!r} needs the examples' index: net(x, index, {side!r}).")
     if index.dtype != torch.int64 or index.dim() != 1 or len(index) != batch:
         raise UnseenError(
-            f"The index must be an int64 vector with one entry per example, {batch} here; got {index.dtype} of shape "
-            f"{tuple(index.shape)}."
+            f"The index must be an int64 vector with one entry per example, {batch} here; got {index.dtype} of shape {tuple(index.shape)}."
         )
     return index
 
