@@ -168,7 +168,7 @@ def _bits(units: int) -> int:
 def _scramble(index: Tensor, bits: int, key: int) -> Tensor:
     """A keyed bijection of [0, 2**bits); larger indices are folded into it first."""
     mask, shift = 2**bits - 1, (bits + 1) // 2
-    x = (index ^ (index >> bits) * 0x2545F4914F6CDD1D ^ key) & mask
+    x: Tensor = (index ^ (index >> bits) * 0x2545F4914F6CDD1D ^ key) & mask
     for factor in (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15, key | 1):
         x = ((x ^ x >> shift) * factor) & mask
     return x ^ x >> shift

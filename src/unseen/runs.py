@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     import polars as pl
     from torch import Tensor
 
-PAPER: dict[str, dict[str, Any]] = {  # Liu et al. 2021, sections 3 and 4; cct: SGD as its figure 9, rates ours
-    "mlp": {"lr": 0.06, "momentum": 0.0, "schedule": "constant"},
-    "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step"},
-    "cct": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"},
+INDEPENDENT = {"groups": 0, "tied": False, "mask_scale": 2.0}
+DEFAULTS: dict[
+    str, dict[str, Any]
+] = {  # rates and schedules: Liu et al. 2021, sections 3 and 4; cct's and the masks of vgg11: ours, see LOG.md
+    "mlp": {"lr": 0.06, "momentum": 0.0, "schedule": "constant"} | INDEPENDENT,
+    "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step", "groups": 32, "tied": True, "mask_scale": 2**0.5},
+    "cct": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
 }
 
 
@@ -28,7 +31,7 @@ PAPER: dict[str, dict[str, Any]] = {  # Liu et al. 2021, sections 3 and 4; cct: 
 class Config:
     """All that a run depends on. Flag, key in config.json and name in Python are the same word.
 
-    Fields that are None take the paper's value for the model (``PAPER``).
+    Fields that are None take the model's value (``DEFAULTS``).
     """
 
     data: str = "digits"
@@ -60,9 +63,11 @@ class Config:
     augment: bool = False
     """random crops and flips of images, a function of (seed, epoch, index)"""
     groups: int | None = None
-    """units share a mask in this many groups per layer; default: every unit its own"""
-    tied: bool = False
-    """the same mask in all layers with the same number of groups"""
+    """units share a mask in this many groups per layer; 0: every unit its own (vgg11: 32)"""
+    tied: bool | None = None
+    """the same mask in all layers with the same number of groups (vgg11: yes)"""
+    mask_scale: float | None = None
+    """what a seen unit is multiplied by: 2 keeps the mean of the next layer's input, sqrt 2 its variance (vgg11)"""
     only: tuple[str, ...] | None = None
     """mask only these hidden layers (names or patterns)"""
     skip: tuple[str, ...] | None = None
@@ -93,9 +98,11 @@ class Config:
     """resize images to this height and width"""
 
     def resolved(self) -> "Config":
-        """The same with the paper's values in place of None. Raises UnseenError for values out of range."""
-        paper = PAPER.get(self.model, PAPER["mlp"])
-        config = replace(self, **{name: value for name, value in paper.items() if getattr(self, name) is None})
+        """The same with the model's values in place of None. Raises UnseenError for values out of range."""
+        defaults = DEFAULTS.get(self.model, DEFAULTS["mlp"])
+        if self.model == "vgg11":
+            defaults = defaults | {"groups": min(defaults["groups"], round(64 * self.width))}  # the narrowest layer's channels
+        config = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
         config._check()
         return config
 
@@ -111,7 +118,8 @@ class Config:
             "null_fraction": (lambda v: 0 <= v < 1, "from 0 to below 1"),
             "random_labels": (lambda v: v >= 0, "a count, or a share below 1"),
             "width": (lambda v: v > 0, "above 0"),
-            "groups": (lambda v: v is None or v >= 2, "at least 2"),
+            "groups": (lambda v: v == 0 or v >= 2, "0 or at least 2"),
+            "mask_scale": (lambda v: v > 0, "above 0"),
             "limit": (lambda v: v is None or v >= 2, "at least 2"),
             "hidden": (lambda v: len(v) > 0 and all(w >= 2 for w in v), "one width or more, each at least 2"),
         }

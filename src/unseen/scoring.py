@@ -210,7 +210,7 @@ def _new_net(config: Config, examples: Examples, model: str | nn.Module, seed: i
         else:
             net = copy.deepcopy(model)
     options: dict[str, Any] = {name: getattr(config, name) for name in ("groups", "tied", "only", "skip")}
-    wrapped = TurnOverNet(net, seed=seed, **options)
+    wrapped = TurnOverNet(net, seed=seed, scale=config.mask_scale, **options)
     check_capacity(wrapped.masked_layers(), int(examples.index.max()) + 1)
     return wrapped
 

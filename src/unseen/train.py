@@ -96,7 +96,7 @@ def make_fabric(devices: int = 1, precision: str = "auto") -> "Fabric":
 def bf16_gains() -> bool:
     """Whether this machine has instructions for bf16 matrix products."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return bool(torch.backends.mkldnn.is_available() and has_instructions)
 

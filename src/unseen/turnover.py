@@ -30,8 +30,8 @@ class Place:
         units: width of the output along ``dim`` (1 for feature maps, channels first; -1 for neurons).
         groups: units share a mask in this many equal, contiguous groups; None: every unit its own.
         stream: places of one stream have the same mask, as a residual stream needs.
-        scale: what a seen unit is multiplied by. 2 keeps the sum that the next layer sees; after a norm
-            over units of which half are zero, a seen unit is sqrt(2) too large already, so sqrt(2) does.
+        scale: what a seen unit is multiplied by; None: ``attach``'s. After a norm over units of which half are
+            zero, a seen unit is sqrt(2) too large already, so sqrt(2) does.
     """
 
     module: str
@@ -40,7 +40,7 @@ class Place:
     dim: int = -1
     groups: int | None = None
     stream: str | None = None
-    scale: float = 2.0
+    scale: float | None = None
 
 
 class Switch:
@@ -61,7 +61,7 @@ class Switch:
 
 
 class TurnOver(nn.Module):
-    r"""Mask the units of one layer: :math:`2\,m(z) \odot h` on the seen side, :math:`2\,(1 - m(z)) \odot h` on the unseen.
+    r"""Mask the units of one layer: :math:`s\,m(z) \odot h` on the seen side, :math:`s\,(1 - m(z)) \odot h` on the unseen.
 
     Has no parameters and no state that is saved. Does nothing unless its ``TurnOverNet`` is in a forward.
 
@@ -103,8 +103,8 @@ class TurnOver(nn.Module):
         return h * self._shape(sides.flatten(0, 1), h)
 
     def _scaled(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
-        mask = mask.to(dtype)
-        return mask if self.place.scale == 2.0 else mask * (self.place.scale / 2)
+        mask, scale = mask.to(dtype), self.place.scale or 2.0
+        return mask if scale == 2.0 else mask * (scale / 2)
 
     def _shape(self, mask: Tensor, h: Tensor) -> Tensor:
         """Spread groups over their units and put the units in their dimension of ``h``."""
@@ -126,7 +126,7 @@ class TurnOverNet(nn.Module):
     the keys of ``net.state_dict()`` stay as they were.
 
     Args:
-        net: any feed-forward module, with ``attach``'s options: seed, groups, tied, only, skip, places, examples.
+        net: any feed-forward module, with ``attach``'s options: seed, groups, tied, only, skip, scale, places, examples.
         fork: on sides "both" and "all", run what comes before the first mask once. Turn off for a network in which
             something from before the first mask joins again behind it.
 
@@ -176,7 +176,8 @@ class TurnOverNet(nn.Module):
     def is_average_of_halves(self) -> bool:
         """Whether full = (seen + unseen) / 2 exactly: one mask, and behind it nothing but linear layers in a sequence."""
         masked = [name for name, module in self.net.named_children() if hasattr(module, CHILD)]
-        if not isinstance(self.net, nn.Sequential) or len(self.masked_layers()) != 1 or not masked:
+        places = self.masked_layers()
+        if not isinstance(self.net, nn.Sequential) or not masked or [place.scale for place in places] != [2.0]:
             return False
         names = [name for name, _ in self.net.named_children()]
         behind = list(self.net.children())[names.index(masked[0]) + 1 :]
@@ -194,6 +195,7 @@ def attach(
     tied: bool = False,
     only: Sequence[str] | None = None,
     skip: Sequence[str] | None = None,
+    scale: float = 2.0,
     places: Sequence[Place] | None = None,
     examples: int | None = None,
 ) -> Switch:
@@ -202,9 +204,13 @@ def attach(
     Args:
         net: any module. Its method ``turn_over_places()`` is asked where masks go if it has one, ``find_places`` if not.
         seed: seed of the masks.
-        groups: units share a mask in this many groups per layer (each width must divide); None: none share.
+        groups: units share a mask in this many groups per layer (each width must divide); None or 0: none share.
         tied: all layers with the same number of groups have the same masks.
         only, skip: names of hidden layers, ``fnmatch`` patterns allowed.
+        scale: what a seen unit is multiplied by, where the place does not say otherwise. 2 keeps the mean of what the next
+            layer sees, so that with one masked layer the full network is the average of its halves. sqrt(2) keeps the
+            variance: in a deep network of rectifiers half the units times 2 double the variance at every layer, so that
+            the full network, without that factor, is out of range (LOG.md has the measurements).
         places: your own list instead.
         examples: size of the data set; checks that no two examples share a mask.
 
@@ -215,7 +221,7 @@ def attach(
         raise UnseenError("This network has turn-over masks already. Build it anew, or wrap a copy made before attaching.")
     own = getattr(net, "turn_over_places", None)
     chosen = _chosen(list(places or (own() if own else find_places(net))), only, skip)
-    chosen = [replace(place, groups=place.groups or groups) for place in chosen]
+    chosen = [replace(place, groups=place.groups or groups or None, scale=place.scale or scale) for place in chosen]
     check_capacity(chosen, examples)
     switch = Switch()
     numbers: dict[str, int] = {}
