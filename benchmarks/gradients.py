@@ -8,11 +8,12 @@ BackPACK's BatchGrad, Opacus's GradSampleModule) and reduce them to the same num
 they run at batch 32, and the statistics there too. One that is not installed, or fails, is skipped by name.
 
 Every round times each method once, in turn, in one process; the table shows medians and ratios of medians. Memory is the peak
-resident set of a fresh process above what it had with network, data and a pass over two examples. `error` is the largest
+resident set of a fresh process above what it had with network and data (Linux). `error` is the largest
 deviation from one backward pass per example in float64, relative to the largest value. The last rows stream a subset.
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -76,6 +77,7 @@ class Subset:
         return len(self.whole[1])
 
     def batch(self, positions: Tensor) -> Batch:
+        """All of it."""
         return self.whole
 
 
@@ -181,6 +183,7 @@ def error(found: Found, true: Found) -> float:
 def peak_above(call: Callable[[], object]) -> float:
     """MB by which the peak resident set of this fresh process rises above what it holds now."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the allocator kept would hide as much of the peak
     before = resident("VmRSS")
     call()
     return resident("VmHWM") - before
@@ -202,10 +205,10 @@ def memory_of(*job: object) -> float | None:
 def memory_job(name: str, model: str, count: int) -> float:
     if name == "stream":
         net, batches = network(model), lambda: (data(model, 256) for _ in range(count // 256))
-        cosine_similarity(net, [data(model, 2)])
         return peak_above(lambda: (cosine_similarity(net, batches()), contributions(net, batches(), [data(model, 256)])))
-    call, batch = method(name, model), data(model, count)
-    call(data(model, 2))
+    call, batch, warm = method(name, model), data(model, count), network(model)
+    with torch.no_grad():
+        warm(batch[0][:2])  # threads and libraries
     return peak_above(lambda: call(batch))
 
 
@@ -266,9 +269,8 @@ def against_peers(rows: list[dict[str, object]]) -> list[dict[str, object]]:
         own = next(other for other in rows if alike.items() <= other.items())
         ratio = alike | {"peer": row["method"], "faster": row["ms"] / own["ms"], "smaller": row["extra_mb"] / own["extra_mb"]}
         ratios.append(ratio)
-        print(
-            f"{ratio['model']:6} {ratio['batch']:5} {ratio['peer']:22} {ratio['faster']:6.1f} x slower, {ratio['smaller']:6.1f} x more memory"
-        )
+        about = f"{ratio['model']:6} {ratio['batch']:5} {ratio['peer']:22}"
+        print(f"{about} {ratio['faster']:6.1f} x slower, {ratio['smaller']:6.1f} x more memory than together", flush=True)
     return ratios
 
 

@@ -72,6 +72,24 @@ class Show:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """Draw the long tail of a run and, for images, its most memorized examples."""
+
+    run: Positional[Path]
+    """a run folder"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    out: Path | None = None
+    """PNG, SVG or PDF; default: overview.png in the run folder"""
+
+    def __call__(self) -> None:
+        """Write the figure and print where it is."""
+        from unseen.scoring import plot_run
+
+        print(plot_run(open_run(self.run), self.data_dir, self.out))
+
+
+@dataclass(frozen=True)
 class Audit(Config):
     """Measure what both halves of a network share, parameter by parameter."""
 
@@ -126,7 +144,7 @@ class Download:
         print(download(self.name, self.data_dir))
 
 
-COMMANDS: dict[str, Any] = {"score": Score, "show": Show, "audit": Audit, "runs": Runs, "download": Download}
+COMMANDS: dict[str, Any] = {"score": Score, "show": Show, "plot": Plot, "audit": Audit, "runs": Runs, "download": Download}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -285,3 +285,19 @@ def audit_model(data: Any, model: str, data_dir: str | Path | None, examples: in
     x, labels, index = loaded.train.batch(torch.arange(min(examples, len(loaded.train))))
     leaks = audit(net, x, labels, index)
     return leaks, advice(net, leaks)
+
+
+def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = None) -> Path:
+    """Write the overview figure of a run, or its long tail where the examples are no images; returns the path."""
+    from unseen.plots import long_tail, overview
+
+    config = run.config
+    options = {key: getattr(config, key) for key in ("limit", "target", "test_fraction", "image_size", "seed")}
+    try:
+        examples = load(config.data, data_dir=data_dir, **options)
+        figure = overview(run, examples) if len(examples.shape) == 3 else long_tail(run)
+    except UnseenError:  # data that came from Python, or is not here: the tables still are
+        figure = long_tail(run)
+    out = out or run.path / "overview.png"
+    figure.savefig(out, dpi=150, bbox_inches="tight")
+    return out

@@ -1,0 +1,341 @@
+r"""Which training examples help or hurt a prediction: influence of train i on query q, for all pairs.
+
+Liu, Lin, Jaggi (2021), eq. 1 and 5: under the mask of i,
+
+.. math:: I(i, q) = L(f^{\tilde m(z_i)}, z_q) - L(f^{m(z_i)}, z_q),
+
+the loss of q in the half that never saw i, minus that in the half that i trained; in nats, positive where training on i
+helps q. A query is any input with a label: a test example, a training example, an input of one's own.
+
+With one mask before a linear read-out (``TurnOverNet.is_average_of_halves``) all pairs are one matrix product. Let f be
+the logits of the full network, h the hidden units of q, W the read-out, and s = m - 1 the mask as signs. The seen half's
+logits are f + Σ_d s[i,d] h[q,d] W[c,d], and the unseen half's f minus the same. With y the label of q,
+
+.. math::
+    r_{iqc} = \sum_d s_{id}\, h_{qd} (W_{cd} - W_{yd}), \qquad
+    L_\text{seen} = \log\Big(1 + \sum_{c \ne y} e^{f_{qc} - f_{qy}} e^{r_{iqc}}\Big),
+
+and e^{-r} in place of e^r for the unseen half: classes - 1 columns and one exponential each serve both halves. Any other
+network runs its mask-free front once per query, and the rest once per pair (``torch.func.vmap`` over the masks).
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unseen.data import Examples
+from unseen.errors import UnseenError
+from unseen.train import bf16_gains
+from unseen.turnover import CHILD, TurnOverNet
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ROWS = {"cpu": 1024, "cuda": 16384}  # of a tile: pairs of query and class; with the next, what stays in the cache
+TRAIN = {"cpu": 512, "cuda": 8192}  # training examples of a tile
+LARGEST_EXPONENT = 80.0  # e**80 is a float32, and so is e**-80
+
+Tiles = Callable[[Tensor], Tensor]
+Queries = Examples | tuple[Tensor, Tensor]
+
+
+@torch.no_grad()
+def influence_tile(net: TurnOverNet, query_x: Tensor, query_labels: Tensor, train_index: Tensor, precision: str = "32") -> Tensor:
+    """Influence of each training example on each query.
+
+    Args:
+        net: trained with turn-over masks. query_x: (queries, ...), standardised as in training. query_labels: int64 (queries,).
+        train_index: int64 (train,), the index of each training example; their inputs are not needed.
+        precision: "32"; "bf16" rounds the products to 8 bits, for last-layer masks alone (errors of about 1% of an influence).
+
+    Returns float32 (queries, train), nats, positive = training on it helps the query. Cost per pair: 2 units (classes - 1)
+    operations with one mask before a linear read-out; else two passes through what comes behind the first mask.
+    """
+    return query_tiles(net, query_x, query_labels, precision)(train_index)
+
+
+def query_tiles(net: TurnOverNet, query_x: Tensor, query_labels: Tensor, precision: str = "32") -> Tiles:
+    """What depends on the queries alone, done once: a function from train_index to ``influence_tile``'s result."""
+    training = net.training
+    net.eval()
+    try:
+        fast = net.is_average_of_halves and query_x.flatten(1).dim() == 2
+        return LastLayerTiles(net, query_x, query_labels, precision) if fast else PairTiles(net, query_x, query_labels)
+    finally:
+        net.train(training)
+
+
+class LastLayerTiles:
+    """The fast path: see the formula above. Args as ``influence_tile``.
+
+    Holds (classes - 1) * queries * groups numbers, where units share a mask in ``groups`` groups (their products are summed).
+    """
+
+    @torch.no_grad()
+    def __init__(self, net: TurnOverNet, x: Tensor, labels: Tensor, precision: str) -> None:
+        front, self.turn_over, weight, bias = _split(net)
+        hidden = front(x).float()  # (queries, units)
+        logits = F.linear(hidden, weight, bias)
+        others = torch.arange(len(weight) - 1, device=labels.device).expand(len(labels), -1)
+        others = others + (others >= labels[:, None])  # (queries, classes - 1)
+        self.log_odds = (logits.gather(1, others) - logits.gather(1, labels[:, None])).T[..., None]  # (classes - 1, queries, 1)
+        groups = self.turn_over.mask.units
+        self.products = torch.empty(*self.log_odds.shape[:2], groups, device=x.device, dtype=_dtype(precision))
+        for c, other in enumerate(others.unbind(1)):
+            terms = (weight[other] - weight[labels]).mul_(hidden)
+            self.products[c] = terms.view(len(terms), groups, -1).sum(-1) if groups != weight.shape[1] else terms
+
+    @torch.no_grad()
+    def __call__(self, train_index: Tensor) -> Tensor:
+        """Influence, float32 (queries, train)."""
+        rows, columns = (sizes[train_index.device.type] for sizes in (ROWS, TRAIN))
+        queries = max(1, rows // max(1, len(self.products)))
+        result = torch.empty(self.products.shape[1], len(train_index), device=train_index.device)
+        for chosen, out in zip(train_index.split(columns), result.split(columns, 1), strict=True):
+            signs = (self.turn_over.mask(chosen).to(self.products.dtype) - 1).T  # (groups, train)
+            for some in torch.arange(len(result)).split(queries):
+                q = slice(int(some[0]), int(some[-1]) + 1)
+                products = self.products[:, q]
+                shifts = (products.flatten(0, 1) @ signs).float().view(*products.shape[:2], -1)
+                out[q] = influence_of_shifts(shifts, self.log_odds[:, q])
+        return result
+
+
+def influence_of_shifts(shifts: Tensor, log_odds: Tensor) -> Tensor:
+    """Unseen minus seen loss from r and f_c - f_y of the module's formula. Overwrites ``shifts``.
+
+    Args: shifts (classes - 1, queries, train), log_odds (classes - 1, queries, 1). Returns (queries, train).
+    """
+    low, high = shifts.aminmax()
+    if max(-low, high) + log_odds.abs().max() > LARGEST_EXPONENT:
+        unseen, seen = ((log_odds + part).logsumexp(0) for part in (-shifts, shifts))
+        return F.softplus(unseen) - F.softplus(seen)
+    odds, factors = log_odds.exp(), shifts.exp_()
+    seen, unseen = odds[0] * factors[0], odds[0] / factors[0]
+    for odd, factor in zip(odds[1:], factors[1:], strict=True):
+        seen.addcmul_(odd, factor)
+        unseen.addcdiv_(odd, factor)
+    return unseen.log1p_().sub_(seen.log1p_())
+
+
+class PairTiles:
+    """The general path: both halves of every pair, from the first mask on. Args as ``influence_tile``.
+
+    Holds the activations of ``pairs`` pairs at a time.
+    """
+
+    def __init__(self, net: TurnOverNet, x: Tensor, labels: Tensor, pairs: int = 4096) -> None:
+        self.net, self.x, self.labels, self.pairs = net, x, labels, pairs
+
+    @torch.no_grad()
+    def __call__(self, train_index: Tensor) -> Tensor:
+        """Influence, float32 (queries, train)."""
+        training = self.net.training
+        self.net.eval()
+        try:
+            parts = train_index.split(max(1, self.pairs // len(self.x)))
+            return torch.cat([self._loss(part, "unseen") - self._loss(part, "seen") for part in parts], 1)
+        finally:
+            self.net.train(training)
+
+    def _loss(self, index: Tensor, side: str) -> Tensor:
+        try:
+            logits = torch.vmap(lambda one: self._half(one[None], side), randomness="same")(index)
+        except RuntimeError as error:
+            warnings.warn(f"vmap cannot take this network ({str(error)[:200]}): it is run whole for every pair.", stacklevel=4)
+            logits = torch.stack([self.net(self.x, one.expand(len(self.x)), side) for one in index])
+        labels = self.labels.expand(len(index), -1)
+        return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).T
+
+    def _half(self, index: Tensor, side: str) -> Tensor:
+        """Logits of all queries under the mask of one example, index int64 (1,)."""
+        with self.net.switch.turned(index, side):
+            logits: Tensor = self.net.net(self.x)
+            return logits
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The most helpful and the most harmful training examples of each query, most extreme first.
+
+    top, bottom: influence, float32 (queries, k). top_index, bottom_index: int64 (queries, k), the examples' index.
+    """
+
+    top: Tensor
+    top_index: Tensor
+    bottom: Tensor
+    bottom_index: Tensor
+
+
+def extremes(tiles: Iterable[tuple[Tensor, Tensor]], top: int) -> Extremes:
+    """Streamed top and bottom ``top`` per query; the same as sorting all.
+
+    Args: tiles: pairs of train_index (train,) and influence (queries, train). Holds one tile and 4 * top numbers per query.
+    """
+    best: list[tuple[Tensor, Tensor]] = []
+    for index, tile in tiles:
+        parts = [_best(tile, index, top, largest) for largest in (True, False)]
+        if best:
+            joined = [tuple(torch.cat(pair, 1) for pair in zip(old, new, strict=True)) for old, new in zip(best, parts, strict=True)]
+            parts = [_best(*both, top, largest) for both, largest in zip(joined, (True, False), strict=True)]
+        best = parts
+    return Extremes(*best[0], *best[1])
+
+
+def _best(values: Tensor, index: Tensor, top: int, largest: bool) -> tuple[Tensor, Tensor]:
+    """The largest (or smallest) values of each row, in order, and their index: (rows, min(top, columns))."""
+    found, places = values.topk(min(top, values.shape[1]), 1, largest)
+    return found, index.expand_as(values).gather(1, places)
+
+
+def top_influence(
+    net: TurnOverNet | Sequence[TurnOverNet],
+    train: Examples,
+    queries: Queries,
+    top: int = 20,
+    memory_gib: float = 2.0,
+    precision: str = "auto",
+) -> Extremes:
+    """The training examples that help and hurt each query most, by turn-over dropout.
+
+    Args:
+        net: trained with turn-over masks; several (seeds of one run): the mean of their influences.
+        train: candidates. queries: an ``Examples``, or inputs of your own, standardised, and their labels.
+        top: how many on either side, at least 1; all where there are fewer.
+        memory_gib: ceiling for what this adds to memory; queries are taken in as many rounds as it needs.
+        precision: "32", "bf16", or "auto" for bf16 where the hardware gains from it; see ``influence_tile``.
+
+    Returns ``Extremes``. Raises UnseenError: nothing to compare, or a ceiling below what one query takes.
+    """
+    nets = [net] if isinstance(net, TurnOverNet) else list(net)
+    if top < 1 or not len(train) or not _count(queries):
+        raise UnseenError(f"Influence needs queries, training examples and a top of 1 or more; got {_count(queries)}, {len(train)}, {top}.")
+    x, labels = _inputs(queries, torch.arange(1))
+    each = len(nets) * max(_bytes_per_query(one, x, len(train.classes), precision) for one in nets)
+    index = train.index.to(x.device)
+    found = []
+    for some in torch.arange(_count(queries)).split(_at_once(each, memory_gib)):
+        x, labels = _inputs(queries, some)
+        tiles = [query_tiles(one, x, labels, precision) for one in nets]
+        columns = 8 * TRAIN[x.device.type]
+        found.append(extremes(((part, torch.stack([tile(part) for tile in tiles]).mean(0)) for part in index.split(columns)), top))
+    return joined(found)
+
+
+def joined(found: Sequence[Extremes]) -> Extremes:
+    """Extremes of several lots of queries as one."""
+    names = ("top", "top_index", "bottom", "bottom_index")
+    return Extremes(*(torch.cat([getattr(part, name) for part in found]) for name in names))
+
+
+def influence_table(found: Extremes, train: Examples, queries: Queries) -> "pl.DataFrame":
+    """``influence.parquet``: query_index, query_id, rank, side, train_index, train_id, influence.
+
+    A row per query, side ("top", "bottom") and rank, from 1. Queries of one's own are numbered, and their id is query/<number>.
+    """
+    import polars as pl
+
+    names = dict(zip(train.index.tolist(), train.ids, strict=True))
+    count, k = found.top.shape
+    known = isinstance(queries, Examples)
+    index = queries.index.cpu() if isinstance(queries, Examples) else torch.arange(count)
+    ids = queries.ids if isinstance(queries, Examples) else [f"query/{i}" for i in range(count)]
+    assert known or len(ids) == count
+    train_index = torch.stack((found.top_index, found.bottom_index), 1).flatten().tolist()  # query, side, rank
+    return pl.DataFrame(
+        {
+            "query_index": index.repeat_interleave(2 * k).numpy(),
+            "query_id": [name for name in ids for _ in range(2 * k)],
+            "rank": pl.Series(list(range(1, k + 1)) * (2 * count), dtype=pl.Int32),
+            "side": (["top"] * k + ["bottom"] * k) * count,
+            "train_index": train_index,
+            "train_id": [names[i] for i in train_index],
+            "influence": torch.stack((found.top, found.bottom), 1).flatten().cpu().numpy(),
+        }
+    )
+
+
+def parse_queries(text: str, examples: Examples) -> Examples:
+    """Queries as written on the command line: ``test``, ``test[:100]``, ``train[5]``, ``train[10:20]``, or an index list ``3,17,99``.
+
+    Raises UnseenError for anything else, for positions that are not there, and for an empty choice.
+    """
+    import re
+
+    allowed = "Write test, test[:100], train[5], train[10:20], or a list of index such as 3,17,99."
+    if re.fullmatch(r"\d+(,\d+)*", text):
+        return _by_index([int(part) for part in text.split(",")], examples)
+    match = re.fullmatch(r"(train|test)(?:\[(-?\d*)(:?)(-?\d*)\])?", text)
+    if not match:
+        raise UnseenError(f"{text!r} does not name queries. {allowed}")
+    split, first, colon, last = match.groups()
+    part = examples.train if split == "train" else examples.test
+    positions: Any = range(len(part))
+    if first and not colon and not last:
+        positions = positions[int(first) :][:1] if -len(part) <= int(first) < len(part) else []
+    elif first is not None and colon and "-" not in (first, last):
+        positions = positions[int(first) if first else None : int(last) if last else None]
+    elif first is not None:
+        raise UnseenError(f"{text!r} does not name queries. {allowed}")
+    if not len(positions):
+        raise UnseenError(f"{text!r} names no example: the {split} split of {examples.name} has {len(part):,}. {allowed}")
+    return part.select(list(positions))
+
+
+def _by_index(wanted: list[int], examples: Examples) -> Examples:
+    places = {index: position for position, index in enumerate(examples.index.tolist())}
+    if missing := [index for index in wanted if index not in places]:
+        raise UnseenError(f"No example has the index {missing[0]}. {examples.name} has {len(places):,}, up to {max(places):,}.")
+    return examples.select([places[index] for index in wanted])
+
+
+def _split(net: TurnOverNet) -> tuple[nn.Module, Any, Tensor, Tensor | None]:
+    """Front up to the mask, the mask's module, and what is behind as one linear map (classes, units) and (classes,)."""
+    children = list(net.net.children())
+    at = next(i for i, child in enumerate(children) if hasattr(child, CHILD))
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    for layer in children[at + 1 :]:
+        if isinstance(layer, nn.Linear):
+            bias = layer.bias if bias is None else F.linear(bias, layer.weight, layer.bias)
+            weight = layer.weight if weight is None else layer.weight @ weight
+    assert weight is not None
+    return nn.Sequential(*children[: at + 1]), getattr(children[at], CHILD), weight.float(), None if bias is None else bias.float()
+
+
+def _dtype(precision: str) -> torch.dtype:
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_gains()) else torch.float32
+
+
+def _count(queries: Queries) -> int:
+    return len(queries) if isinstance(queries, Examples) else len(queries[1])
+
+
+def _inputs(queries: Queries, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of the queries at these positions."""
+    if isinstance(queries, Examples):
+        return queries.batch(positions)[:2]
+    return queries[0][positions.to(queries[0].device)], queries[1][positions.to(queries[1].device)]
+
+
+def _bytes_per_query(net: TurnOverNet, x: Tensor, classes: int, precision: str) -> int:
+    """What one query holds in memory: its products and a row of the largest tile, or the activations of its pairs."""
+    row = 8 * TRAIN[x.device.type] * 4 * 4
+    if net.is_average_of_halves:
+        units = net.masked_layers()[0].units
+        return row + units * ((classes - 1) * _dtype(precision).itemsize + 16)
+    return row + x.numel() * 8
+
+
+def _at_once(bytes_each: int, memory_gib: float) -> int:
+    """How many queries fit. Raises UnseenError where not one does."""
+    tile = 2**25  # masks and shifts of one tile
+    count = int((memory_gib * 2**30 - tile) // bytes_each)
+    if count < 1:
+        raise UnseenError(f"A memory of {memory_gib:g} GiB does not hold one query; {(tile + bytes_each) / 2**30:.3g} GiB does.")
+    return count

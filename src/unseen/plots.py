@@ -1,0 +1,78 @@
+"""Figures of a run, with matplotlib. Each function reads tables and returns a figure."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from unseen.data import Examples
+from unseen.errors import UnseenError
+from unseen.images import Lazy
+from unseen.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+REAL, RANDOM = "#4477aa", "#cc6677"
+
+
+def long_tail(run: Run) -> "Figure":
+    """Histogram of memorization (nats), the count on a logarithmic axis; right and wrong labels apart where known."""
+    figure = _figure(6, 3.2)
+    draw_long_tail(figure.subplots(), run)
+    return figure
+
+
+def overview(run: Run, examples: Examples, rows: int = 3, columns: int = 6) -> "Figure":
+    """The long tail, and beside it the most memorized images.
+
+    Args: examples: the run's data, as ``load`` gives it. Raises UnseenError where they are no images.
+    """
+    figure = _figure(12, 4)
+    grid = figure.add_gridspec(rows, 2 * columns, wspace=0.15, hspace=0.55)
+    draw_long_tail(figure.add_subplot(grid[:, : columns - 1]), run)
+    most = run.scores.filter("trained").sort("memorization", descending=True).head(rows * columns)
+    figure.text(0.72, 0.98, "memorization (given label, seen half, unseen half)", ha="center", fontsize=9)
+    draw_images([figure.add_subplot(grid[i // columns, columns + i % columns]) for i in range(rows * columns)], most.to_dicts(), examples)
+    return figure
+
+
+def draw_long_tail(axes: "Axes", run: Run, bins: int = 60) -> None:
+    """Draw the histogram of ``long_tail`` on given axes."""
+    scores = run.scores.filter("trained")
+    gap = scores["memorization"].to_numpy()
+    edges = np.linspace(gap.min(), gap.max(), bins + 1).tolist()
+    if "true_label" in scores.columns:
+        wrong = (scores["true_label"] != scores["given_label"]).to_numpy()
+        axes.hist(gap[~wrong], edges, color=REAL, label="true label")
+        axes.hist(gap[wrong], edges, color=RANDOM, alpha=0.75, label="changed label")
+        axes.legend(frameon=False)
+    else:
+        axes.hist(gap, edges, color=REAL)
+    axes.set_yscale("log")
+    axes.set_xlabel("memorization: loss of the unseen half − loss of the seen half (nats)")
+    axes.set_ylabel("training examples")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_images(axes: "Sequence[Axes]", rows: list[dict[str, Any]], examples: Examples) -> None:
+    """Draw images with score and (given label, seen prediction, unseen prediction), as the paper's figures 7 and 8 do."""
+    if len(examples.shape) != 3:
+        raise UnseenError(f"These examples are no images: their shape is {examples.shape}. Use long_tail(run).")
+    positions = {int(index): position for position, index in enumerate(examples.index.tolist())}
+    for axis, row in zip(axes, rows, strict=False):
+        inputs = examples.select([positions[row["index"]]]).inputs
+        image = inputs.gather(torch.zeros(1, dtype=torch.int64)) if isinstance(inputs, Lazy) else inputs
+        pixels = image[0].permute(1, 2, 0).cpu().numpy()
+        axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray_r" if pixels.shape[-1] == 1 else None)
+        names = [examples.classes[int(row[name])] for name in ("given_label", "predicted_seen", "predicted_unseen")]
+        axis.set_title(f"{row['memorization']:.1f}\n({', '.join(names)})", fontsize=7)
+        axis.set_axis_off()
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained" if width < 10 else None)
