@@ -16,11 +16,11 @@ logits are f + Σ_d s[i,d] h[q,d] W[c,d], and the unseen half's f minus the same
     L_\text{seen} = \log\Big(1 + \sum_{c \ne y} e^{f_{qc} - f_{qy}} e^{r_{iqc}}\Big),
 
 and e^{-r} in place of e^r for the unseen half: classes - 1 columns and one exponential each serve both halves. Any other
-network runs its mask-free front once per query, and the rest once per pair (``torch.func.vmap`` over the masks).
+network runs its mask-free front once per query and the rest, both halves, once per pair.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.train import bf16_gains
-from unseen.turnover import CHILD, TurnOverNet
+from unseen.turnover import CHILD, TurnOver, TurnOverNet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,13 +61,9 @@ def influence_tile(net: TurnOverNet, query_x: Tensor, query_labels: Tensor, trai
 
 def query_tiles(net: TurnOverNet, query_x: Tensor, query_labels: Tensor, precision: str = "32") -> Tiles:
     """What depends on the queries alone, done once: a function from train_index to ``influence_tile``'s result."""
-    training = net.training
-    net.eval()
-    try:
-        fast = net.is_average_of_halves and query_x.flatten(1).dim() == 2
-        return LastLayerTiles(net, query_x, query_labels, precision) if fast else PairTiles(net, query_x, query_labels)
-    finally:
-        net.train(training)
+    if not net.is_average_of_halves:
+        return PairTiles(net, query_x, query_labels)
+    return LastLayerTiles(net, query_x, query_labels, precision)
 
 
 class LastLayerTiles:
@@ -79,7 +75,8 @@ class LastLayerTiles:
     @torch.no_grad()
     def __init__(self, net: TurnOverNet, x: Tensor, labels: Tensor, precision: str) -> None:
         front, self.turn_over, weight, bias = _split(net)
-        hidden = front(x).float()  # (queries, units)
+        with _evaluating(net):
+            hidden = front(x).float()  # (queries, units)
         logits = F.linear(hidden, weight, bias)
         others = torch.arange(len(weight) - 1, device=labels.device).expand(len(labels), -1)
         others = others + (others >= labels[:, None])  # (queries, classes - 1)
@@ -126,37 +123,45 @@ def influence_of_shifts(shifts: Tensor, log_odds: Tensor) -> Tensor:
 class PairTiles:
     """The general path: both halves of every pair, from the first mask on. Args as ``influence_tile``.
 
-    Holds the activations of ``pairs`` pairs at a time.
+    activations: bytes to hold at a time. Where ``net.fork`` is off, the network is run whole for every pair.
     """
 
-    def __init__(self, net: TurnOverNet, x: Tensor, labels: Tensor, pairs: int = 4096) -> None:
-        self.net, self.x, self.labels, self.pairs = net, x, labels, pairs
+    def __init__(self, net: TurnOverNet, x: Tensor, labels: Tensor, activations: int = 2**28) -> None:
+        self.net, self.x, self.labels = net, x, labels
+        self.pairs = max(len(x), activations // _bytes_per_pair(net, x[:1]))
 
     @torch.no_grad()
     def __call__(self, train_index: Tensor) -> Tensor:
         """Influence, float32 (queries, train)."""
-        training = self.net.training
-        self.net.eval()
+        with _evaluating(self.net):
+            return torch.cat([self._influence(part) for part in train_index.split(self.pairs // len(self.x))], 1)
+
+    def _influence(self, train_index: Tensor) -> Tensor:
+        queries, count = len(self.x), len(train_index)
+        index = train_index.repeat_interleave(queries)
+        if self.net.fork:
+            with self._spread(count), self.net.switch.turned(index, "both"):
+                logits = self.net.net(self.x)
+        else:
+            logits = torch.cat(self.net(_repeated(self.x, count), index, "both"))
+        losses = F.cross_entropy(logits.float(), self.labels.repeat(2 * count), reduction="none").view(2, count, queries)
+        return (losses[1] - losses[0]).T
+
+    @contextmanager
+    def _spread(self, count: int) -> Iterator[None]:
+        """Let the first mask that is met repeat the queries once for each training example."""
+        met = []
+
+        def spread(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            met.append(True)
+            return (_repeated(inputs[0], count),) if len(met) == 1 else None
+
+        handles = [module.register_forward_pre_hook(spread) for module in self.net.modules() if isinstance(module, TurnOver)]
         try:
-            parts = train_index.split(max(1, self.pairs // len(self.x)))
-            return torch.cat([self._loss(part, "unseen") - self._loss(part, "seen") for part in parts], 1)
+            yield
         finally:
-            self.net.train(training)
-
-    def _loss(self, index: Tensor, side: str) -> Tensor:
-        try:
-            logits = torch.vmap(lambda one: self._half(one[None], side), randomness="same")(index)
-        except RuntimeError as error:
-            warnings.warn(f"vmap cannot take this network ({str(error)[:200]}): it is run whole for every pair.", stacklevel=4)
-            logits = torch.stack([self.net(self.x, one.expand(len(self.x)), side) for one in index])
-        labels = self.labels.expand(len(index), -1)
-        return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).T
-
-    def _half(self, index: Tensor, side: str) -> Tensor:
-        """Logits of all queries under the mask of one example, index int64 (1,)."""
-        with self.net.switch.turned(index, side):
-            logits: Tensor = self.net.net(self.x)
-            return logits
+            for handle in handles:
+                handle.remove()
 
 
 @dataclass(frozen=True)
@@ -242,10 +247,8 @@ def influence_table(found: Extremes, train: Examples, queries: Queries) -> "pl.D
 
     names = dict(zip(train.index.tolist(), train.ids, strict=True))
     count, k = found.top.shape
-    known = isinstance(queries, Examples)
     index = queries.index.cpu() if isinstance(queries, Examples) else torch.arange(count)
     ids = queries.ids if isinstance(queries, Examples) else [f"query/{i}" for i in range(count)]
-    assert known or len(ids) == count
     train_index = torch.stack((found.top_index, found.bottom_index), 1).flatten().tolist()  # query, side, rank
     return pl.DataFrame(
         {
@@ -306,6 +309,36 @@ def _split(net: TurnOverNet) -> tuple[nn.Module, Any, Tensor, Tensor | None]:
             weight = layer.weight if weight is None else layer.weight @ weight
     assert weight is not None
     return nn.Sequential(*children[: at + 1]), getattr(children[at], CHILD), weight.float(), None if bias is None else bias.float()
+
+
+def _repeated(h: Tensor, count: int) -> Tensor:
+    return h.repeat(count, *[1] * (h.dim() - 1))
+
+
+def _bytes_per_pair(net: TurnOverNet, x: Tensor) -> int:
+    """Activations in memory for a pair: both halves of the largest one, before and behind its layer and its mask."""
+    largest = 1
+
+    def note(_: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal largest
+        largest = max(largest, output.numel() if isinstance(output, Tensor) else 1)
+
+    handles = [module.register_forward_hook(note) for module in net.modules() if not list(module.children())]
+    with torch.no_grad(), _evaluating(net):
+        net(x)
+    for handle in handles:
+        handle.remove()
+    return 2 * 4 * 4 * largest
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
 
 
 def _dtype(precision: str) -> torch.dtype:

@@ -198,7 +198,7 @@ class _Observed:
         """Losses of all members, and what the outsiders predict."""
         self.losses[:, positions] = _losses(log_probabilities, labels)
         outside = (~inside).float()
-        sums = torch.einsum("kb,kbc->bc", outside, log_probabilities.exp())
+        sums = (log_probabilities.exp() * outside[..., None]).sum(0)
         self.probabilities[positions] = sums / outside.sum(0).clamp_min(1)[:, None]
 
     def checked(self, number: int, steps: Steps | WideSteps, config: Config) -> Pass:
