@@ -6,6 +6,7 @@ import pytest
 
 import unseen
 from unseen.cli import COMMANDS, main
+from unseen.terminal import _sentences
 
 FAST = ["--hidden", "64", "--epochs", "2"]
 
@@ -30,6 +31,18 @@ def test_show(run, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 3 and rows[0]["loss_seen"] >= rows[1]["loss_seen"] and "memorization" in rows[0]
     assert main(["show", str(run), "--top", "3"]) == 0 and "memorization" in capsys.readouterr().out
+
+
+def test_a_full_network_that_cannot_be_read_is_said(run, capsys):
+    summary = unseen.open_run(run).summary
+    assert "do not read loss_full" not in " ".join(_sentences(summary))
+    broken = _sentences(summary | {"test_accuracy_full": 0.1})
+    assert any("do not read loss_full" in line for line in broken) and any("--null-fraction" in line for line in broken)
+
+
+def test_plot(run, capsys, tmp_path):
+    assert main(["plot", str(run), "--out", str(tmp_path / "figure.png")]) == 0
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_audit(capsys):

@@ -219,6 +219,23 @@ def test_broken_files_are_named(tmp_path):
         run.read_tensors("seed-0")
 
 
+def test_defaults_of_the_models():
+    paper = Config(model="vgg11", groups=0, tied=False, mask_scale=2.0).resolved()
+    assert (paper.lr, paper.momentum, paper.schedule, paper.milestones) == (0.01, 0.9, "step", (100, 150))
+    assert (Config(model="vgg11").resolved().groups, Config(model="vgg11", width=0.25).resolved().groups) == (32, 16)
+    mlp = Config().resolved()
+    assert (mlp.hidden, mlp.lr, mlp.momentum, mlp.batch_size, mlp.groups, mlp.mask_scale) == ((4096,), 0.06, 0.0, 256, 0, 2.0)
+
+
+def test_images_train_and_score_in_convolutions(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(120) % 3
+    x = torch.rand(120, 3, 32, 32, generator=generator) * 0.3
+    x[torch.arange(120), y] += 0.7  # the class is the brightest channel
+    run = score((x, y), "vgg11", width=0.25, epochs=15, lr=0.01, batch_size=16, out=tmp_path / "run")
+    assert run.summary["accuracy_seen"] > 0.8 and run.summary["accuracy_unseen"] > 0.6
+
+
 def test_runs_are_listed(run):
     assert [listed.path for listed in list_runs(run.path.parent)] == [run.path]
 

@@ -18,6 +18,7 @@ whose gradient is zero (norm below 1e-18) has no direction, and is left out of m
 
 import math
 import warnings
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,14 +127,14 @@ def contributions(net: nn.Module, examples: Subset, batch: Subset | None = None,
         batch: the mini-batch of the step; g is the gradient of its mean loss. Default: ``examples``.
         batch_size: examples in memory at a time.
 
-    Returns float32 (n,), nats per unit of parameter, positive where the step lowers the example's loss; 0 where g is.
+    Returns float32 (n,) on the CPU, nats per unit of parameter, positive where the step lowers the example's loss; 0 where g is.
     The examples of the batch itself have mean :math:`\|g\|`. Costs a plain forward and backward pass of each of
     ``batch`` and ``examples``, their memory, and two gradients.
 
     Raises UnseenError: as ``cosine_similarity``.
     """
     direction = _direction(batch_gradient(net, examples if batch is None else batch, batch_size=batch_size))
-    return torch.cat([trace.products(direction) for trace in _traces(net, examples, batch_size)])
+    return Numbers(trace.products(direction) for trace in _traces(net, examples, batch_size)).tensor()
 
 
 @torch.no_grad()
@@ -151,7 +152,7 @@ def gradient_statistics(net: nn.Module, examples: Subset, batch: Subset | None =
     """
     one_pass = batch is examples and isinstance(examples, Batched) and len(examples) <= batch_size
     direction = None if batch is None or one_pass else _direction(batch_gradient(net, batch, batch_size=batch_size))
-    total, directions, norms, pulls = _zeros(net), _zeros(net), [], []
+    total, directions, norms, pulls = _zeros(net), _zeros(net), Numbers(), Numbers()
     for trace in _traces(net, examples, batch_size):
         trace.add(torch.ones_like(trace.norms), total)
         trace.add(trace.inverse_norms, directions)
@@ -160,11 +161,11 @@ def gradient_statistics(net: nn.Module, examples: Subset, batch: Subset | None =
             direction = _direction({parameter: part / len(trace.norms) for parameter, part in total.items()})
         if direction is not None:
             pulls.append(trace.products(direction))
-    every = torch.cat(norms)
+    every = norms.tensor()
     n, of_sum, squares = len(every), inner(total, total), float(every.double().square().sum())
     return GradientStatistics(
         norms=every,
-        contributions=torch.cat(pulls) if pulls else None,
+        contributions=None if batch is None else pulls.tensor(),
         cosine_similarity=_mean_cosine(directions, int((every > SMALLEST_NORM).sum())),
         coherence=of_sum / (n * squares) if squares else math.nan,
         variance=(squares - of_sum / n) / (n - 1) if n > 1 else math.nan,
@@ -175,9 +176,9 @@ def gradient_statistics(net: nn.Module, examples: Subset, batch: Subset | None =
 def gradient_norms(net: nn.Module, examples: Subset, *, batch_size: int = 256) -> Tensor:
     r"""Norm of each example's gradient, GraNd (Paul et al. 2021), which averages it over several networks.
 
-    Returns float32 (n,), nats per unit of parameter. Costs less than one plain forward and backward pass.
+    Returns float32 (n,) on the CPU, nats per unit of parameter. Costs less than one plain forward and backward pass.
     """
-    return torch.cat([trace.norms for trace in _traces(net, examples, batch_size)])
+    return Numbers(trace.norms for trace in _traces(net, examples, batch_size)).tensor()
 
 
 @torch.no_grad()
@@ -292,6 +293,23 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+class Numbers:
+    """A growing float32 vector on the CPU. A list of small tensors would pin the freed memory of every batch between them."""
+
+    def __init__(self, parts: Iterable[Tensor] = ()) -> None:
+        self.numbers = array("f")
+        for part in parts:
+            self.append(part)
+
+    def append(self, part: Tensor) -> None:
+        """Put (n,) at the end."""
+        self.numbers.extend(part.tolist())
+
+    def tensor(self) -> Tensor:
+        """All of them."""
+        return torch.tensor(self.numbers, dtype=torch.float32)
 
 
 def _sum_of_directions(net: nn.Module, examples: Subset, batch_size: int) -> tuple[Gradient, int]:

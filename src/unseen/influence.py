@@ -19,18 +19,26 @@ and e^{-r} in place of e^r for the unseen half: classes - 1 columns and one expo
 network runs its mask-free front once per query and the rest, both halves, once per pair.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unseen import queries as asked
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.train import bf16_gains
+from unseen.extremes import Extremes, extremes, influence_table, joined
+from unseen.queries import Queries, parse_queries
+from unseen.runs import Config, Run
+from unseen.scoring import _new_net as new_net
+from unseen.scoring import prepare
+from unseen.tracin import gradient_influence
+from unseen.train import bf16_gains, learning_rate, null_mask
 from unseen.turnover import CHILD, TurnOver, TurnOverNet
 
 if TYPE_CHECKING:
@@ -41,7 +49,6 @@ TRAIN = {"cpu": 512, "cuda": 8192}  # training examples of a tile
 LARGEST_EXPONENT = 80.0  # e**80 is a float32, and so is e**-80
 
 Tiles = Callable[[Tensor], Tensor]
-Queries = Examples | tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
@@ -164,40 +171,6 @@ class PairTiles:
                 handle.remove()
 
 
-@dataclass(frozen=True)
-class Extremes:
-    """The most helpful and the most harmful training examples of each query, most extreme first.
-
-    top, bottom: influence, float32 (queries, k). top_index, bottom_index: int64 (queries, k), the examples' index.
-    """
-
-    top: Tensor
-    top_index: Tensor
-    bottom: Tensor
-    bottom_index: Tensor
-
-
-def extremes(tiles: Iterable[tuple[Tensor, Tensor]], top: int) -> Extremes:
-    """Streamed top and bottom ``top`` per query; the same as sorting all.
-
-    Args: tiles: pairs of train_index (train,) and influence (queries, train). Holds one tile and 4 * top numbers per query.
-    """
-    best: list[tuple[Tensor, Tensor]] = []
-    for index, tile in tiles:
-        parts = [_best(tile, index, top, largest) for largest in (True, False)]
-        if best:
-            joined = [tuple(torch.cat(pair, 1) for pair in zip(old, new, strict=True)) for old, new in zip(best, parts, strict=True)]
-            parts = [_best(*both, top, largest) for both, largest in zip(joined, (True, False), strict=True)]
-        best = parts
-    return Extremes(*best[0], *best[1])
-
-
-def _best(values: Tensor, index: Tensor, top: int, largest: bool) -> tuple[Tensor, Tensor]:
-    """The largest (or smallest) values of each row, in order, and their index: (rows, min(top, columns))."""
-    found, places = values.topk(min(top, values.shape[1]), 1, largest)
-    return found, index.expand_as(values).gather(1, places)
-
-
 def top_influence(
     net: TurnOverNet | Sequence[TurnOverNet],
     train: Examples,
@@ -218,83 +191,93 @@ def top_influence(
     Returns ``Extremes``. Raises UnseenError: nothing to compare, or a ceiling below what one query takes.
     """
     nets = [net] if isinstance(net, TurnOverNet) else list(net)
-    if top < 1 or not len(train) or not _count(queries):
-        raise UnseenError(f"Influence needs queries, training examples and a top of 1 or more; got {_count(queries)}, {len(train)}, {top}.")
-    x, labels = _inputs(queries, torch.arange(1))
+    if top < 1 or not len(train) or not asked.count(queries):
+        raise UnseenError(
+            f"Influence needs queries, training examples and a top of 1 or more; got {asked.count(queries)}, {len(train)}, {top}."
+        )
+    x, labels = asked.batch(queries, torch.arange(1))
     each = len(nets) * max(_bytes_per_query(one, x, len(train.classes), precision) for one in nets)
     index = train.index.to(x.device)
     found = []
-    for some in torch.arange(_count(queries)).split(_at_once(each, memory_gib)):
-        x, labels = _inputs(queries, some)
+    for some in torch.arange(asked.count(queries)).split(_at_once(each, memory_gib)):
+        x, labels = asked.batch(queries, some)
         tiles = [query_tiles(one, x, labels, precision) for one in nets]
         columns = 8 * TRAIN[x.device.type]
         found.append(extremes(((part, torch.stack([tile(part) for tile in tiles]).mean(0)) for part in index.split(columns)), top))
     return joined(found)
 
 
-def joined(found: Sequence[Extremes]) -> Extremes:
-    """Extremes of several lots of queries as one."""
-    names = ("top", "top_index", "bottom", "bottom_index")
-    return Extremes(*(torch.cat([getattr(part, name) for part in found]) for name in names))
+def run_influence(
+    run: Run,
+    queries: str | Queries = "test[:100]",
+    top: int = 20,
+    method: Literal["turnover", "gradient"] = "turnover",
+    *,
+    data: Any = None,
+    model: nn.Module | None = None,
+    data_dir: str | Path | None = None,
+    memory_gib: float = 2.0,
+    precision: str = "auto",
+    normalise: bool = False,
+) -> "pl.DataFrame":
+    """Write a run's ``influence.parquet``, mean over its seeds, and return it; see ``influence_table``.
 
+    Args:
+        run: finished or not. queries: see ``parse_queries``, or queries themselves. top, memory_gib, precision: see ``top_influence``.
+        method: "turnover", or "gradient", see ``gradient_influence``, from the saved epochs; from the last alone where none were saved.
+        data, model: what the run was made of, where that was not a name. data_dir: see ``load``. normalise: cosines, "gradient" only.
 
-def influence_table(found: Extremes, train: Examples, queries: Queries) -> "pl.DataFrame":
-    """``influence.parquet``: query_index, query_id, rank, side, train_index, train_id, influence.
-
-    A row per query, side ("top", "bottom") and rank, from 1. Queries of one's own are numbered, and their id is query/<number>.
+    Raises UnseenError: no weights, queries that are not there, other data or another model than the run's.
     """
-    import polars as pl
-
-    names = dict(zip(train.index.tolist(), train.ids, strict=True))
-    count, k = found.top.shape
-    index = queries.index.cpu() if isinstance(queries, Examples) else torch.arange(count)
-    ids = queries.ids if isinstance(queries, Examples) else [f"query/{i}" for i in range(count)]
-    train_index = torch.stack((found.top_index, found.bottom_index), 1).flatten().tolist()  # query, side, rank
-    return pl.DataFrame(
-        {
-            "query_index": index.repeat_interleave(2 * k).numpy(),
-            "query_id": [name for name in ids for _ in range(2 * k)],
-            "rank": pl.Series(list(range(1, k + 1)) * (2 * count), dtype=pl.Int32),
-            "side": (["top"] * k + ["bottom"] * k) * count,
-            "train_index": train_index,
-            "train_id": [names[i] for i in train_index],
-            "influence": torch.stack((found.top, found.bottom), 1).flatten().cpu().numpy(),
-        }
-    )
+    config, examples = _run_examples(run, data, model, data_dir)
+    chosen = parse_queries(queries, examples) if isinstance(queries, str) else queries
+    train = examples.train.select(~null_mask(examples.train.index, config.null_fraction, config.seed))
+    nets = {seed: new_net(config, examples, model or config.model, seed) for seed in range(config.seed, config.seed + config.seeds)}
+    for seed, net in nets.items():
+        net.load_state_dict(_weights(run, f"seed-{seed}"))
+    if method == "turnover":
+        found = top_influence(list(nets.values()), train, chosen, top, memory_gib, precision)
+    else:
+        found = _top_by_gradient(run, nets, train, chosen, top, memory_gib, normalise)
+    table = influence_table(found, train, chosen)
+    run.write_table("influence", table, method=method + " normalised" * normalise, seed=str(config.seed))
+    return table
 
 
-def parse_queries(text: str, examples: Examples) -> Examples:
-    """Queries as written on the command line: ``test``, ``test[:100]``, ``train[5]``, ``train[10:20]``, or an index list ``3,17,99``.
-
-    Raises UnseenError for anything else, for positions that are not there, and for an empty choice.
-    """
-    import re
-
-    allowed = "Write test, test[:100], train[5], train[10:20], or a list of index such as 3,17,99."
-    if re.fullmatch(r"\d+(,\d+)*", text):
-        return _by_index([int(part) for part in text.split(",")], examples)
-    match = re.fullmatch(r"(train|test)(?:\[(-?\d*)(:?)(-?\d*)\])?", text)
-    if not match:
-        raise UnseenError(f"{text!r} does not name queries. {allowed}")
-    split, first, colon, last = match.groups()
-    part = examples.train if split == "train" else examples.test
-    positions: Any = range(len(part))
-    if first and not colon and not last:
-        positions = positions[int(first) :][:1] if -len(part) <= int(first) < len(part) else []
-    elif first is not None and colon and "-" not in (first, last):
-        positions = positions[int(first) if first else None : int(last) if last else None]
-    elif first is not None:
-        raise UnseenError(f"{text!r} does not name queries. {allowed}")
-    if not len(positions):
-        raise UnseenError(f"{text!r} names no example: the {split} split of {examples.name} has {len(part):,}. {allowed}")
-    return part.select(list(positions))
+def _run_examples(run: Run, data: Any, model: nn.Module | None, data_dir: str | Path | None) -> tuple[Config, Examples]:
+    """The run's configuration and examples. Raises UnseenError where data or model are not what it was made of."""
+    config = run.config
+    fields = {name: value for name, value in asdict(config).items() if name not in ("data", "model")}
+    settings, examples = prepare(config.data if data is None else data, model or config.model, data_dir, fields)
+    if settings != config:
+        raise UnseenError(f"{run.path} was made of {config.data} and {config.model}, not of {settings.data} and {settings.model}.")
+    return config, examples
 
 
-def _by_index(wanted: list[int], examples: Examples) -> Examples:
-    places = {index: position for position, index in enumerate(examples.index.tolist())}
-    if missing := [index for index in wanted if index not in places]:
-        raise UnseenError(f"No example has the index {missing[0]}. {examples.name} has {len(places):,}, up to {max(places):,}.")
-    return examples.select([places[index] for index in wanted])
+def _top_by_gradient(
+    run: Run, nets: dict[int, TurnOverNet], train: Examples, queries: Queries, top: int, memory_gib: float, normalise: bool
+) -> Extremes:
+    found = []
+    for some in torch.arange(asked.count(queries)).split(_at_once(4 * len(train) * 3, memory_gib)):
+        lot = asked.batch(queries, some)
+        sums = [gradient_influence(net, train, lot, _epochs(run, seed), normalise=normalise) for seed, net in nets.items()]
+        found.append(extremes([(train.index, torch.stack(sums).mean(0))], top))
+    return joined(found)
+
+
+def _epochs(run: Run, seed: int) -> Iterator[tuple[dict[str, Tensor], float]]:
+    """Weights and learning rate of the saved epochs (weights/seed-S-epoch-N.safetensors); of the last where none were."""
+    config = run.config
+    paths = sorted((run.path / "weights").glob(f"seed-{seed}-epoch-*.safetensors"))
+    for path in paths:
+        yield _weights(run, path.stem), learning_rate(config, int(path.stem.rpartition("-")[2]) - 0.5)
+    if not paths:
+        yield _weights(run, f"seed-{seed}"), config.lr or 1.0
+
+
+def _weights(run: Run, name: str) -> dict[str, Tensor]:
+    tensors, _ = run.read_tensors(name)
+    return {key.removeprefix("net."): value for key, value in tensors.items() if key.startswith("net.")}
 
 
 def _split(net: TurnOverNet) -> tuple[nn.Module, Any, Tensor, Tensor | None]:
@@ -343,17 +326,6 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
 
 def _dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_gains()) else torch.float32
-
-
-def _count(queries: Queries) -> int:
-    return len(queries) if isinstance(queries, Examples) else len(queries[1])
-
-
-def _inputs(queries: Queries, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and labels of the queries at these positions."""
-    if isinstance(queries, Examples):
-        return queries.batch(positions)[:2]
-    return queries[0][positions.to(queries[0].device)], queries[1][positions.to(queries[1].device)]
 
 
 def _bytes_per_query(net: TurnOverNet, x: Tensor, classes: int, precision: str) -> int:

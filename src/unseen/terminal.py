@@ -111,6 +111,13 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
             f"{facts['discoveries_q10']:,} examples stand out from the {facts['null_examples']:,} never trained ({facts['null']}) "
             "at a false discovery rate of 10%."
         )
+        if facts["null_examples"] < 1000:
+            lines[-1] += " With so few of them the estimate is coarse: --null-fraction holds out more."
+    if facts.get("test_accuracy_full", 1.0) < facts.get("test_accuracy_half", 0.0) - 0.02:
+        lines.append(
+            "The full network is worse than its halves on the test set: do not read loss_full and predicted_full here "
+            "(--mask-scale 1.414 and tied --groups help deep networks)."
+        )
     if facts["seed_correlation"] is not None:
         lines.append(f"Rank correlation of memorization between seeds: {facts['seed_correlation']:.3f}.")
     return lines
