@@ -218,14 +218,14 @@ def run_influence(
     data_dir: str | Path | None = None,
     memory_gib: float = 2.0,
     precision: str = "auto",
-    normalise: bool = False,
+    **options: Any,
 ) -> "pl.DataFrame":
     """Write a run's ``influence.parquet``, mean over its seeds, and return it; see ``influence_table``.
 
     Args:
         run: finished or not. queries: see ``parse_queries``, or queries themselves. top, memory_gib, precision: see ``top_influence``.
         method: "turnover", or "gradient", see ``gradient_influence``, from the saved epochs; from the last alone where none were saved.
-        data, model: what the run was made of, where that was not a name. data_dir: see ``load``. normalise: cosines, "gradient" only.
+        data, model: what the run was made of, where that was not a name. data_dir: see ``load``. options: of ``gradient_influence``.
 
     Raises UnseenError: no weights, queries that are not there, other data or another model than the run's.
     """
@@ -238,9 +238,9 @@ def run_influence(
     if method == "turnover":
         found = top_influence(list(nets.values()), train, chosen, top, memory_gib, precision)
     else:
-        found = _top_by_gradient(run, nets, train, chosen, top, memory_gib, normalise)
+        found = _top_by_gradient(run, nets, train, chosen, top, memory_gib, **options)
     table = influence_table(found, train, chosen)
-    run.write_table("influence", table, method=method + " normalised" * normalise, seed=str(config.seed))
+    run.write_table("influence", table, method=method, seed=str(config.seed))
     return table
 
 
@@ -255,12 +255,12 @@ def _run_examples(run: Run, data: Any, model: nn.Module | None, data_dir: str | 
 
 
 def _top_by_gradient(
-    run: Run, nets: dict[int, TurnOverNet], train: Examples, queries: Queries, top: int, memory_gib: float, normalise: bool
+    run: Run, nets: dict[int, TurnOverNet], train: Examples, queries: Queries, top: int, memory_gib: float, **options: Any
 ) -> Extremes:
     found = []
     for some in torch.arange(asked.count(queries)).split(_at_once(4 * len(train) * 3, memory_gib)):
         lot = asked.batch(queries, some)
-        sums = [gradient_influence(net, train, lot, _epochs(run, seed), normalise=normalise) for seed, net in nets.items()]
+        sums = [gradient_influence(net, train, lot, _epochs(run, seed), **options) for seed, net in nets.items()]
         found.append(extremes([(train.index, torch.stack(sums).mean(0))], top))
     return joined(found)
 

@@ -26,8 +26,6 @@ from unseen.wide import WideSteps, fits
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-WEIGHTS_AT_ONCE = {"cpu": 2_000_000, "cuda": 400_000_000}  # on a CPU, weights, momenta and gradients stay in its cache
-
 
 def membership(index: Tensor, seed: int, members: int, fraction: float) -> Tensor:
     """Which members learn from which examples: a function of (seed, members, fraction, index).
@@ -124,6 +122,7 @@ def train_members(
     seed: int,
     fabric: "Fabric | None" = None,
     wide: bool | None = None,
+    lost: float = 0.0,
 ) -> Iterator[Pass]:
     """Train all members on the same batches and yield after every epoch.
 
@@ -134,6 +133,7 @@ def train_members(
         members: see ``new_members``; trained in place. examples: all of them, in an order that depends on ``seed``.
         config: epochs, batch_size, optimizer, schedule, augment. member: bool (K, n). fabric: device and precision.
         wide: whether to take the fast path of ``wide.py``; default: where it applies.
+        lost: share of the inputs' sum of squares that the fast path may leave out (their last principal axes) to be faster.
 
     Raises UnseenError for a loss that is not finite, naming epoch and member.
     """
@@ -141,7 +141,7 @@ def train_members(
     examples, member = examples.to(fabric.device), member.to(fabric.device)
     members.to(fabric.device).train()
     wide = fits(members.shell[0], examples, config) if wide is None else wide
-    steps = (WideSteps if wide else Steps)(members, examples, config, fabric)
+    steps = WideSteps(members, examples, config, fabric, lost) if wide else Steps(members, examples, config, fabric)
     count = -(-len(examples) // config.batch_size)
     for epoch in range(1, config.epochs + 1):
         seen = _Observed(len(members), len(examples), len(examples.classes), fabric.device)

@@ -58,6 +58,8 @@ class Config:
     """learning rate over the epochs; step divides by 10 at the milestones"""
     milestones: tuple[int, ...] = (100, 150)
     """epochs at which the step schedule divides the learning rate"""
+    average: int = 1
+    """score the mean of the weights of the last so many epochs; 1: the last epoch's"""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """SGD with momentum, or Adam"""
     augment: bool = False
@@ -112,6 +114,7 @@ class Config:
             "lr": (lambda v: v > 0, "above 0"),
             "momentum": (lambda v: 0 <= v < 1, "from 0 to below 1"),
             "weight_decay": (lambda v: v >= 0, "at least 0"),
+            "average": (lambda v: 1 <= v <= self.epochs, "from 1 to the number of epochs"),
             "batch_size": (lambda v: v >= 1, "at least 1"),
             "seeds": (lambda v: v >= 1, "at least 1"),
             "history_every": (lambda v: v >= 1, "at least 1"),

@@ -17,7 +17,7 @@ from unseen.measure import SIDES, measure
 from unseen.models import build
 from unseen.runs import Config, Run, start_run
 from unseen.scores import final_scores, free_scores, label_issues, mean_probabilities, noise_floor, rank_correlation, summarize
-from unseen.train import make_fabric, null_mask, train
+from unseen.train import Epoch, make_fabric, null_mask, train
 from unseen.turnover import TurnOverNet, check_capacity
 
 if TYPE_CHECKING:
@@ -122,19 +122,42 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
     net = _new_net(config, examples, model, seed)
     kept = examples.train
     kept = kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
-    state, done = _last_state(run, seed)
-    bar = Bar(config, len(kept), seed, done, progress and fabric.global_rank == 0)
+    state, mean, done = _last_state(run, seed)
+    writer = fabric.global_rank == 0
+    bar = Bar(config, len(kept), seed, done, progress and writer)
     with bar:
         for epoch in train(net, kept, config, seed, fabric, state, done, bar.step):
+            mean = running_mean(mean, epoch, config)
             last = epoch.number == config.epochs
             if last or epoch.number % config.history_every == 0:
                 measured = measure(net, examples, fabric, probabilities=last)
                 bar.accuracies(measured, examples)
-                if fabric.global_rank == 0:
-                    _write_measured(run, examples, measured, seed, epoch.number, last)
-            if fabric.global_rank == 0:
-                run.write_tensors(f"seed-{seed}", epoch.state, epoch=str(epoch.number))
+                if writer:
+                    _write_history(run, examples, measured, seed, epoch.number)
+            if last:
+                net.load_state_dict(mean)
+                measured = measure(net, examples, fabric, probabilities=True) if config.average > 1 else measured
+                if writer:
+                    _write_final(run, examples, measured, seed)
+            if writer:
+                saved = {f"mean.{name}": value for name, value in mean.items()} if config.average > 1 else {}
+                run.write_tensors(f"seed-{seed}", epoch.state | saved, epoch=str(epoch.number))
             fabric.barrier()
+
+
+def running_mean(mean: dict[str, Tensor], epoch: Epoch, config: Config) -> dict[str, Tensor]:
+    """Mean of the weights over the last ``config.average`` epochs so far; empty before them.
+
+    Stochastic weight averaging (Izmailov et al. 2018). It keeps the halves apart: what an example never changed at any epoch,
+    the mean over epochs leaves unchanged.
+    """
+    weights = {name.removeprefix("net."): value for name, value in epoch.state.items() if name.startswith("net.")}
+    count = epoch.number - (config.epochs - config.average)
+    if count < 1:
+        return {}
+    if count == 1:
+        return {name: value.clone() for name, value in weights.items()}
+    return {name: mean[name].lerp(value, 1 / count) if value.is_floating_point() else value for name, value in weights.items()}
 
 
 def finish(run: Run, config: Config, examples: Examples) -> None:
@@ -215,14 +238,16 @@ def _new_net(config: Config, examples: Examples, model: str | nn.Module, seed: i
     return wrapped
 
 
-def _last_state(run: Run, seed: int) -> tuple[dict[str, Tensor] | None, int]:
+def _last_state(run: Run, seed: int) -> tuple[dict[str, Tensor] | None, dict[str, Tensor], int]:
+    """What training left: its state, the running mean of the weights, and the number of epochs done."""
     if not (run.path / f"weights/seed-{seed}.safetensors").exists():
-        return None, 0
-    state, notes = run.read_tensors(f"seed-{seed}")
-    return state, int(notes["epoch"])
+        return None, {}, 0
+    tensors, notes = run.read_tensors(f"seed-{seed}")
+    mean = {name.removeprefix("mean."): tensors.pop(name) for name in list(tensors) if name.startswith("mean.")}
+    return tensors, mean, int(notes["epoch"])
 
 
-def _write_measured(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int, last: bool) -> None:
+def _write_history(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int) -> None:
     import polars as pl
 
     index = examples.index.cpu().numpy()
@@ -233,11 +258,15 @@ def _write_measured(run: Run, examples: Examples, measured: dict[str, Tensor], s
     columns = {"seed": pl.Series([seed] * len(index), dtype=pl.Int64), "epoch": pl.Series([epoch] * len(index), dtype=pl.Int32)}
     history = pl.DataFrame(columns | {"index": index} | {name: measured[name].numpy() for name in HISTORY})
     run.write_table(f"parts/history-{seed}-{epoch:06d}", history)
-    if last:
-        names = [f"{quantity}_{side}" for quantity in ("loss", "predicted") for side in SIDES]
-        final = {"index": index} | {name: measured[name].numpy() for name in names}
-        final |= {f"p_{c}": column.numpy() for c, column in enumerate(measured["probabilities"].unbind(1))}
-        run.write_table(_final_name(seed).removesuffix(".parquet"), pl.DataFrame(final))
+
+
+def _write_final(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int) -> None:
+    import polars as pl
+
+    names = [f"{quantity}_{side}" for quantity in ("loss", "predicted") for side in SIDES]
+    final = {"index": examples.index.cpu().numpy()} | {name: measured[name].numpy() for name in names}
+    final |= {f"p_{c}": column.numpy() for c, column in enumerate(measured["probabilities"].unbind(1))}
+    run.write_table(_final_name(seed).removesuffix(".parquet"), pl.DataFrame(final))
 
 
 def _final_name(seed: int) -> str:

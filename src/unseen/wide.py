@@ -49,16 +49,16 @@ class WideSteps:
     """Steps of gradient descent of K MLPs at once.
 
     Args: members: of an architecture that ``fits``; their weights are read at the start and written by ``write``.
-    Products are in bf16 where ``fabric``'s precision says so; weights and momenta stay float32.
+    Products are in bf16 where ``fabric``'s precision says so; weights and momenta stay float32. lost: see ``principal_axes``.
     """
 
-    def __init__(self, members: "Members", examples: Examples, config: Config, fabric: "Fabric") -> None:
+    def __init__(self, members: "Members", examples: Examples, config: Config, fabric: "Fabric", lost: float = 0.0) -> None:
         self.members, self.weights, self.labels = members, members.weights, examples.labels
         self.layers = linear_layers(members.shell[0]) or []
         self.dtype = torch.bfloat16 if "bf16" in fabric._precision.precision else torch.float32
         rotates = config.optimizer == "sgd" and not config.weight_decay
         inputs = _inputs(examples, has_bias=f"{self.layers[0]}.bias" in self.weights)
-        self.axes = principal_axes(inputs, self.dtype) if rotates and inputs.shape[1] <= MOST_ROTATED else None
+        self.axes = principal_axes(inputs, self.dtype, lost) if rotates and inputs.shape[1] <= MOST_ROTATED else None
         self.inputs = self._rotated(inputs).to(self.dtype)
         self.matrices = nn.ParameterList([self._rotated(self._first_layer()), *(self._copy(name, "weight") for name in self.layers[1:])])
         biased = [i for i, name in enumerate(self.layers) if i and f"{name}.bias" in self.weights]
@@ -142,17 +142,17 @@ class WideSteps:
         return self.members
 
 
-def principal_axes(inputs: Tensor, dtype: torch.dtype) -> Tensor:
-    """Principal axes of the inputs (n, d), about zero, less those that hold less than the rounding error of ``dtype``.
+def principal_axes(inputs: Tensor, dtype: torch.dtype, lost: float = 0.0) -> Tensor:
+    """Principal axes of the inputs (n, d), about zero, less those that together hold at most ``lost`` of their sum of squares.
 
-    That is eps**2 / 12 of the sum of squares. Returns orthonormal float32 (d, r).
+    At least what rounding to ``dtype`` loses anyway, eps**2 / 12, is left out. Returns orthonormal float32 (d, r).
     """
     products = torch.zeros(inputs.shape[1], inputs.shape[1], dtype=torch.float64, device=inputs.device)
     for some in inputs.split(8192):
         products += some.double().T @ some.double()
     energy, axes = torch.linalg.eigh(products)  # ascending
-    lost = energy.cumsum(0) <= energy.sum() * torch.finfo(dtype).eps ** 2 / 12
-    return axes[:, ~lost].float().contiguous()
+    share = max(lost, torch.finfo(dtype).eps ** 2 / 12)
+    return axes[:, energy.cumsum(0) > energy.sum() * share].float().contiguous()
 
 
 def _inputs(examples: Examples, has_bias: bool) -> Tensor:
