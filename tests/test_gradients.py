@@ -14,6 +14,15 @@ from unseen.gradients import batch_gradient, contributions, cosine_matrix, cosin
 IMAGES, FEATURES, TOKENS = (2, 8, 8), (12,), (6,)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The tensors are tiny, and threads that wait for each other on a busy machine are slow."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class Words(nn.Module):
     """Embedding with a padding token, then a linear layer and a norm on every token."""
 

@@ -17,9 +17,11 @@ def listed() -> list[str]:
 
 
 def imported(module: str) -> set[str]:
-    """Modules of the package that a module imports, at the top or in a function."""
+    """Modules of the package that a module imports, at the top or in a function; imports for types alone do not count."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))):
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("unseen"):
             parts = node.module.split(".")
             found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}

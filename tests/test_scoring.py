@@ -11,8 +11,9 @@ from torch import nn
 
 import unseen
 from unseen import Config, Run, UnseenError, open_run, score
+from unseen.estimators import new_net
 from unseen.runs import list_runs
-from unseen.scoring import _new_net, add_noise
+from unseen.scoring import add_noise
 
 FAST = {"hidden": (64,), "epochs": 3, "batch_size": 16, "lr": 0.1, "precision": "32", "random_labels": 0.1, "label_noise": "other"}
 TABLES = ["examples", "history", "scores", "unseen_probabilities"]
@@ -89,7 +90,7 @@ def test_the_mean_of_the_weights_is_scored_and_survives_a_stop(tmp_path, digits,
     )
     whole = score("digits", out=tmp_path / "whole", **options)
     weights = {name: torch.stack([state[name] for state in states[1:]]).mean(0) for name in states[0] if name.startswith("net.")}
-    net = _new_net(whole.config, digits, "mlp", 0)
+    net = new_net(whole.config, digits, "mlp", 0)
     net.load_state_dict({name.removeprefix("net."): value for name, value in weights.items()})
     train = add_noise(digits, whole.config).train
     slow = unseen.measure(net, train)["loss_unseen"].numpy()

@@ -6,14 +6,14 @@ from torch.nn import functional as F
 
 import unseen
 from unseen import Config, TurnOverNet, UnseenError
-from unseen.scoring import _new_net
+from unseen.estimators import new_net
 from unseen.train import epoch_order, get_state, learning_rate, null_mask, train
 
 SMALL = Config(hidden=(32,), epochs=3, lr=0.1, batch_size=64, precision="32").resolved()
 
 
 def states(examples, config, **options):
-    net = _new_net(config, examples, "mlp", 0)
+    net = new_net(config, examples, "mlp", 0)
     return [epoch.state for epoch in train(net, examples.train, config, 0, **options)]
 
 
@@ -27,8 +27,8 @@ def test_a_resumed_run_is_bit_identical(digits, changes):
     whole = states(digits, config)
     stopped = states(digits, dataclasses.replace(config, epochs=1) if config.schedule != "cosine" else config)[0]
     assert same(stopped, whole[0])
-    net = _new_net(config, digits, "mlp", 99)  # other weights: all must come from the state
-    masks = _new_net(config, digits, "mlp", 0)
+    net = new_net(config, digits, "mlp", 99)  # other weights: all must come from the state
+    masks = new_net(config, digits, "mlp", 0)
     masks.net.load_state_dict(net.net.state_dict())
     resumed = [epoch.state for epoch in train(masks, digits.train, config, 0, state=stopped, done=1)]
     assert same(resumed[-1], whole[-1])
@@ -37,7 +37,7 @@ def test_a_resumed_run_is_bit_identical(digits, changes):
 def test_equals_a_plain_loop(digits):
     config = dataclasses.replace(SMALL, epochs=1, momentum=0.5)
     fast = states(digits, config)[-1]
-    net = _new_net(config, digits, "mlp", 0)
+    net = new_net(config, digits, "mlp", 0)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.5)
     examples = digits.train
     for positions in epoch_order(examples.index, 0, 1).split(64):

@@ -108,7 +108,7 @@ def agreement(score: Floats, truth: Floats, correct: Bools | None = None, top: f
     return found | {"spearman_top": spearman(score[highest], truth[highest])}
 
 
-def spearman(left: Floats, right: Floats, repeats: int = 400, level: float = 0.9) -> Estimate:
+def spearman(left: Floats, right: Floats, repeats: int = 200, level: float = 0.9) -> Estimate:
     """Spearman's rank correlation with its bootstrap interval; nan where a side is constant.
 
     A resample gives each example a count, so its ranks are cumulated counts: nothing is sorted twice. Cost: linear, per repeat.
@@ -137,7 +137,7 @@ def _percentiles(value: float, draws: list[float], level: float) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def linear_datamodeling_score(influence: Floats, member: Bools, losses: Floats, repeats: int = 400, level: float = 0.9) -> Estimate:
+def linear_datamodeling_score(influence: Floats, member: Bools, losses: Floats, repeats: int = 200, level: float = 0.9) -> Estimate:
     r"""LDS (Park et al. 2023, definition 2.3): does the influence of a subset's examples predict what a network trained on it does?
 
     .. math:: \text{mean over } q \text{ of } \text{Spearman}_S\Big(\sum_{i \in S} I(i, q),\; -L_S(q)\Big)

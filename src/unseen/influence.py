@@ -32,13 +32,13 @@ from torch.nn import functional as F
 from unseen import queries as asked
 from unseen.data import Examples
 from unseen.errors import UnseenError
+from unseen.estimators import new_net
 from unseen.extremes import Extremes, extremes, influence_table, joined
 from unseen.queries import Queries, parse_queries
 from unseen.runs import Config, Run
-from unseen.scoring import _new_net as new_net
 from unseen.scoring import prepare
 from unseen.tracin import gradient_influence
-from unseen.train import bf16_gains, learning_rate, null_mask
+from unseen.train import bf16_gains, learning_rate, make_fabric, null_mask
 from unseen.turnover import CHILD, TurnOver, TurnOverNet
 
 if TYPE_CHECKING:
@@ -230,11 +230,13 @@ def run_influence(
     Raises UnseenError: no weights, queries that are not there, other data or another model than the run's.
     """
     config, examples = _run_examples(run, data, model, data_dir)
+    device = make_fabric(1, config.precision).device
+    examples = examples.to(device)
     chosen = parse_queries(queries, examples) if isinstance(queries, str) else queries
-    train = examples.train.select(~null_mask(examples.train.index, config.null_fraction, config.seed))
+    train = examples.train.select(~null_mask(examples.train.index.cpu(), config.null_fraction, config.seed))
     nets = {seed: new_net(config, examples, model or config.model, seed) for seed in range(config.seed, config.seed + config.seeds)}
     for seed, net in nets.items():
-        net.load_state_dict(_weights(run, f"seed-{seed}"))
+        net.to(device).load_state_dict(_weights(run, f"seed-{seed}"))
     if method == "turnover":
         found = top_influence(list(nets.values()), train, chosen, top, memory_gib, precision)
     else:
@@ -257,8 +259,9 @@ def _run_examples(run: Run, data: Any, model: nn.Module | None, data_dir: str | 
 def _top_by_gradient(
     run: Run, nets: dict[int, TurnOverNet], train: Examples, queries: Queries, top: int, memory_gib: float, **options: Any
 ) -> Extremes:
+    weights = sum(parameter.numel() for parameter in nets[run.config.seed].parameters())  # the most that is formed of a gradient
     found = []
-    for some in torch.arange(asked.count(queries)).split(_at_once(4 * len(train) * 3, memory_gib)):
+    for some in torch.arange(asked.count(queries)).split(_at_once(12 * len(train) + 4 * weights, memory_gib)):
         lot = asked.batch(queries, some)
         sums = [gradient_influence(net, train, lot, _epochs(run, seed), **options) for seed, net in nets.items()]
         found.append(extremes([(train.index, torch.stack(sums).mean(0))], top))
@@ -276,8 +279,10 @@ def _epochs(run: Run, seed: int) -> Iterator[tuple[dict[str, Tensor], float]]:
 
 
 def _weights(run: Run, name: str) -> dict[str, Tensor]:
+    """Weights as they were scored: the mean of the last epochs where the run took one."""
     tensors, _ = run.read_tensors(name)
-    return {key.removeprefix("net."): value for key, value in tensors.items() if key.startswith("net.")}
+    prefix = "mean." if any(key.startswith("mean.") for key in tensors) else "net."
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _split(net: TurnOverNet) -> tuple[nn.Module, Any, Tensor, Tensor | None]:

@@ -59,13 +59,15 @@ class Members(nn.Module):
 
     Args: nets: equal but for their weights. They are copied: parameters of this module are theirs, stacked, (K, ...).
 
-    Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come
+    One batched forward; on a CPU convolutions run one member after the other, since K of them as one grouped convolution take three
+    times as long. Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come
     from examples outside it also.
     """
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         super().__init__()
         self.shell = [nets[0]]  # in a list: its weights are not this module's
+        self.convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in nets[0].modules())
         weights, buffers = torch.func.stack_module_state(list(nets))
         self.names, self.buffer_names = list(weights), list(buffers)
         self.stacked = nn.ParameterList([nn.Parameter(value.detach()) for value in weights.values()])
@@ -88,9 +90,16 @@ class Members(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (batch, ...) to logits (K, batch, classes)."""
-        call = lambda weights, state: torch.func.functional_call(self.shell[0], (weights, state), (x,))
-        logits: Tensor = torch.vmap(call, randomness="different")(self.weights, self.state)
-        return logits
+        call: Callable[..., Tensor] = lambda weights, state: torch.func.functional_call(self.shell[0], (weights, state), (x,))
+        if x.is_cuda or not self.convolves:
+            logits: Tensor = torch.vmap(call, randomness="different")(self.weights, self.state)
+            return logits
+        return torch.stack([call(*own) for own in zip(self._unstacked(self.weights), self._unstacked(self.state), strict=True)])
+
+    def _unstacked(self, stacked: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """One dictionary per member; unbinding all at once keeps the gradient cheap."""
+        parts = zip(*(torch.unbind(value) for value in stacked.values()), strict=True)
+        return [dict(zip(stacked, own, strict=True)) for own in parts] or [{}] * len(self)
 
     def member(self, number: int) -> dict[str, Tensor]:
         """The ``state_dict`` of one network."""
@@ -169,7 +178,7 @@ class Steps:
         x, labels, _ = self.examples.batch(positions, when if self.config.augment else None)
         with self.fabric.autocast():
             logits = self.members(channels_last(x))
-        log_probabilities = logits.float().log_softmax(2)
+        log_probabilities: Tensor = logits.float().log_softmax(2)
         weights = inside / inside.sum(1, keepdim=True).clamp_min(1)
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.zero_grad()

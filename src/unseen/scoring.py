@@ -7,24 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unseen import noise
 from unseen.audit import Leak, advice, audit
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
-from unseen.measure import SIDES, measure
-from unseen.models import build
+from unseen.estimators import final_name, new_net, train_all
 from unseen.runs import Config, Run, start_run
 from unseen.scores import final_scores, free_scores, label_issues, mean_probabilities, noise_floor, rank_correlation, summarize
-from unseen.train import Epoch, make_fabric, null_mask, train
-from unseen.turnover import TurnOverNet, check_capacity
+from unseen.train import make_fabric, null_mask
 
 if TYPE_CHECKING:
     import polars as pl
-    from lightning_fabric import Fabric
-
-HISTORY = [f"{quantity}_{side}" for quantity in ("loss", "margin", "correct", "error_norm") for side in SIDES]
 
 
 def score(
@@ -89,7 +84,7 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, conf
     if not isinstance(data, str):
         settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
     if isinstance(model, str):  # fail before the folder is made
-        _new_net(settings, examples, model, settings.seed)
+        new_net(settings, examples, model, settings.seed)
     return settings, add_noise(examples, settings)
 
 
@@ -107,59 +102,6 @@ def add_noise(examples: Examples, config: Config) -> Examples:
     return noise.random_labels(examples, amount, config.seed, avoid_true=config.label_noise == "other")
 
 
-def train_all(fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, progress: bool) -> None:
-    """Train and measure every seed that is not done; in each process."""
-    examples = examples.to(fabric.device)
-    for seed in range(config.seed, config.seed + config.seeds):
-        if not (run.path / _final_name(seed)).exists():
-            train_seed(fabric, run, config, examples, model, seed, progress)
-
-
-def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool) -> None:
-    """One training run: after each epoch its history and a state to resume from; at the end the last measurement."""
-    from unseen.progress import Bar
-
-    net = _new_net(config, examples, model, seed)
-    kept = examples.train
-    kept = kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
-    state, mean, done = _last_state(run, seed)
-    writer = fabric.global_rank == 0
-    bar = Bar(config, len(kept), seed, done, progress and writer)
-    with bar:
-        for epoch in train(net, kept, config, seed, fabric, state, done, bar.step):
-            mean = running_mean(mean, epoch, config)
-            last = epoch.number == config.epochs
-            if last or epoch.number % config.history_every == 0:
-                measured = measure(net, examples, fabric, probabilities=last)
-                bar.accuracies(measured, examples)
-                if writer:
-                    _write_history(run, examples, measured, seed, epoch.number)
-            if last:
-                net.load_state_dict(mean)
-                measured = measure(net, examples, fabric, probabilities=True) if config.average > 1 else measured
-                if writer:
-                    _write_final(run, examples, measured, seed)
-            if writer:
-                saved = {f"mean.{name}": value for name, value in mean.items()} if config.average > 1 else {}
-                run.write_tensors(f"seed-{seed}", epoch.state | saved, epoch=str(epoch.number))
-            fabric.barrier()
-
-
-def running_mean(mean: dict[str, Tensor], epoch: Epoch, config: Config) -> dict[str, Tensor]:
-    """Mean of the weights over the last ``config.average`` epochs so far; empty before them.
-
-    Stochastic weight averaging (Izmailov et al. 2018). It keeps the halves apart: what an example never changed at any epoch,
-    the mean over epochs leaves unchanged.
-    """
-    weights = {name.removeprefix("net."): value for name, value in epoch.state.items() if name.startswith("net.")}
-    count = epoch.number - (config.epochs - config.average)
-    if count < 1:
-        return {}
-    if count == 1:
-        return {name: value.clone() for name, value in weights.items()}
-    return {name: mean[name].lerp(value, 1 / count) if value.is_floating_point() else value for name, value in weights.items()}
-
-
 def finish(run: Run, config: Config, examples: Examples) -> None:
     """Join the parts into the run's tables; ``summary.json`` last, which marks the run as finished."""
     import polars as pl
@@ -167,7 +109,7 @@ def finish(run: Run, config: Config, examples: Examples) -> None:
     seeds = range(config.seed, config.seed + config.seeds)
     parts = sorted((run.path / "parts").glob("history-*.parquet"))
     history = pl.concat(pl.read_parquet(part) for part in parts).sort("seed", "epoch", "index")
-    finals = [pl.read_parquet(run.path / _final_name(seed)) for seed in seeds]
+    finals = [pl.read_parquet(run.path / final_name(seed)) for seed in seeds]
     run.write_table("history", history)
     table, probabilities, facts = score_table(examples, config, history, finals)
     run.write_table("unseen_probabilities", probabilities)
@@ -222,57 +164,6 @@ def example_table(examples: Examples) -> "pl.DataFrame":
     return pl.DataFrame(columns)
 
 
-def _new_net(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> TurnOverNet:
-    """A fresh network with masks: weights a function of the seed."""
-    import copy
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if isinstance(model, str):
-            net = build(model, examples.shape, len(examples.classes), config.hidden, config.width, config.output_bias)
-        else:
-            net = copy.deepcopy(model)
-    options: dict[str, Any] = {name: getattr(config, name) for name in ("groups", "tied", "only", "skip")}
-    wrapped = TurnOverNet(net, seed=seed, scale=config.mask_scale, **options)
-    check_capacity(wrapped.masked_layers(), int(examples.index.max()) + 1)
-    return wrapped
-
-
-def _last_state(run: Run, seed: int) -> tuple[dict[str, Tensor] | None, dict[str, Tensor], int]:
-    """What training left: its state, the running mean of the weights, and the number of epochs done."""
-    if not (run.path / f"weights/seed-{seed}.safetensors").exists():
-        return None, {}, 0
-    tensors, notes = run.read_tensors(f"seed-{seed}")
-    mean = {name.removeprefix("mean."): tensors.pop(name) for name in list(tensors) if name.startswith("mean.")}
-    return tensors, mean, int(notes["epoch"])
-
-
-def _write_history(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int) -> None:
-    import polars as pl
-
-    index = examples.index.cpu().numpy()
-    parts = run.path / "parts"
-    for stale in parts.glob(f"history-{seed}-*.parquet"):  # an epoch measured after the last state was saved
-        if int(stale.stem.rpartition("-")[2]) >= epoch:
-            stale.unlink()
-    columns = {"seed": pl.Series([seed] * len(index), dtype=pl.Int64), "epoch": pl.Series([epoch] * len(index), dtype=pl.Int32)}
-    history = pl.DataFrame(columns | {"index": index} | {name: measured[name].numpy() for name in HISTORY})
-    run.write_table(f"parts/history-{seed}-{epoch:06d}", history)
-
-
-def _write_final(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int) -> None:
-    import polars as pl
-
-    names = [f"{quantity}_{side}" for quantity in ("loss", "predicted") for side in SIDES]
-    final = {"index": examples.index.cpu().numpy()} | {name: measured[name].numpy() for name in names}
-    final |= {f"p_{c}": column.numpy() for c, column in enumerate(measured["probabilities"].unbind(1))}
-    run.write_table(_final_name(seed).removesuffix(".parquet"), pl.DataFrame(final))
-
-
-def _final_name(seed: int) -> str:
-    return f"parts/final-{seed}.parquet"
-
-
 def _seed_correlation(finals: "Sequence[pl.DataFrame]", rows: "pl.DataFrame") -> float | None:
     if len(finals) < 2:
         return None
@@ -310,7 +201,7 @@ def _content(examples: Examples) -> int:
 def audit_model(data: Any, model: str, data_dir: str | Path | None, examples: int, config: dict[str, Any]) -> tuple[list[Leak], str]:
     """``audit`` a named model, fresh, on the first training examples of a data set: the leaks and the advice."""
     settings, loaded = prepare(data, model, data_dir, config)
-    net = _new_net(settings, loaded, model, settings.seed)
+    net = new_net(settings, loaded, model, settings.seed)
     x, labels, index = loaded.train.batch(torch.arange(min(examples, len(loaded.train))))
     leaks = audit(net, x, labels, index)
     return leaks, advice(net, leaks)

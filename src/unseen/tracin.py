@@ -112,8 +112,9 @@ def gradient_influence(
     net = copy.deepcopy(net).eval()
     total = torch.zeros(asked.count(queries), len(train), device=train.labels.device)
     x, labels = asked.batch(queries, torch.arange(len(total)))
-    number = 0
-    for number, (state, rate) in enumerate(epochs, 1):
+    none = True
+    for state, rate in epochs:
+        none = False
         _load(net, state)
         ours = factors(net, (x, labels, torch.zeros_like(labels)))
         inverses = None if damping is None else inverse_curvature(net, train, damping, batch_size)
@@ -123,7 +124,7 @@ def gradient_influence(
             theirs = factors(net, train.batch(some), side)
             products = dual.products(theirs) * (rate * scale)
             total[:, some] += products / theirs.norms(theirs.times(inverses)) if normalise == "both" else products
-    if not number:
+    if none:
         raise UnseenError("Influence by gradients needs the weights of saved epochs, and there are none.")
     return total
 

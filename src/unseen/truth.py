@@ -45,7 +45,7 @@ class TwoSamples(NamedTuple):
 
     @property
     def gap(self) -> Floats:
-        """unseen - seen."""
+        """The mean without the example minus the mean with it."""
         difference: Floats = self.unseen - self.seen
         return difference
 

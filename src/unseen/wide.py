@@ -68,7 +68,7 @@ class WideSteps:
         for parameter in (*self.matrices, *self.biases.values()):
             parameter.grad = torch.empty_like(parameter)
         self.rounded = [matrix.to(self.dtype) for matrix in self.matrices]  # float32: no copy, and the same below
-        self.gradients = [matrix.grad.to(self.dtype) for matrix in self.matrices]  # type: ignore[union-attr]
+        self.gradients = [matrix.grad.to(self.dtype) for matrix in self.matrices]
 
     def _rotated(self, rows: Tensor) -> Tensor:
         return rows if self.axes is None else rows @ self.axes
@@ -118,12 +118,13 @@ class WideSteps:
                 bias.grad.copy_(errors.sum(-1, keepdim=True, dtype=torch.float32))  # type: ignore[union-attr]
             errors = errors.to(self.dtype)
             torch.matmul(errors, hidden[number - 1].mT if number else x, out=self.gradients[number])
-            self.matrices[number].grad.copy_(self.gradients[number])  # type: ignore[union-attr]
+            self.matrices[number].grad.copy_(self.gradients[number])
             if number:
                 errors = torch.ops.aten.threshold_backward(self.rounded[number].mT @ errors, hidden[number - 1], 0)
 
     def _bias(self, number: int) -> nn.Parameter | None:
-        return self.biases[str(number)] if str(number) in self.biases else None
+        bias: nn.Parameter | None = self.biases.get(str(number))
+        return bias
 
     @torch.no_grad()
     def write(self) -> "Members":
@@ -152,7 +153,8 @@ def principal_axes(inputs: Tensor, dtype: torch.dtype, lost: float = 0.0) -> Ten
         products += some.double().T @ some.double()
     energy, axes = torch.linalg.eigh(products)  # ascending
     share = max(lost, torch.finfo(dtype).eps ** 2 / 12)
-    return axes[:, energy.cumsum(0) > energy.sum() * share].float().contiguous()
+    kept: Tensor = axes[:, energy.cumsum(0) > energy.sum() * share]
+    return kept.float().contiguous()
 
 
 def _inputs(examples: Examples, has_bias: bool) -> Tensor:

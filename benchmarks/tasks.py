@@ -1,0 +1,162 @@
+"""The tasks of the fidelity benchmark, and the plain training runs that its competitors read.
+
+T1: the first 5,000 MNIST training images, 500 labels changed to another class, MLP 784-512-10, SGD 0.05, momentum 0.9, batch 64,
+30 epochs. fashion: the same of Fashion-MNIST. cifar: of CIFAR-10, VGG-11 at a quarter of its widths, 12 epochs. digits: seconds, for CI.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import unseen
+from unseen.data import Examples
+from unseen.measure import statistics
+from unseen.models import build
+from unseen.noise import random_labels
+from unseen.runs import Config
+from unseen.train import channels_last, train
+
+Floats = NDArray[np.float64]
+clock = time.process_time
+
+SMALL = {"lr": 0.05, "momentum": 0.9, "batch_size": 64, "precision": "32", "schedule": "constant"}
+TASKS: dict[str, tuple[dict[str, Any], int]] = {  # of Config, and how many labels are wrong
+    "T1": ({"data": "mnist", "limit": 5000, "hidden": (512,), "epochs": 30} | SMALL, 500),
+    "fashion": ({"data": "fashion-mnist", "limit": 5000, "hidden": (512,), "epochs": 30} | SMALL, 500),
+    "cifar": ({"data": "cifar10", "limit": 5000, "model": "vgg11", "width": 0.25, "epochs": 12} | SMALL, 500),
+    "digits": ({"data": "digits", "hidden": (128,), "epochs": 10} | SMALL, 144),
+}
+
+
+class Plain(nn.Module):
+    """A plain network for ``unseen.train.train``, which hands on the index."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A plain run: weights after each epoch, ``measure.statistics`` of all examples (epochs, n), and the seconds of both."""
+
+    states: list[dict[str, Tensor]]
+    measured: dict[str, Floats]
+    train_seconds: list[float]
+    measure_seconds: list[float]
+
+
+@dataclass
+class Task:
+    """Training examples, some with wrong labels, and a recipe. ``seed`` is of the weights, the order, and the method's own chance.
+
+    ``shared`` and ``charged`` count seconds: spent on runs that are kept for other methods too, and what a method owes for them.
+    """
+
+    name: str
+    examples: Examples
+    config: Config
+    seed: int = 0
+    shared: float = 0.0
+    charged: float = 0.0
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+    def build(self, seed: int | None = None) -> nn.Module:
+        """A fresh plain network."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed if seed is None else seed)
+            shape, classes, c = self.examples.shape, len(self.examples.classes), self.config
+            return build(c.model, shape, classes, c.hidden, c.width, c.output_bias)
+
+    def keep(self, key: Any, make: Callable[[], Any]) -> tuple[Any, float]:
+        """What ``make`` gives, made once, and the seconds it took; the caller charges what it owes of them."""
+        if key not in self.kept:
+            start = clock()
+            value = make()
+            self.kept[key] = value, clock() - start
+            self.shared += self.kept[key][1]
+        found: tuple[Any, float] = self.kept[key]
+        return found
+
+    def run(self, seed: int, epochs: int) -> Trained:
+        """The first ``epochs`` of a plain run, measured after each."""
+        trained: Trained = self.keep((seed, epochs), lambda: self._train(seed, epochs))[0]
+        return trained
+
+    def history(self, quantity: str, epochs: Sequence[int] | None = None, seed: int | None = None) -> Floats:
+        """A quantity of ``measure.statistics`` after these epochs, from 1: (epochs, n). Another seed: of a run that ends there."""
+        epochs = range(1, self.config.epochs + 1) if epochs is None else epochs
+        trained = self.run(self.seed, self.config.epochs) if seed is None else self.run(seed, max(epochs))
+        rows = [epoch - 1 for epoch in epochs]
+        self.charged += sum(trained.train_seconds[: max(epochs)]) + sum(trained.measure_seconds[row] for row in rows)
+        return trained.measured[quantity][rows]
+
+    def networks(self, epochs: Sequence[int], seed: int | None = None) -> list[nn.Module]:
+        """The networks after these epochs."""
+        trained = self.run(self.seed, self.config.epochs) if seed is None else self.run(seed, max(epochs))
+        self.charged += sum(trained.train_seconds[: max(epochs)])
+        nets = [self.build().eval() for _ in epochs]
+        for net, epoch in zip(nets, epochs, strict=True):
+            net.load_state_dict(trained.states[epoch - 1])
+        return nets
+
+    def _train(self, seed: int, epochs: int) -> Trained:
+        net, states, measured, seconds = Plain(self.build(seed)), [], [], ([], [])
+        start = clock()
+        for epoch in islice(train(net, self.examples, self.config, seed), epochs):
+            states.append({name.removeprefix("net.net."): v for name, v in epoch.state.items() if name.startswith("net.")})
+            seconds[0].append(clock() - start)
+            start = clock()
+            measured.append(statistics(logits_of(net.net, self.examples), self.examples.labels))
+            seconds[1].append(clock() - start)
+            start = clock()
+        table = {name: torch.stack([row[name] for row in measured]).double().numpy() for name in measured[0]}
+        return Trained(states, table, *seconds)
+
+    def plain_seconds(self) -> float:
+        """Seconds of a run without evaluation."""
+        start = clock()
+        for _ in train(Plain(self.build()), self.examples, self.config, self.seed):
+            pass
+        return clock() - start
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Standardised inputs and given labels of all examples."""
+        x, labels, _ = self.examples.batch(torch.arange(len(self.examples)))
+        return x, labels
+
+    def loader(self, batch_size: int = 250) -> "DataLoader[tuple[Tensor, ...]]":
+        """The same in batches, in order."""
+        return DataLoader(TensorDataset(*self.tensors()), batch_size=batch_size)
+
+    def spread(self, count: int) -> list[int]:
+        """So many epochs, evenly spaced, the last among them."""
+        last = self.config.epochs
+        return sorted({round(last * (k + 1) / count) for k in range(min(count, last))})
+
+
+def load_task(name: str, data_dir: str | None = None, seed: int = 0) -> Task:
+    """One of TASKS."""
+    values, wrong = TASKS[name]
+    config = Config(**values).resolved()
+    examples = random_labels(unseen.load(config.data, data_dir=data_dir, limit=config.limit).train, wrong, seed=0, avoid_true=True)
+    return Task(name, examples, config, seed)
+
+
+@torch.no_grad()
+def logits_of(net: nn.Module, examples: Examples) -> Tensor:
+    net.eval()
+    result = torch.cat([net(channels_last(examples.batch(part)[0])) for part in torch.arange(len(examples)).split(500)])
+    net.train()
+    return result
