@@ -270,12 +270,11 @@ def _top_by_gradient(
 
 def _epochs(run: Run, seed: int) -> Iterator[tuple[dict[str, Tensor], float]]:
     """Weights and learning rate of the saved epochs (weights/seed-S-epoch-N.safetensors); of the last where none were."""
-    config = run.config
     paths = sorted((run.path / "weights").glob(f"seed-{seed}-epoch-*.safetensors"))
     for path in paths:
-        yield _weights(run, path.stem), learning_rate(config, int(path.stem.rpartition("-")[2]) - 0.5)
+        yield _weights(run, path.stem), learning_rate(run.config, int(path.stem.rpartition("-")[2]) - 0.5)
     if not paths:
-        yield _weights(run, f"seed-{seed}"), config.lr or 1.0
+        yield _weights(run, f"seed-{seed}"), 1.0
 
 
 def _weights(run: Run, name: str) -> dict[str, Tensor]:
