@@ -119,3 +119,21 @@ def test_the_import_is_light():
 def test_all_is_what_is_exported():
     assert set(unseen.__all__) == {name for name in unseen.__all__ if hasattr(unseen, name)}
     assert all(getattr(unseen, name).__doc__ for name in unseen.__all__)
+
+
+def test_truth_influence_and_evaluate(tmp_path, capsys):
+    path = str(tmp_path / "run")
+    options = ["--hidden", "64", "--epochs", "3", "--batch-size", "32", "--random-labels", "0.05", "--limit", "300", "--save-every", "1"]
+    assert main(["score", "digits", *options, "--out", path]) == 0
+    assert main(["truth", path, "--members", "16"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", path, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    keys = ["score", "auroc", "average_precision", "spearman", "spearman_correct", "low", "high", "reliability", "cost"]
+    assert set(keys) <= set(rows[0]) and {"memorization", "loss_full"} <= {row["score"] for row in rows}
+    assert rows == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    for method in ("turnover", "gradient"):
+        assert main(["influence", path, "--queries", "test[:3]", "--top", "2", "--method", method, "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)) == 3 * 2 * 2
+    assert main(["truth", path, "--leave-one-out", "0,5"]) == 0 and "left out 2" in capsys.readouterr().out
+    assert main(["truth", path, "--leave-one-out", "first"]) == 2 and "3,17,99" in capsys.readouterr().err

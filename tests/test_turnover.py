@@ -178,6 +178,12 @@ def test_memorization_equals_the_slow_twin():
     torch.testing.assert_close(fast, reference.memorization_one_by_one(net, x, labels, index))
 
 
+def test_memorization_of_examples(digits):
+    net = TurnOverNet(unseen.mlp(64, (32,), 10))
+    few = digits.select(torch.arange(30))
+    torch.testing.assert_close(unseen.memorization(net, few, batch_size=7), unseen.memorization(net, [few.batch(torch.arange(30))]))
+
+
 def test_masks_stand_behind_activation_and_pooling():
     assert [place.module for place in find_places(unseen.vgg11(width=0.125))][:3] == ["pool1", "pool2", "relu3"]
     assert [place.module for place in find_places(Functional())] == ["first", "second"]

@@ -49,6 +49,9 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
                 measured = measure(net, examples, fabric, probabilities=True) if config.average > 1 else measured
                 if writer:
                     _write_final(run, examples, measured, seed)
+            if writer and config.save_every and epoch.number % config.save_every == 0:
+                weights = {name: value for name, value in epoch.state.items() if name.startswith("net.")}
+                run.write_tensors(f"seed-{seed}-epoch-{epoch.number:06d}", weights, epoch=str(epoch.number))
             if writer:
                 saved = {f"mean.{name}": value for name, value in mean.items()} if config.average > 1 else {}
                 run.write_tensors(f"seed-{seed}", epoch.state | saved, epoch=str(epoch.number))

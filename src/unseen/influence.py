@@ -21,7 +21,6 @@ network runs its mask-free front once per query and the rest, both halves, once 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,8 +34,8 @@ from unseen.errors import UnseenError
 from unseen.estimators import new_net
 from unseen.extremes import Extremes, extremes, influence_table, joined
 from unseen.queries import Queries, parse_queries
-from unseen.runs import Config, Run
-from unseen.scoring import prepare
+from unseen.runs import Run
+from unseen.scoring import run_examples
 from unseen.tracin import gradient_influence
 from unseen.train import bf16_gains, learning_rate, make_fabric, null_mask
 from unseen.turnover import CHILD, TurnOver, TurnOverNet
@@ -229,7 +228,7 @@ def run_influence(
 
     Raises UnseenError: no weights, queries that are not there, other data or another model than the run's.
     """
-    config, examples = _run_examples(run, data, model, data_dir)
+    config, examples = run_examples(run, data, model, data_dir)
     device = make_fabric(1, config.precision).device
     examples = examples.to(device)
     chosen = parse_queries(queries, examples) if isinstance(queries, str) else queries
@@ -244,16 +243,6 @@ def run_influence(
     table = influence_table(found, train, chosen)
     run.write_table("influence", table, method=method, seed=str(config.seed))
     return table
-
-
-def _run_examples(run: Run, data: Any, model: nn.Module | None, data_dir: str | Path | None) -> tuple[Config, Examples]:
-    """The run's configuration and examples. Raises UnseenError where data or model are not what it was made of."""
-    config = run.config
-    fields = {name: value for name, value in asdict(config).items() if name not in ("data", "model")}
-    settings, examples = prepare(config.data if data is None else data, model or config.model, data_dir, fields)
-    if settings != config:
-        raise UnseenError(f"{run.path} was made of {config.data} and {config.model}, not of {settings.data} and {settings.model}.")
-    return config, examples
 
 
 def _top_by_gradient(

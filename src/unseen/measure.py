@@ -1,6 +1,6 @@
 """What the halves say about examples: losses, margins, predictions, in one pass forked at the first mask."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -81,13 +81,17 @@ def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Tensor, T
     Returns float32 (n,) in nats, in the order given; high = memorized. (Eq. 6 as printed has m twice; the first must
     be the complement, as in eq. 5.)
     """
-    if isinstance(examples, Examples):
-        examples = (examples.batch(positions) for positions in torch.arange(len(examples)).split(batch_size))
+    batches = _batches(examples, batch_size) if isinstance(examples, Examples) else examples
     training = net.training
     net.eval()
     gaps = []
-    for x, labels, index in examples:
+    for x, labels, index in batches:
         seen, unseen = (F.cross_entropy(logits.float(), labels, reduction="none") for logits in net(x, index, "both"))
         gaps.append((unseen - seen).cpu())
     net.train(training)
     return torch.cat(gaps)
+
+
+def _batches(examples: Examples, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    for positions in torch.arange(len(examples)).split(batch_size):
+        yield examples.batch(positions)

@@ -1,5 +1,7 @@
 """The progress bar of a training run; silent where there is no terminal."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -7,6 +9,19 @@ from torch import Tensor
 
 from unseen.data import Examples
 from unseen.runs import Config
+
+
+@contextmanager
+def counter(total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar over ``total`` things; yields what to call with the number done."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=f" {unit}", disable=None, leave=False) as bar:
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance
 
 
 class Bar:

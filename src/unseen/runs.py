@@ -60,6 +60,8 @@ class Config:
     """epochs at which the step schedule divides the learning rate"""
     average: int = 1
     """score the mean of the weights of the last so many epochs; 1: the last epoch's"""
+    save_every: int = 0
+    """keep the weights of every so many epochs, for influence by gradients; 0: of the last alone"""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """SGD with momentum, or Adam"""
     augment: bool = False
@@ -114,6 +116,7 @@ class Config:
             "lr": (lambda v: v > 0, "above 0"),
             "momentum": (lambda v: 0 <= v < 1, "from 0 to below 1"),
             "weight_decay": (lambda v: v >= 0, "at least 0"),
+            "save_every": (lambda v: v >= 0, "at least 0"),
             "average": (lambda v: 1 <= v <= self.epochs, "from 1 to the number of epochs"),
             "batch_size": (lambda v: v >= 1, "at least 1"),
             "seeds": (lambda v: v >= 1, "at least 1"),
@@ -330,7 +333,8 @@ def _difference(old: Config, new: Config) -> str:
 
 
 def _what_writes(name: str) -> str:
-    return f"`unseen score` writes {name}; a run that was stopped goes on with --resume."
+    writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
+    return f"`{writers.get(name, 'unseen score')}` writes {name}; a run that was stopped goes on with --resume."
 
 
 def _disk_error(path: Path, error: OSError) -> str:

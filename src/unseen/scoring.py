@@ -1,7 +1,7 @@
 """The main job: one training run, a run folder that scores every example."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,16 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, conf
     if isinstance(model, str):  # fail before the folder is made
         new_net(settings, examples, model, settings.seed)
     return settings, add_noise(examples, settings)
+
+
+def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, data_dir: str | Path | None = None) -> tuple[Config, Examples]:
+    """The run's configuration and examples. Raises UnseenError where data or model are not what it was made of."""
+    config = run.config
+    fields = {name: value for name, value in asdict(config).items() if name not in ("data", "model")}
+    settings, examples = prepare(config.data if data is None else data, model or config.model, data_dir, fields)
+    if settings != config:
+        raise UnseenError(f"{run.path} was made of {config.data} and {config.model}, not of {settings.data} and {settings.model}.")
+    return config, examples
 
 
 def add_noise(examples: Examples, config: Config) -> Examples:
@@ -221,3 +231,34 @@ def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = No
     out = out or run.path / "overview.png"
     figure.savefig(out, dpi=150, bbox_inches="tight")
     return out
+
+
+def write_truth(
+    run: Run,
+    members: int = 400,
+    fraction: float = 0.7,
+    left_out: Sequence[int] | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    data: Any = None,
+    model: nn.Module | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> "tuple[pl.DataFrame, dict[str, Any]]":
+    """Retrain by the run's recipe and write its ``truth.parquet`` and ``truth.json``; see ``truth`` and ``leave_one_out``.
+
+    Args: left_out: positions for exact leave-one-out in place of random subsets. data, model: what the run was made of, where that was
+    not a name. Chunks of members that were finished before are not trained again.
+    """
+    from unseen.truth import leave_one_out, truth
+
+    config, examples = run_examples(run, data, model, data_dir)
+    fabric = make_fabric(1, config.precision)
+    if left_out is not None:
+        seeds = range(config.seed, config.seed + max(3, config.seeds))
+        table = leave_one_out(examples, config, left_out, seeds, run=run, fabric=fabric, model=model)
+        facts: dict[str, Any] = {"left_out": len(left_out), "seeds": len(seeds), "reliability": None}
+    else:
+        table, facts = truth(examples, config, members, fraction, seed=config.seed, run=run, fabric=fabric, model=model, progress=progress)
+    run.write_table("truth", table)
+    run.write_json("truth.json", facts)
+    return table, facts

@@ -58,6 +58,34 @@ def print_runs(runs: Sequence[Run], as_json: bool) -> None:
         print("No runs here yet. `unseen score digits` makes one.")
 
 
+def print_truth(run: Run, table: "pl.DataFrame", facts: dict[str, Any], as_json: bool) -> None:
+    """How far the truth can be trusted, and where it is."""
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    print_rows(_shown(table.sort("memorization", descending=True).head(10), also="memorization_se"), title="The most memorized examples")
+    print(", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in facts.items() if value is not None))
+    print(run.path / "truth.parquet")
+
+
+def print_influence(run: Run, table: "pl.DataFrame", as_json: bool, queries: int = 3) -> None:
+    """The extremes of the first queries, and where the rest is."""
+    if as_json:
+        print(json.dumps(table.to_dicts(), indent=1))
+        return
+    first = table["query_index"].unique(maintain_order=True).head(queries)
+    print_rows(table.filter(table["query_index"].is_in(first.implode()), table["rank"] <= 3).to_dicts())
+    print(run.path / "influence.parquet")
+
+
+def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_rows(rows)
+
+
 def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
     """Print dictionaries as a table, numbers to the right."""
     from rich import box
