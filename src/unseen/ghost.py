@@ -17,6 +17,7 @@ Shapes: n examples, first dimension of everything; T tokens, the positions of a 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, Protocol
 
@@ -209,11 +210,16 @@ class Formed:
 
 
 class Trace:
-    """The gradients of one batch, in pieces. norms: float32 (n,)."""
+    """The gradients of one batch, in pieces."""
 
-    def __init__(self, pieces: list[Piece], squares: Sequence[Tensor]) -> None:
+    def __init__(self, pieces: list[Piece]) -> None:
         self.pieces = pieces
-        self.norms = torch.stack(list(squares)).sum(0, dtype=torch.float64).sqrt().float()
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """Norm of each example's gradient: float32 (n,)."""
+        squares = torch.stack([piece.squares() for piece in self.pieces])
+        return squares.sum(0, dtype=torch.float64).sqrt().float()
 
     @property
     def inverse_norms(self) -> Tensor:

@@ -35,6 +35,8 @@ from unseen.ghost import SMALLEST_NORM, Formed, Gradient, Piece, Trace
 from unseen.layers import find_pieces, recorded
 from unseen.turnover import TurnOverNet
 
+BLOCK = 2**16  # numbers that are summed in float32
+
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -133,8 +135,9 @@ def contributions(net: nn.Module, examples: Subset, batch: Subset | None = None,
 
     Raises UnseenError: as ``cosine_similarity``.
     """
-    direction = _direction(batch_gradient(net, examples if batch is None else batch, batch_size=batch_size))
-    return Numbers(trace.products(direction) for trace in _traces(net, examples, batch_size)).tensor()
+    step, _ = _sum_of_gradients(net, examples if batch is None else batch, batch_size)
+    length = norm(step)
+    return Numbers(_along(trace, step, length) for trace in _traces(net, examples, batch_size)).tensor()
 
 
 @torch.no_grad()
@@ -151,16 +154,15 @@ def gradient_statistics(net: nn.Module, examples: Subset, batch: Subset | None =
     (torch.Size([100]), torch.Size([100]))
     """
     one_pass = batch is examples and isinstance(examples, Batched) and len(examples) <= batch_size
-    direction = None if batch is None or one_pass else _direction(batch_gradient(net, batch, batch_size=batch_size))
     total, directions, norms, pulls = _zeros(net), _zeros(net), Numbers(), Numbers()
+    step = None if batch is None else total if one_pass else _sum_of_gradients(net, batch, batch_size)[0]
+    length = norm(step) if step else 0.0
     for trace in _traces(net, examples, batch_size):
         trace.add(torch.ones_like(trace.norms), total)
         trace.add(trace.inverse_norms, directions)
         norms.append(trace.norms)
-        if one_pass:
-            direction = _direction({parameter: part / len(trace.norms) for parameter, part in total.items()})
-        if direction is not None:
-            pulls.append(trace.products(direction))
+        if step is not None:
+            pulls.append(_along(trace, step, norm(step) if one_pass else length))
     every = norms.tensor()
     n, of_sum, squares = len(every), inner(total, total), float(every.double().square().sum())
     return GradientStatistics(
@@ -184,21 +186,22 @@ def gradient_norms(net: nn.Module, examples: Subset, *, batch_size: int = 256) -
 @torch.no_grad()
 def batch_gradient(net: nn.Module, batch: Subset, *, batch_size: int = 256) -> Gradient:
     """Gradient of the mean loss of all examples of ``batch``: a tensor per trainable parameter, zeros where it is not used."""
-    total, count, parameters = _zeros(net), 0, _trainable(net)
-    with _evaluating(net):
-        for part in _batches(batch, batch_size):
-            with torch.enable_grad():
-                gradients = torch.autograd.grad(_losses(net, part).sum(), parameters, allow_unused=True)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                if gradient is not None:
-                    total[parameter] += gradient
-            count += len(part[1])
+    total, count = _sum_of_gradients(net, batch, batch_size)
     return {parameter: gradient / count for parameter, gradient in total.items()}
 
 
 def inner(left: Gradient, right: Gradient) -> float:
-    """Inner product of two gradients, summed in float64."""
-    return sum(float((left[parameter] * right[parameter]).sum(dtype=torch.float64)) for parameter in left)
+    """Inner product of two gradients: float32 in blocks, which are summed in float64, without a copy."""
+    total = 0.0
+    for parameter in left:
+        blocks = (torch.split(side[parameter].flatten(), BLOCK) for side in (left, right))
+        total += sum(float(torch.dot(a, b)) for a, b in zip(*blocks, strict=True))
+    return total
+
+
+def norm(gradient: Gradient) -> float:
+    """Euclidean norm."""
+    return math.sqrt(inner(gradient, gradient))
 
 
 def _losses(net: nn.Module, batch: Sequence[Tensor], values: dict[str, Tensor] | None = None) -> Tensor:
@@ -220,43 +223,36 @@ def _traces(net: nn.Module, examples: Subset, batch_size: int) -> Iterator[Trace
     with _evaluating(net):
         for batch in _batches(examples, batch_size):
             found = _find(net, batch)
-            squares = {parameter: piece.squares() for parameter, piece in found.items() if piece}
             first = refused is None
-            refused = _disagreeing(net, batch, squares) if refused is None else refused
+            refused = _disagreeing(net, [part[:1] for part in batch]) if refused is None else refused
             ruled: dict[nn.Parameter, Piece] = {p: piece for p, piece in found.items() if piece and p not in refused}
             fallback = _fallback(net, batch, found.keys() - ruled.keys())
             if first:
                 _warn(net, fallback)
-            trace = Trace([*ruled.values(), *fallback], [*(squares[p] for p in ruled), *(piece.squares() for piece in fallback)])
-            del found, ruled  # the trace alone holds the pieces
+            trace = Trace([*ruled.values(), *fallback])
+            del found, ruled, fallback  # the trace alone holds the pieces
             yield trace
             trace.pieces.clear()
 
 
-def _find(net: nn.Module, batch: Batch) -> dict[nn.Parameter, Piece | None]:
+def _find(net: nn.Module, batch: Sequence[Tensor]) -> dict[nn.Parameter, Piece | None]:
     with torch.enable_grad(), recorded(net) as calls:
         return find_pieces(_losses(net, batch), calls)
 
 
-def _disagreeing(net: nn.Module, batch: Batch, squares: Mapping[nn.Parameter, Tensor]) -> set[nn.Parameter]:
-    """Parameters for which a rule gives another norm than autograd for the first example.
+def _disagreeing(net: nn.Module, one: Sequence[Tensor]) -> set[nn.Parameter]:
+    """Parameters for which a rule gives another norm than autograd, or does not apply, for a batch of one example.
 
     A rule takes the first dimension of a layer's input for the examples; in a layer where it is the time, and as long as
     the batch, only this shows it.
     """
+    found = _find(net, one)
     with torch.enable_grad():
-        loss = _losses(net, [part[:1] for part in batch]).sum()
-        gradients = torch.autograd.grad(loss, list(squares), allow_unused=True) if squares else ()
+        gradients = torch.autograd.grad(_losses(net, one).sum(), list(found), allow_unused=True)
     plain = [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
+    ruled = [math.sqrt(float(piece.squares()[0])) if piece else math.inf for piece in found.values()]
     rounding = 1e-6 * math.hypot(*plain)
-    ruled = zip(squares, [float(square[0]) ** 0.5 for square in squares.values()], plain, strict=True)
-    return {parameter for parameter, norm, other in ruled if abs(norm - other) > 1e-2 * other + rounding}
-
-
-def _fallback(net: nn.Module, batch: Batch, parameters: set[nn.Parameter]) -> list[Formed]:
-    """The gradients of these parameters, formed; an empty list where there are none."""
-    named = {name: parameter for name, parameter in net.named_parameters() if parameter in parameters}
-    return [Formed(partial(_loss_of_one, net), named, batch)] if named else []
+    return {p for p, other, true in zip(found, ruled, plain, strict=True) if abs(other - true) > 1e-2 * true + rounding}
 
 
 def _warn(net: nn.Module, fallback: list[Formed]) -> None:
@@ -325,9 +321,21 @@ def _mean_cosine(directions: Gradient, count: int) -> float:
     return (inner(directions, directions) - count) / (count * (count - 1)) if count > 1 else math.nan
 
 
-def _direction(gradient: Gradient) -> Gradient:
-    norm = math.sqrt(inner(gradient, gradient))
-    return {parameter: part / norm if norm else part for parameter, part in gradient.items()}
+def _sum_of_gradients(net: nn.Module, batch: Subset, batch_size: int) -> tuple[Gradient, int]:
+    """Sum of the gradients, by the plain backward pass, and how many there are."""
+    parameters, total, count = _trainable(net), {}, 0
+    with _evaluating(net):
+        for part in _batches(batch, batch_size):
+            with torch.enable_grad():
+                found = torch.autograd.grad(_losses(net, part).sum(), parameters, materialize_grads=True)
+            pairs = zip(parameters, found, strict=True)
+            total = {parameter: total[parameter] + gradient if total else gradient for parameter, gradient in pairs}
+            count += len(part[1])
+    return total, count
+
+
+def _along(trace: Trace, step: Gradient, length: float) -> Tensor:
+    return trace.products(step) / length if length else torch.zeros(len(trace.products(step)))
 
 
 def _trainable(net: nn.Module) -> list[nn.Parameter]:
