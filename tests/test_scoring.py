@@ -13,9 +13,11 @@ import unseen
 from unseen import Config, Run, UnseenError, open_run, score
 from unseen.estimators import new_net
 from unseen.runs import list_runs
+from unseen.scores import detection
 from unseen.scoring import add_noise
 
-FAST = {"hidden": (64,), "epochs": 3, "batch_size": 16, "lr": 0.1, "precision": "32", "random_labels": 0.1, "label_noise": "other"}
+FAST = {"estimator": "turnover", "hidden": (64,), "epochs": 3, "batch_size": 16, "lr": 0.1, "precision": "32"}
+FAST |= {"random_labels": 0.1, "label_noise": "other"}
 TABLES = ["examples", "history", "scores", "unseen_probabilities"]
 
 
@@ -261,6 +263,24 @@ def test_images_train_and_score_in_convolutions(tmp_path):
     x[torch.arange(120), y] += 0.7  # the class is the brightest channel
     run = score((x, y), "vgg11", width=0.25, epochs=15, lr=0.01, batch_size=16, out=tmp_path / "run")
     assert run.summary["accuracy_seen"] > 0.8
+
+
+def test_members_score_too(tmp_path):
+    options = FAST | {"estimator": "auto", "epochs": 10, "lr": 0.05, "null_fraction": 0.1}
+    run = score("digits", out=tmp_path / "m", **options)
+    assert run.config.estimator == run.summary["estimator"] == "members"
+    scores = run.scores
+    kept = scores.filter("trained")
+    wrong = (kept["true_label"] != kept["given_label"]).to_numpy()
+    assert run.summary["auroc"] > 0.95 and detection(wrong, kept["unseen_loss_mean"].to_numpy())["auroc"] > 0.95
+    null = scores.filter(pl.col("trained").not_())
+    assert abs(null["memorization"].mean()) < 0.2 * scores.filter("trained")["memorization"].mean()
+    inside = (null["memorization_low"] < 0) & (null["memorization_high"] > 0)  # their true gap is 0
+    assert 0.8 < inside.mean() <= 1.0
+    assert abs(run.probabilities().sum(1) - 1).max() < 1e-4 and scores["label_score"].is_between(0, 1).all()
+    assert equal(tables(run), tables(score("digits", out=tmp_path / "again", **options)))
+    with pytest.raises(UnseenError, match="one process"):
+        score("digits", hidden=(64,), epochs=1, devices=2, out=tmp_path / "two")
 
 
 def test_runs_are_listed(run):

@@ -30,8 +30,8 @@ COLUMNS: dict[str, Column] = {
     "loss_full": Column("cross entropy of the network without masks", *NATS),
     "memorization": Column("loss_unseen - loss_seen (Liu et al. 2021, eq. 2 and 6)", "nats", "", "memorized"),
     "memorization_se": Column("standard error of memorization over seeds or members", "nats", ">= 0", "uncertain"),
-    "memorization_mean": Column("memorization, mean over the epochs measured", "nats", "", "memorized"),
-    "unseen_loss_mean": Column("loss_unseen, mean over the epochs measured", *NATS, "hard without having seen it"),
+    "memorization_mean": Column("memorization, mean over the later epochs (the first tenth left out)", "nats", "", "memorized"),
+    "unseen_loss_mean": Column("loss_unseen, mean over the later epochs", *NATS, "hard without having seen it"),
     "memorization_probability": Column(
         "probability of the given label, seen minus unseen (Feldman & Zhang 2020)", "probability", "-1..1", "memorized"
     ),
@@ -47,11 +47,12 @@ COLUMNS: dict[str, Column] = {
     "confidence": Column("mean over epochs of the given label's probability (Swayamdipta et al. 2020)", *PROBABILITY, "easy"),
     "variability": Column("standard deviation over epochs of the given label's probability (same)", "probability", "0..0.5", "ambiguous"),
     "correctness": Column("share of epochs at which the prediction was the given label (same)", *PROBABILITY, "easy"),
+    "half_width": Column("half the width of the 90% interval of memorization", "nats", ">= 0", "uncertain"),
     "memorization_low": Column("lower end of the 90% interval of memorization", "nats", "", "memorized"),
     "memorization_high": Column("upper end of the 90% interval of memorization", "nats", "", "memorized"),
     "memorization_mean_se": Column("standard error of memorization_mean over members", "nats", ">= 0", "uncertain"),
     "memorization_probability_se": Column("standard error of memorization_probability", "probability", ">= 0", "uncertain"),
-    "members_loss_mean": Column("loss of all members, mean over the epochs measured", *NATS, "hard, or learned late"),
+    "full_loss_mean": Column("loss_full, mean over the later epochs", *NATS, "hard, or learned late"),
     "query_index": Column("index of the query; queries of one's own are numbered from 0", "", "0..2^62"),
     "query_id": Column("stable name of the query"),
     "rank": Column("place among the query's extremes, from 1, most extreme first", "", ">= 1"),
@@ -63,7 +64,7 @@ COLUMNS: dict[str, Column] = {
         "eq. 5), nats; gradient: sum over saved epochs of rate * gradient products in the K-FAC metric, query normalised",
         "", "", "training on it helps the query",
     ),
-    "label_score": Column("probability of the given label by the unseen half (cleanlab's self-confidence)", *PROBABILITY, "label right"),
+    "label_score": Column("out-of-sample probability of the given label (cleanlab's self-confidence)", *PROBABILITY, "label right"),
     "is_label_issue": Column("another class passes its mean self-confidence, and leads (Northcutt et al. 2021)"),
     "predicted_label": Column("most probable class by the unseen half", "class number"),
 } | {

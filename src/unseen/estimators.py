@@ -6,11 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from unseen.data import Examples
+from unseen.masks import key
 from unseen.measure import SIDES, measure
+from unseen.members import Members, membership, new_members, train_members
 from unseen.models import build
 from unseen.progress import Bar
 from unseen.runs import Config, Run
-from unseen.train import Epoch, null_mask, train
+from unseen.train import Epoch, channels_last, null_mask, train
+from unseen.truth import LOST, WARM_UP, small, two_samples
 from unseen.turnover import TurnOverNet, check_capacity
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ def train_all(fabric: "Fabric", run: Run, config: Config, examples: Examples, mo
     examples = examples.to(fabric.device)
     for seed in range(config.seed, config.seed + config.seeds):
         if not (run.path / final_name(seed)).exists():
-            train_seed(fabric, run, config, examples, model, seed, progress)
+            one_seed = train_members_of_seed if config.estimator == "members" else train_seed
+            one_seed(fabric, run, config, examples, model, seed, progress)
 
 
 def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool) -> None:
@@ -56,6 +60,64 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
                 saved = {f"mean.{name}": value for name, value in mean.items()} if config.average > 1 else {}
                 run.write_tensors(f"seed-{seed}", epoch.state | saved, epoch=str(epoch.number))
             fabric.barrier()
+
+
+def train_members_of_seed(
+    fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool
+) -> None:
+    """Many small networks in place of one: after each epoch what they showed while training, at the end a measurement.
+
+    Test and held-out examples get a membership too, which no member has used: their gaps are the noise floor.
+    """
+    kept = examples.train
+    kept = kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
+    recipe = small(config, len(kept)) if isinstance(model, str) else config
+    seeds = [key(seed, "member", number) % 2**31 for number in range(config.members)]
+    networks = new_members(recipe, kept, seeds, None if isinstance(model, str) else model)
+    member = membership(kept.index, seed, config.members, config.fraction)
+    probabilities, later = torch.zeros(len(kept), len(kept.classes)), 0
+    with Bar(config, len(kept), seed, 0, progress) as bar:
+        for epoch in train_members(networks, kept, recipe, member, key(seed, "order"), fabric, lost=LOST):
+            bar.epoch(len(kept), epoch.observed)
+            if epoch.number > min(WARM_UP * config.epochs, config.epochs - 1):
+                probabilities, later = probabilities + epoch.unseen_probabilities, later + 1
+            if epoch.number == config.epochs or epoch.number % config.history_every == 0:
+                _write_history(run, kept, epoch.observed, seed, epoch.number)
+    networks = epoch.members()
+    measured = measure_members(networks, examples, membership(examples.index, seed, config.members, config.fraction), fabric)
+    trained = torch.isin(examples.index.cpu(), kept.index.cpu())
+    measured["probabilities"][trained] = probabilities / later  # less noisy than those of the last epoch alone
+    _write_final(run, examples, measured, seed)
+    weights = {f"net.{name}": value for name, value in (networks.weights | networks.state).items()}
+    run.write_tensors(f"seed-{seed}", weights, epoch=str(config.epochs))
+
+
+@torch.no_grad()
+def measure_members(members: Members, examples: Examples, member: Tensor, fabric: "Fabric", batch_size: int = 256) -> dict[str, Tensor]:
+    """What members with and without each example, and all, say of it: as ``measure``, means over members, for all examples.
+
+    loss is the mean of losses, predicted the largest mean probability; beside them memorization_se and half_width (90%) of the gap,
+    by Welch's two-sample t.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    members.eval()
+    losses, sides = torch.zeros(len(members), len(examples)), torch.zeros(len(SIDES), len(examples), len(examples.classes))
+    with fabric.autocast():
+        for positions in torch.arange(len(examples)).split(batch_size):
+            x, labels, _ = examples.batch(positions)
+            logs = members(channels_last(x)).float().log_softmax(2).cpu()  # (K, B, classes)
+            losses[:, positions] = -logs.gather(2, labels.cpu().expand(len(logs), -1)[..., None]).squeeze(2)
+            inside = member[:, positions]
+            for side, chosen in enumerate((inside, ~inside, torch.ones_like(inside))):
+                sides[side, positions] = (logs.exp() * chosen[..., None]).sum(0) / chosen.sum(0)[:, None]
+    gap = two_samples(losses.double().numpy(), member.numpy())
+    result = {"loss_seen": gap.seen, "loss_unseen": gap.unseen, "loss_full": losses.double().numpy().mean(0)}
+    result |= {"memorization_se": gap.standard_error, "half_width": t.ppf(0.95, np.maximum(gap.degrees, 1)) * gap.standard_error}
+    tensors = {name: torch.from_numpy(values).float() for name, values in result.items()}
+    predicted = {f"predicted_{side}": sides[number].argmax(1).float() for number, side in enumerate(SIDES)}
+    return tensors | predicted | {"probabilities": sides[1]}
 
 
 def running_mean(mean: dict[str, Tensor], epoch: Epoch, config: Config) -> dict[str, Tensor]:
@@ -116,6 +178,7 @@ def _write_final(run: Run, examples: Examples, measured: dict[str, Tensor], seed
 
     names = [f"{quantity}_{side}" for quantity in ("loss", "predicted") for side in SIDES]
     final = {"index": examples.index.cpu().numpy()} | {name: measured[name].numpy() for name in names}
+    final |= {name: measured[name].numpy() for name in ("memorization_se", "half_width") if name in measured}
     final |= {f"p_{c}": column.numpy() for c, column in enumerate(measured["probabilities"].unbind(1))}
     run.write_table(final_name(seed).removesuffix(".parquet"), pl.DataFrame(final))
 

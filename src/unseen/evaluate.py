@@ -24,7 +24,7 @@ Bools = NDArray[np.bool_]
 
 SUSPECT = {
     **dict.fromkeys(("memorization", "memorization_mean", "memorization_probability", "loss_seen", "loss_unseen", "loss_full"), 1),
-    **dict.fromkeys(("unseen_loss_mean", "members_loss_mean", "cumulative_loss", "el2n", "forgetting_events", "variability"), 1),
+    **dict.fromkeys(("unseen_loss_mean", "full_loss_mean", "cumulative_loss", "el2n", "forgetting_events", "variability"), 1),
     **dict.fromkeys(("label_score", "aum", "confidence", "correctness"), -1),
 }
 """Scores that are judged, and whether high (1) or low (-1) means memorized, hence suspect."""

@@ -18,7 +18,7 @@ Shapes: n examples, first dimension of everything; T tokens, the positions of a 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import prod, sqrt
 from typing import Any, Protocol
 
 import torch
@@ -31,6 +31,7 @@ from unseen.errors import UnseenError
 
 CHUNK_NUMBERS = 2**23  # float32 numbers that a rule works on at a time: 32 MiB
 FORMED_NUMBERS = 2**26  # float32 numbers of formed gradients at a time: 256 MiB
+BLOCK = 2**16  # numbers that are summed in float32
 SMALLEST_NORM = 1e-18  # its square is still a normal float32
 
 Gradient = dict[nn.Parameter, Tensor]
@@ -235,6 +236,20 @@ class Trace:
         """See ``Piece.products``; float32 (n,)."""
         products = torch.stack([piece.products(direction) for piece in self.pieces])
         return products.sum(0, dtype=torch.float64).float()
+
+
+def inner(left: Gradient, right: Gradient) -> float:
+    """Inner product of two gradients: float32 in blocks, which are summed in float64, without a copy."""
+    total = 0.0
+    for parameter in left:
+        blocks = (torch.split(side[parameter].flatten(), BLOCK) for side in (left, right))
+        total += sum(float(torch.dot(a, b)) for a, b in zip(*blocks, strict=True))
+    return total
+
+
+def norm(gradient: Gradient) -> float:
+    """Euclidean norm."""
+    return sqrt(inner(gradient, gradient))
 
 
 def outer_squares(inputs: Tensor, deltas: Tensor) -> Tensor:

@@ -31,11 +31,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from unseen.errors import UnseenError
-from unseen.ghost import SMALLEST_NORM, Formed, Gradient, Piece, Trace
+from unseen.ghost import SMALLEST_NORM, Formed, Gradient, Piece, Trace, inner, norm
 from unseen.layers import find_pieces, recorded
 from unseen.turnover import TurnOverNet
-
-BLOCK = 2**16  # numbers that are summed in float32
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -136,8 +134,8 @@ def contributions(net: nn.Module, examples: Subset, batch: Subset | None = None,
     Raises UnseenError: as ``cosine_similarity``.
     """
     step, _ = _sum_of_gradients(net, examples if batch is None else batch, batch_size)
-    length = norm(step)
-    return Numbers(_along(trace, step, length) for trace in _traces(net, examples, batch_size)).tensor()
+    length = norm(step) or 1.0  # without a step no one pulls
+    return Numbers(trace.products(step) / length for trace in _traces(net, examples, batch_size)).tensor()
 
 
 @torch.no_grad()
@@ -156,13 +154,13 @@ def gradient_statistics(net: nn.Module, examples: Subset, batch: Subset | None =
     one_pass = batch is examples and isinstance(examples, Batched) and len(examples) <= batch_size
     total, directions, norms, pulls = _zeros(net), _zeros(net), Numbers(), Numbers()
     step = None if batch is None else total if one_pass else _sum_of_gradients(net, batch, batch_size)[0]
-    length = norm(step) if step else 0.0
+    length = 1.0 if step is None else norm(step) or 1.0
     for trace in _traces(net, examples, batch_size):
         trace.add(torch.ones_like(trace.norms), total)
         trace.add(trace.inverse_norms, directions)
         norms.append(trace.norms)
         if step is not None:
-            pulls.append(_along(trace, step, norm(step) if one_pass else length))
+            pulls.append(trace.products(step) / (norm(step) or 1.0 if one_pass else length))
     every = norms.tensor()
     n, of_sum, squares = len(every), inner(total, total), float(every.double().square().sum())
     return GradientStatistics(
@@ -188,20 +186,6 @@ def batch_gradient(net: nn.Module, batch: Subset, *, batch_size: int = 256) -> G
     """Gradient of the mean loss of all examples of ``batch``: a tensor per trainable parameter, zeros where it is not used."""
     total, count = _sum_of_gradients(net, batch, batch_size)
     return {parameter: gradient / count for parameter, gradient in total.items()}
-
-
-def inner(left: Gradient, right: Gradient) -> float:
-    """Inner product of two gradients: float32 in blocks, which are summed in float64, without a copy."""
-    total = 0.0
-    for parameter in left:
-        blocks = (torch.split(side[parameter].flatten(), BLOCK) for side in (left, right))
-        total += sum(float(torch.dot(a, b)) for a, b in zip(*blocks, strict=True))
-    return total
-
-
-def norm(gradient: Gradient) -> float:
-    """Euclidean norm."""
-    return math.sqrt(inner(gradient, gradient))
 
 
 def _losses(net: nn.Module, batch: Sequence[Tensor], values: dict[str, Tensor] | None = None) -> Tensor:
@@ -253,6 +237,12 @@ def _disagreeing(net: nn.Module, one: Sequence[Tensor]) -> set[nn.Parameter]:
     ruled = [math.sqrt(float(piece.squares()[0])) if piece else math.inf for piece in found.values()]
     rounding = 1e-6 * math.hypot(*plain)
     return {p for p, other, true in zip(found, ruled, plain, strict=True) if abs(other - true) > 1e-2 * true + rounding}
+
+
+def _fallback(net: nn.Module, batch: Batch, parameters: set[nn.Parameter]) -> list[Formed]:
+    """The gradients of these parameters, formed; an empty list where there are none."""
+    named = {name: parameter for name, parameter in net.named_parameters() if parameter in parameters}
+    return [Formed(partial(_loss_of_one, net), named, batch)] if named else []
 
 
 def _warn(net: nn.Module, fallback: list[Formed]) -> None:
@@ -323,7 +313,8 @@ def _mean_cosine(directions: Gradient, count: int) -> float:
 
 def _sum_of_gradients(net: nn.Module, batch: Subset, batch_size: int) -> tuple[Gradient, int]:
     """Sum of the gradients, by the plain backward pass, and how many there are."""
-    parameters, total, count = _trainable(net), {}, 0
+    parameters, count = _trainable(net), 0
+    total: Gradient = {}
     with _evaluating(net):
         for part in _batches(batch, batch_size):
             with torch.enable_grad():
@@ -332,10 +323,6 @@ def _sum_of_gradients(net: nn.Module, batch: Subset, batch_size: int) -> tuple[G
             total = {parameter: total[parameter] + gradient if total else gradient for parameter, gradient in pairs}
             count += len(part[1])
     return total, count
-
-
-def _along(trace: Trace, step: Gradient, length: float) -> Tensor:
-    return trace.products(step) / length if length else torch.zeros(len(trace.products(step)))
 
 
 def _trainable(net: nn.Module) -> list[nn.Parameter]:

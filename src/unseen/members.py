@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+SIDES = ("seen", "unseen", "full")
+OBSERVED = ("loss", "margin", "correct", "error_norm")
+
+
 def membership(index: Tensor, seed: int, members: int, fraction: float) -> Tensor:
     """Which members learn from which examples: a function of (seed, members, fraction, index).
 
@@ -114,12 +118,15 @@ class Pass:
         number: of the epoch, from 1.
         losses: float32 (K, n) on the CPU, nats: of each example when its batch came up, before the step; by all members.
         unseen_probabilities: float32 (n, classes): mean softmax of the members without the example, at the same moment.
+        observed: float32 (n,) under ``<quantity>_<side>``: loss, margin, correct and error_norm (see ``measure.statistics``), means over
+            the members with the example (seen), without it (unseen) and all (full), at the same moment.
         members: gives the networks as they are now.
     """
 
     number: int
     losses: Tensor
     unseen_probabilities: Tensor
+    observed: dict[str, Tensor]
     members: Callable[[], Members]
 
 
@@ -202,13 +209,20 @@ class _Observed:
     def __init__(self, members: int, examples: int, classes: int, device: torch.device) -> None:
         self.losses = torch.zeros(members, examples, device=device)
         self.probabilities = torch.zeros(examples, classes, device=device)
+        self.sides = torch.zeros(len(SIDES), len(OBSERVED), examples, device=device)
 
     def note(self, log_probabilities: Tensor, labels: Tensor, positions: Tensor, inside: Tensor) -> None:
-        """Losses of all members, and what the outsiders predict."""
-        self.losses[:, positions] = _losses(log_probabilities, labels)
+        """Losses of all members, what the outsiders predict, and the means of each side."""
+        losses = _losses(log_probabilities, labels)
+        others = log_probabilities.scatter(2, labels.expand(len(losses), -1)[..., None], -torch.inf).amax(2)
+        probabilities = log_probabilities.exp()
+        norms = (probabilities.square().sum(2) - 2 * (-losses).exp() + 1).clamp_min(0).sqrt()
+        observed = torch.stack((losses, -losses - others, (-losses > others).float(), norms))  # (quantities, K, B)
+        for side, chosen in enumerate((inside, ~inside, torch.ones_like(inside))):
+            self.sides[side, :, positions] = (observed * chosen).sum(1) / chosen.sum(0).clamp_min(1)
+        self.losses[:, positions] = losses
         outside = (~inside).float()
-        sums = (log_probabilities.exp() * outside[..., None]).sum(0)
-        self.probabilities[positions] = sums / outside.sum(0).clamp_min(1)[:, None]
+        self.probabilities[positions] = (probabilities * outside[..., None]).sum(0) / outside.sum(0).clamp_min(1)[:, None]
 
     def checked(self, number: int, steps: Steps | WideSteps, config: Config) -> Pass:
         """The epoch. Raises UnseenError where a loss was not finite."""
@@ -218,7 +232,9 @@ class _Observed:
                 f"The loss of member {int(bad[0, 0])} became {self.losses[tuple(bad[0])].item()} in epoch {number}. Training stopped; "
                 f"chunks of members finished before are kept. Lower the learning rate (--lr {config.lr:g} now), or use --precision 32."
             )
-        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), steps.write)
+        names = [f"{quantity}_{side}" for side in SIDES for quantity in OBSERVED]
+        observed = dict(zip(names, self.sides.flatten(0, 1).cpu(), strict=True))
+        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), observed, steps.write)
 
 
 def new_members(config: Config, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None) -> Members:

@@ -46,6 +46,12 @@ class Bar:
             self.notes["loss"] = f"{float(loss) * examples / max(examples, 1):.3f}"
             self.bar.set_postfix(self.notes, refresh=False)
 
+    def epoch(self, examples: int, observed: dict[str, Tensor]) -> None:
+        """After an epoch of members: all at once."""
+        self.bar.update(examples)
+        self.notes = {side: f"{float(observed[f'correct_{side}'].mean()):.1%}" for side in ("seen", "unseen")}
+        self.bar.set_postfix(self.notes, refresh=False)
+
     def accuracies(self, measured: dict[str, Tensor], examples: Examples) -> None:
         """After a measurement."""
         train = [split == "train" for split in examples.split] if not self.bar.disable else []

@@ -84,6 +84,12 @@ class Config:
     """destroy the inputs: an own permutation of the pixels each, or Gaussian noise"""
     null_fraction: float = 0.0
     """share of the training examples that keep a mask and are never trained: the noise floor"""
+    estimator: Literal["auto", "turnover", "members"] = "auto"
+    """turnover: one network with turn-over dropout, the paper; members: many small networks; auto: what follows retraining best"""
+    members: int = 64
+    """number of small networks, for --estimator members"""
+    fraction: float = 0.7
+    """share of these that an example trains"""
     seed: int = 0
     """of masks, initial weights, order, noise"""
     seeds: int = 1
@@ -107,6 +113,8 @@ class Config:
         if self.model == "vgg11":
             defaults = defaults | {"groups": min(defaults["groups"], round(64 * self.width))}  # the narrowest layer's channels
         config = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        if config.estimator == "auto":
+            config = replace(config, estimator="members" if self.model == "mlp" else "turnover")
         config._check()
         return config
 
@@ -116,6 +124,8 @@ class Config:
             "lr": (lambda v: v > 0, "above 0"),
             "momentum": (lambda v: 0 <= v < 1, "from 0 to below 1"),
             "weight_decay": (lambda v: v >= 0, "at least 0"),
+            "members": (lambda v: v >= 2, "at least 2"),
+            "fraction": (lambda v: 0 < v < 1, "above 0 and below 1"),
             "save_every": (lambda v: v >= 0, "at least 0"),
             "average": (lambda v: 1 <= v <= self.epochs, "from 1 to the number of epochs"),
             "batch_size": (lambda v: v >= 1, "at least 1"),
@@ -133,7 +143,7 @@ class Config:
             value = getattr(self, name)
             if not holds(value):
                 raise UnseenError(f"--{name.replace('_', '-')} is {value!r}; it must be {allowed}.")
-        for name in ("schedule", "optimizer", "label_noise", "random_inputs", "precision"):
+        for name in ("schedule", "optimizer", "label_noise", "random_inputs", "precision", "estimator"):
             allowed_values = _choices(name)
             if getattr(self, name) not in allowed_values:
                 raise UnseenError(f"--{name.replace('_', '-')} is {getattr(self, name)!r}; it must be one of {', '.join(allowed_values)}.")

@@ -20,7 +20,8 @@ def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
 
     Returns one row per index: cumulative_loss (sum over epochs), aum (mean margin), el2n (mean over the first tenth of
     the epochs, at least one), forgetting_events (epochs at which right turned wrong), confidence, variability and
-    correctness, and memorization_mean and unseen_loss_mean over the epochs. Epochs are those measured.
+    correctness; and memorization_mean, unseen_loss_mean and full_loss_mean over the epochs less their first tenth, which says more of the
+    initial weights than of the examples. Epochs are those measured.
     """
     import polars as pl
 
@@ -28,6 +29,7 @@ def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
     first_epochs = history["epoch"].unique().sort()[:early]
     probability = (-pl.col(f"loss_{side}")).exp()
     correct = pl.col(f"correct_{side}")
+    later = pl.col("epoch").is_in(first_epochs.implode()).not_() if history["epoch"].n_unique() > 1 else pl.lit(True)
     per_seed = (
         history.sort("epoch")
         .group_by("seed", "index")
@@ -39,17 +41,19 @@ def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
             confidence=probability.mean(),
             variability=probability.std(ddof=0),
             correctness=correct.mean(),
-            memorization_mean=(pl.col("loss_unseen") - pl.col("loss_seen")).mean(),
-            unseen_loss_mean=pl.col("loss_unseen").mean(),
+            memorization_mean=(pl.col("loss_unseen") - pl.col("loss_seen")).filter(later).mean(),
+            unseen_loss_mean=pl.col("loss_unseen").filter(later).mean(),
+            full_loss_mean=pl.col("loss_full").filter(later).mean(),
         )
     )
     return per_seed.drop("seed").group_by("index").mean().sort("index")
 
 
 def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
-    """Join the last measurements of each seed: means over seeds, and memorization's standard error where there are several.
+    """Join the last measurements of each seed: means over seeds, and memorization's standard error and 90% interval.
 
-    Args: finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each.
+    Args: finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each; from members
+    also memorization_se and half_width. Turn-over dropout has a standard error where there are several seeds.
     """
     import polars as pl
 
@@ -57,14 +61,30 @@ def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
     gaps = losses[:, :, 1] - losses[:, :, 0]
     table = pl.DataFrame({"index": finals[0]["index"]} | {f"loss_{side}": losses[:, :, s].mean(0) for s, side in enumerate(SIDES)})
     table = table.with_columns(memorization=pl.Series(gaps.mean(0)))
-    if len(finals) > 1:
-        table = table.with_columns(memorization_se=pl.Series(gaps.std(0, ddof=1) / np.sqrt(len(finals))))
+    error, half_width = _spread(finals, gaps)
+    if error is not None:
+        ends = {"memorization_low": gaps.mean(0) - half_width, "memorization_high": gaps.mean(0) + half_width}
+        table = table.with_columns(pl.Series(name, values) for name, values in ({"memorization_se": error} | ends).items())
     chances = np.exp(-losses).mean(0)
     columns = {f"probability_{side}": chances[:, s] for s, side in enumerate(SIDES)}
     columns["memorization_probability"] = chances[:, 0] - chances[:, 1]
     columns |= {f"predicted_{side}": _majority([final[f"predicted_{side}"].to_numpy() for final in finals]) for side in ("seen", "full")}
     columns["predicted_unseen"] = mean_probabilities(finals).argmax(1)
     return table.with_columns(pl.Series(name, values) for name, values in columns.items())
+
+
+def _spread(finals: "list[pl.DataFrame]", gaps: Floats) -> "tuple[Floats | None, Floats | None]":
+    """Standard error of the mean gap, and half the width of its 90% interval (Student's t), from members or from seeds."""
+    from scipy.stats import t
+
+    count = len(finals)
+    if "half_width" in finals[0].columns:
+        squares = {name: np.stack([final[name].to_numpy() for final in finals]) ** 2 for name in ("memorization_se", "half_width")}
+        return np.sqrt(squares["memorization_se"].sum(0)) / count, np.sqrt(squares["half_width"].sum(0)) / count
+    if count == 1:
+        return None, None
+    error = gaps.std(0, ddof=1) / np.sqrt(count)
+    return error, t.ppf(0.95, count - 1) * error
 
 
 def mean_probabilities(finals: "list[pl.DataFrame]") -> Floats:

@@ -56,6 +56,8 @@ def score(
         ['index', 'id', 'trained', 'given_label']
     """
     settings, examples = prepare(data, model, data_dir, config)
+    if devices > 1 and settings.estimator == "members":
+        raise UnseenError("--estimator members runs in one process. Leave out --devices, or use --estimator turnover.")
     run = start_run(Path(out) if out else settings.folder(), settings, resume, force)
     if run.finished:
         return run
@@ -134,11 +136,12 @@ def score_table(
     examples: Examples, config: Config, history: "pl.DataFrame", finals: "list[pl.DataFrame]"
 ) -> "tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]":
     """The score table, the unseen half's probabilities, and the facts of ``summary.json``."""
+    import numpy as np
     import polars as pl
 
     table = example_table(examples)
     for part in (final_scores(finals), free_scores(history)):
-        table = table.join(part, on="index", maintain_order="left")
+        table = table.join(part, on="index", how="left", maintain_order="left")
     train_rows = (pl.Series(examples.split) == "train").to_numpy()
     held_out = null_mask(examples.index.cpu(), config.null_fraction, config.seed).numpy()
     table = table.with_columns(trained=pl.Series(train_rows & ~held_out))
@@ -148,13 +151,19 @@ def score_table(
         z, q = noise_floor(gaps, null_gaps)
         table = table.with_columns(z_score=pl.Series(z), q_value=pl.Series(q))
     probabilities = mean_probabilities(finals)
+    own = np.take_along_axis(probabilities, table["given_label"].to_numpy()[:, None], 1)[:, 0]
     table = table.with_columns(
-        label_score=pl.col("probability_unseen"),
+        label_score=pl.Series(own),
         predicted_label=pl.col("predicted_unseen"),
         is_label_issue=pl.Series(label_issues(probabilities, table["given_label"].to_numpy())),
     )
     rows = table.filter(pl.col("split") == "train").drop("split")
-    facts = summarize(rows) | _test_facts(table) | {"null": "held out" if config.null_fraction else "test examples"}
+    facts = (
+        {"estimator": config.estimator}
+        | summarize(rows)
+        | _test_facts(table)
+        | {"null": "held out" if config.null_fraction else "test examples"}
+    )
     facts |= {"null_examples": len(null_gaps), "null_gap_std": float(null_gaps.std()) if len(null_gaps) else None}
     facts["discoveries_q10"] = int((rows.filter("trained")["q_value"] < 0.1).sum()) if "q_value" in rows.columns else None
     facts["seed_correlation"] = _seed_correlation(finals, rows)

@@ -106,6 +106,8 @@ def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None
 
 def _accuracies(facts: dict[str, Any]) -> list[dict[str, Any]]:
     names = {"seen": "seen half (trained on them)", "unseen": "unseen half (never saw them)", "full": "full network"}
+    if facts.get("estimator") == "members":
+        names = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
     rows = []
     for side, name in names.items():
         row = {"": name, "given label": f"{facts[f'accuracy_{side}']:.1%}"}
@@ -130,6 +132,8 @@ def _tail(scores: "pl.DataFrame", buckets: int = 10) -> list[dict[str, Any]]:
 
 def _sentences(facts: dict[str, Any]) -> list[str]:
     lines = []
+    if facts.get("estimator") == "members":
+        lines.append("Scored by many small networks (--estimator members); --estimator turnover is the paper's one network.")
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."

@@ -32,6 +32,7 @@ Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 CHUNK = 8  # members at once: on a CPU the weights of a small MLP stay in its cache
 WARM_UP = 0.1  # share of the epochs whose losses say more about the initial weights than about the examples
+WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this
 LOST = 0.01  # share of the inputs' sum of squares that the estimator's members do without
 
 
@@ -218,13 +219,13 @@ def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl
 def small(config: Config, examples: int) -> Config:
     """The recipe of the estimator's members, from that of the network they stand for: many narrow ones in large batches.
 
-    A quarter of the widths (16 at least), four times the batch (an eighth of the examples at most), and the learning rate times 3 for
+    A quarter of the widths (16 to 128), four times the batch (an eighth of the examples at most), and the learning rate times 3 for
     it, SGD's noise being about the same; measured on 5,000 images of MNIST (LOG.md). Models other than MLPs keep their widths.
     """
     batch_size = max(config.batch_size, min(4 * config.batch_size, examples // 8))
     assert config.lr is not None
     rate = config.lr * (batch_size / config.batch_size) ** math.log(3, 4)
-    return replace(config, hidden=tuple(max(16, width // 4) for width in config.hidden), batch_size=batch_size, lr=rate)
+    return replace(config, hidden=tuple(max(16, min(width // 4, WIDEST)) for width in config.hidden), batch_size=batch_size, lr=rate)
 
 
 def members_scores(
