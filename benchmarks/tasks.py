@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import unseen
+from unseen.config import Config
 from unseen.data import Examples
 from unseen.measure import statistics
 from unseen.models import build
 from unseen.noise import random_labels
-from unseen.runs import Config
 from unseen.train import channels_last, train
 
 Floats = NDArray[np.float64]

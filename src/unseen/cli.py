@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from unseen.config import Config
 from unseen.errors import UnseenError
-from unseen.runs import Config, Run, list_runs, open_run
+from unseen.runs import Run, list_runs, open_run
 
 
 @dataclass(frozen=True)

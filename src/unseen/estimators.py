@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unseen.config import Config
 from unseen.data import Examples
 from unseen.masks import key
 from unseen.measure import SIDES, measure
 from unseen.members import Members, membership, new_members, train_members
 from unseen.models import build
 from unseen.progress import Bar
-from unseen.runs import Config, Run
+from unseen.runs import Run
 from unseen.train import Epoch, channels_last, null_mask, train
 from unseen.truth import LOST, WARM_UP, small, two_samples
 from unseen.turnover import TurnOverNet, check_capacity

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unseen.config import Config
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.masks import hash64
 from unseen.models import build
-from unseen.runs import Config
 from unseen.train import channels_last, epoch_order, learning_rate, make_fabric, make_optimizer
 from unseen.wide import WideSteps, fits
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from unseen.config import Config
 from unseen.data import Examples
-from unseen.runs import Config
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from torch import nn
 
 from unseen import noise
 from unseen.audit import Leak, advice, audit
+from unseen.config import Config
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
 from unseen.estimators import final_name, new_net, train_all
-from unseen.runs import Config, Run, start_run
+from unseen.runs import Run, start_run
 from unseen.scores import final_scores, free_scores, label_issues, mean_probabilities, noise_floor, rank_correlation, summarize
 from unseen.train import make_fabric, null_mask
 

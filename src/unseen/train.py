@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unseen.config import Config
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.masks import hash64, uniform
-from unseen.runs import Config
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unseen.config import Config
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.masks import key
 from unseen.members import Pass, members_losses, membership, new_members, train_members
-from unseen.runs import Config, Run
+from unseen.runs import Run
 from unseen.scores import rank_correlation
 from unseen.train import make_fabric
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unseen.config import Config
 from unseen.data import Examples
 from unseen.images import Lazy
-from unseen.runs import Config
 from unseen.train import make_optimizer
 
 if TYPE_CHECKING:

@@ -1,0 +1,155 @@
+"""All that a run depends on, with the models' defaults and what is allowed."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from unseen.errors import UnseenError
+
+INDEPENDENT = {"groups": 0, "tied": False, "mask_scale": 2.0}
+DEFAULTS: dict[
+    str, dict[str, Any]
+] = {  # rates and schedules: Liu et al. 2021, sections 3 and 4; cct's and the masks of vgg11: ours, see LOG.md
+    "mlp": {"lr": 0.06, "momentum": 0.0, "schedule": "constant"} | INDEPENDENT,
+    "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step", "groups": 32, "tied": True, "mask_scale": 2**0.5},
+    "cct": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a run depends on. Flag, key in config.json and name in Python are the same word.
+
+    Fields that are None take the model's value (``DEFAULTS``).
+    """
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    model: str = "mlp"
+    """mlp, vgg11 or cct"""
+    hidden: tuple[int, ...] = (4096,)
+    """widths of the MLP's hidden layers"""
+    width: float = 1.0
+    """factor on VGG-11's numbers of channels"""
+    output_bias: bool = True
+    """the output layer's bias, the one parameter that both halves share"""
+    epochs: int = 20
+    """passes over the data (the paper: 200)"""
+    lr: float | None = None
+    """learning rate"""
+    momentum: float | None = None
+    """momentum of SGD"""
+    weight_decay: float = 0.0
+    """L2 penalty"""
+    batch_size: int = 256
+    """examples per step"""
+    schedule: Literal["constant", "step", "cosine"] | None = None
+    """learning rate over the epochs; step divides by 10 at the milestones"""
+    milestones: tuple[int, ...] = (100, 150)
+    """epochs at which the step schedule divides the learning rate"""
+    average: int = 1
+    """score the mean of the weights of the last so many epochs; 1: the last epoch's"""
+    save_every: int = 0
+    """keep the weights of every so many epochs, for influence by gradients; 0: of the last alone"""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """SGD with momentum, or Adam"""
+    augment: bool = False
+    """random crops and flips of images, a function of (seed, epoch, index)"""
+    groups: int | None = None
+    """units share a mask in this many groups per layer; 0: every unit its own (vgg11: 32)"""
+    tied: bool | None = None
+    """the same mask in all layers with the same number of groups (vgg11: yes)"""
+    mask_scale: float | None = None
+    """what a seen unit is multiplied by: 2 keeps the mean of the next layer's input, sqrt 2 its variance (vgg11)"""
+    only: tuple[str, ...] | None = None
+    """mask only these hidden layers (names or patterns)"""
+    skip: tuple[str, ...] | None = None
+    """leave these hidden layers without a mask"""
+    random_labels: float = 0
+    """number (or share, below 1) of training labels replaced by uniformly random ones"""
+    label_noise: Literal["uniform", "other", "asymmetric"] = "uniform"
+    """uniform may hit the true class, other never does, asymmetric goes to a similar class"""
+    random_inputs: Literal["none", "pixels", "gaussian"] = "none"
+    """destroy the inputs: an own permutation of the pixels each, or Gaussian noise"""
+    null_fraction: float = 0.0
+    """share of the training examples that keep a mask and are never trained: the noise floor"""
+    estimator: Literal["auto", "turnover", "members"] = "auto"
+    """turnover: one network with turn-over dropout, the paper; members: many small networks; auto: what follows retraining best"""
+    members: int = 64
+    """number of small networks, for --estimator members"""
+    fraction: float = 0.7
+    """share of these that an example trains"""
+    seed: int = 0
+    """of masks, initial weights, order, noise"""
+    seeds: int = 1
+    """number of runs to average"""
+    history_every: int = 1
+    """measure both halves every so many epochs (the last always)"""
+    precision: Literal["auto", "bf16", "32"] = "auto"
+    """auto: bf16 where the hardware gains from it"""
+    limit: int | None = None
+    """use only the first so many training examples"""
+    target: str | None = None
+    """column of the class in a table"""
+    test_fraction: float = 0.2
+    """share held out where the data has no test split"""
+    image_size: int | None = None
+    """resize images to this height and width"""
+
+    def resolved(self) -> "Config":
+        """The same with the model's values in place of None. Raises UnseenError for values out of range."""
+        defaults = DEFAULTS.get(self.model, DEFAULTS["mlp"])
+        if self.model == "vgg11":
+            defaults = defaults | {"groups": min(defaults["groups"], round(64 * self.width))}  # the narrowest layer's channels
+        config = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        if config.estimator == "auto":
+            config = replace(config, estimator="members" if self.model == "mlp" else "turnover")
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+            "epochs": (lambda v: v >= 1, "at least 1"),
+            "lr": (lambda v: v > 0, "above 0"),
+            "momentum": (lambda v: 0 <= v < 1, "from 0 to below 1"),
+            "weight_decay": (lambda v: v >= 0, "at least 0"),
+            "members": (lambda v: v >= 2, "at least 2"),
+            "fraction": (lambda v: 0 < v < 1, "above 0 and below 1"),
+            "save_every": (lambda v: v >= 0, "at least 0"),
+            "average": (lambda v: 1 <= v <= self.epochs, "from 1 to the number of epochs"),
+            "batch_size": (lambda v: v >= 1, "at least 1"),
+            "seeds": (lambda v: v >= 1, "at least 1"),
+            "history_every": (lambda v: v >= 1, "at least 1"),
+            "null_fraction": (lambda v: 0 <= v < 1, "from 0 to below 1"),
+            "random_labels": (lambda v: v >= 0, "a count, or a share below 1"),
+            "width": (lambda v: v > 0, "above 0"),
+            "groups": (lambda v: v == 0 or v >= 2, "0 or at least 2"),
+            "mask_scale": (lambda v: v > 0, "above 0"),
+            "limit": (lambda v: v is None or v >= 2, "at least 2"),
+            "hidden": (lambda v: len(v) > 0 and all(w >= 2 for w in v), "one width or more, each at least 2"),
+        }
+        for name, (holds, allowed) in rules.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise UnseenError(f"--{name.replace('_', '-')} is {value!r}; it must be {allowed}.")
+        for name in ("schedule", "optimizer", "label_noise", "random_inputs", "precision", "estimator"):
+            allowed_values = _choices(name)
+            if getattr(self, name) not in allowed_values:
+                raise UnseenError(f"--{name.replace('_', '-')} is {getattr(self, name)!r}; it must be one of {', '.join(allowed_values)}.")
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with anything the results depend on."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+
+    def folder(self) -> Path:
+        """Where the run goes unless told otherwise: runs/<data>-<model>-<digest>."""
+        return Path("runs") / f"{Path(self.data).stem.replace(':', '-')}-{self.model}-{self.digest()}"
+
+
+def _choices(name: str) -> tuple[str, ...]:
+    hint = next(field.type for field in fields(Config) if field.name == name)
+    arms = [arm for arm in getattr(hint, "__args__", ()) if arm is not type(None)]
+    return tuple(getattr(arms[0], "__args__", arms))
