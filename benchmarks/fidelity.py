@@ -1,0 +1,161 @@
+"""How well each score follows retraining, against what it costs: one table, one picture.
+
+    python benchmarks/fidelity.py --task T1 --data-dir DATA --truth truth.parquet --out docs/results/fidelity   # one thread
+    python benchmarks/fidelity.py --task digits --members 80                                                    # all of it, in CI's time
+
+Ours: turn-over dropout (equation 6 at the last epoch, its mean over epochs, the unseen half's loss, the full network's; the last weights
+and the mean of the last third's) and members. Theirs: `peers.py`; `--no-peers` leaves them out, a library that is not installed is
+skipped by name. Cost: processor seconds of one thread, of a method's whole run with its measurements, in plain runs without measurements
+of the same process. Without `--truth` the task's own is trained first (`--members`), which takes long.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peers import read_truth, run_peers, table
+from tasks import TASKS, Task, clock, load_task
+
+from unseen.estimators import new_net, running_mean
+from unseen.masks import key
+from unseen.measure import measure
+from unseen.members import members_losses, membership, new_members, train_members
+from unseen.train import make_fabric, train
+from unseen.truth import LOST, WARM_UP, small, truth, two_samples
+
+Row = dict[str, Any]
+
+
+def turnover(task: Task, label: str, seeds: int, **changes: Any) -> Iterator[Row]:
+    """Scores of turn-over dropout, of each seed apart; every epoch is measured."""
+    config = dataclasses.replace(task.config, estimator="turnover", average=max(1, task.config.epochs // 3), **changes)
+    for seed in range(seeds):
+        start, mean, gaps, unseen_losses, full_losses = clock(), {}, [], [], []
+        fabric, net = make_fabric(1, config.precision), new_net(config, task.examples, config.model, seed)
+        for epoch in train(net, task.examples, config, seed, fabric):
+            measured = measure(net, task.examples, fabric)
+            mean = running_mean(mean, epoch, config)
+            if epoch.number > WARM_UP * config.epochs:
+                gaps.append((measured["loss_unseen"] - measured["loss_seen"]).numpy())
+                unseen_losses.append(measured["loss_unseen"].numpy())
+                full_losses.append(measured["loss_full"].numpy())
+        net.load_state_dict(mean)
+        averaged = measure(net, task.examples, fabric)
+        found = {"gap (eq. 6), last epoch": gaps[-1], "gap (eq. 6), mean over epochs": np.mean(gaps, 0)}
+        found |= {"gap (eq. 6), mean weights": (averaged["loss_unseen"] - averaged["loss_seen"]).numpy()}
+        found |= {"unseen loss, mean over epochs": np.mean(unseen_losses, 0), "full loss, mean over epochs": np.mean(full_losses, 0)}
+        seconds = clock() - start
+        yield from ({"method": f"{label}: {name}", "seed": seed, "seconds": seconds, "score": score} for name, score in found.items())
+
+
+def members(task: Task, count: int, seeds: int) -> Iterator[Row]:
+    """Scores of the members estimator, of each seed apart."""
+    recipe = small(dataclasses.replace(task.config, precision="auto"), len(task.examples))
+    for seed in range(seeds):
+        start, later = clock(), []
+        fabric = make_fabric(1, recipe.precision)
+        networks = new_members(recipe, task.examples, [key(seed, "member", number) % 2**31 for number in range(count)])
+        member = membership(task.examples.index, seed, count, recipe.fraction)
+        for epoch in train_members(networks, task.examples, recipe, member, key(seed, "order"), fabric, lost=LOST):
+            if epoch.number > WARM_UP * recipe.epochs:
+                later.append(epoch.losses.double().numpy())
+        final = two_samples(members_losses(epoch.members(), task.examples, fabric).double().numpy(), member.numpy())
+        mean = two_samples(np.mean(later, 0), member.numpy())
+        found = {"gap, last epoch": final.gap, "gap, mean over epochs": mean.gap, "unseen loss, mean over epochs": mean.unseen}
+        found["loss of all, mean over epochs"] = np.mean(later, (0, 1))
+        seconds = clock() - start
+        label = f"{count} members of {recipe.hidden[0]}"
+        yield from ({"method": f"{label}: {name}", "seed": seed, "seconds": seconds, "score": score} for name, score in found.items())
+
+
+def ours(task: Task, seeds: int, counts: list[int]) -> list[Row]:
+    """All rows of turn-over dropout and of members, with their cost in plain runs."""
+    plain = [task.plain_seconds(), task.plain_seconds()]
+    wide = {"hidden": tuple(4 * width for width in task.config.hidden), "batch_size": 4 * task.config.batch_size, "groups": 32}
+    wide |= {"lr": 2 * task.config.lr, "precision": "auto", "schedule": "cosine"}
+    rows = [*turnover(task, f"turn-over {task.config.hidden[0]}", seeds)]
+    rows += turnover(task, f"turn-over {wide['hidden'][0]}, 32 groups, cosine", 1, **wide)
+    for count in counts:
+        rows += members(task, count, 1)
+        plain.append(task.plain_seconds())
+    for row in rows:
+        row["cost"] = row["seconds"] / statistics.median(plain)
+    return rows
+
+
+def draw(lines: list[Row], task: Task, ceiling: float | None, path: Path) -> None:
+    """Cost (logarithmic) against rank correlation with the truth on correct labels."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    kinds = {"members": "#4477aa", "turn-over": "#cc6677", "": "#999999"}
+    for line in (line for line in lines if "spearman_correct" in line):
+        kind = next(kind for kind in kinds if kind in line["score"])
+        axes.scatter(line["cost"], line["spearman_correct"], s=18, color=kinds[kind])
+        if not kind or "unseen loss" in line["score"] or "eq. 6), mean w" in line["score"]:
+            name = line["score"] + (f" × {line['seeds']}" if line["seeds"] > 1 else "")
+            axes.annotate(name, (line["cost"], line["spearman_correct"]), (4, 2), textcoords="offset points", fontsize=6)
+    if ceiling:
+        axes.axhline(ceiling**0.5, color="black", linewidth=0.8, linestyle=":", label="most that the truth's reliability allows")
+        axes.legend(frameon=False, loc="lower right")
+    axes.set(xscale="log", xlabel="cost in plain training runs", ylabel="Spearman with retraining, correct labels", title=task.name)
+    figure.savefig(path, dpi=150)
+
+
+def markdown(lines: list[Row]) -> str:
+    """The table, best first."""
+    text = ["| score | runs | cost | AUROC | AP | rho, all | rho, correct labels |", "|---|---|---|---|---|---|---|"]
+    for line in sorted(lines, key=lambda line: -line.get("spearman_correct", -1)):
+        if "skipped" in line:
+            text.append(f"| {line['score']} | {line['skipped']} | | | | | |")
+            continue
+        numbers = [line[name] for name in ("auroc", "average_precision", "spearman", "spearman_correct")]
+        text.append(
+            f"| {line['score']} | {line['seeds']} | {line['cost']:.2f} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |"
+        )
+    return "\n".join(text) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=TASKS, default="digits")
+    parser.add_argument("--data-dir", help="where the data sets lie; else UNSEEN_DATA")
+    parser.add_argument("--truth", type=Path, help="parquet with index and memorization; default: trained here")
+    parser.add_argument("--reliability", type=float, help="of the truth on correct labels, for the picture")
+    parser.add_argument("--members", type=int, default=400, help="of the truth that is trained here")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--counts", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--peers-json", type=Path, help="rows that peers.py wrote before, in place of running them")
+    parser.add_argument("--out", type=Path, help="folder for fidelity-TASK.json, .md and .png")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    task, ceiling = load_task(options.task, options.data_dir), options.reliability
+    if options.truth:
+        target = read_truth(options.truth, "memorization", task)
+    else:
+        frame, facts = truth(task.examples, task.config, options.members)
+        target, ceiling = frame["memorization"].to_numpy(), facts["reliability_correct"]
+    lines = table(task, ours(task, options.seeds, options.counts), target)
+    if options.peers_json:
+        lines += json.loads(options.peers_json.read_text())["rows"]
+    elif not options.no_peers:
+        lines += table(task, run_peers(task, range(options.seeds)), target)
+    print(markdown(lines))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        about = {"task": task.name, "torch": torch.__version__, "reliability_correct": ceiling, "rows": lines}
+        (options.out / f"fidelity-{task.name}.json").write_text(json.dumps(about, indent=1) + "\n")
+        (options.out / f"fidelity-{task.name}.md").write_text(markdown(lines))
+        draw(lines, task, ceiling, options.out / f"fidelity-{task.name}.png")
+
+
+if __name__ == "__main__":
+    main()
