@@ -8,7 +8,7 @@ import unseen
 from unseen.cli import COMMANDS, main
 from unseen.terminal import _sentences
 
-FAST = ["--hidden", "64", "--epochs", "2", "--estimator", "turnover"]
+FAST = ["--hidden", "64", "--epochs", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,6 @@ def test_all_is_what_is_exported():
 def test_truth_influence_and_evaluate(tmp_path, capsys):
     path = str(tmp_path / "run")
     options = ["--hidden", "64", "--epochs", "3", "--batch-size", "32", "--random-labels", "0.05", "--limit", "300", "--save-every", "1"]
-    options += ["--estimator", "turnover"]
     assert main(["score", "digits", *options, "--out", path]) == 0
     assert main(["truth", path, "--members", "16"]) == 0
     capsys.readouterr()

@@ -76,8 +76,8 @@ class Config:
     """destroy the inputs: an own permutation of the pixels each, or Gaussian noise"""
     null_fraction: float = 0.0
     """share of the training examples that keep a mask and are never trained: the noise floor"""
-    estimator: Literal["auto", "turnover", "members"] = "auto"
-    """turnover: one network with turn-over dropout, the paper; members: many small networks; auto: what follows retraining best"""
+    estimator: Literal["auto", "turnover", "members"] = "turnover"
+    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp, else turnover"""
     members: int = 64
     """number of small networks, for --estimator members"""
     fraction: float = 0.7
