@@ -47,9 +47,13 @@ def network(model: str) -> nn.Module:
 
 
 def data(model: str, count: int) -> Batch:
+    """Noise around a pattern per class, so that gradients agree to some degree."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(count, *((784,) if model == "mlp" else (3, 32, 32)), generator=generator)
-    return channels_last(x), torch.randint(10, (count,), generator=generator), torch.arange(count)
+    shape = (784,) if model == "mlp" else (3, 32, 32)
+    patterns = torch.randn(10, *shape, generator=generator)
+    labels = torch.randint(10, (count,), generator=generator)
+    x = patterns[labels] + torch.randn(count, *shape, generator=generator)
+    return channels_last(x), labels, torch.arange(count)
 
 
 def plain(net: nn.Module, batch: Batch) -> None:
@@ -111,10 +115,11 @@ def by_backpack(net: nn.Module) -> Callable[[Batch], Rows]:
 def by_opacus(net: nn.Module) -> Callable[[Batch], Rows]:
     from opacus import GradSampleModule
 
-    sampled = GradSampleModule(net, loss_reduction="sum")
+    sampled = GradSampleModule(net.to(memory_format=torch.contiguous_format), loss_reduction="sum")
 
     def rows(batch: Batch) -> Rows:
-        F.cross_entropy(sampled(batch[0]), batch[1], reduction="sum").backward()
+        x = batch[0].contiguous()  # its convolutions are wrong, silently, for channels-last
+        F.cross_entropy(sampled(x), batch[1], reduction="sum").backward()
         found = [parameter.grad_sample for parameter in net.parameters()]
         for parameter in net.parameters():
             parameter.grad = parameter.grad_sample = None

@@ -218,9 +218,9 @@ class Trace:
 
     @cached_property
     def norms(self) -> Tensor:
-        """Norm of each example's gradient: float32 (n,)."""
+        """Norm of each example's gradient: (n,)."""
         squares = torch.stack([piece.squares() for piece in self.pieces])
-        return squares.sum(0, dtype=torch.float64).sqrt().float()
+        return squares.sum(0, dtype=torch.float64).sqrt().to(squares.dtype)
 
     @property
     def inverse_norms(self) -> Tensor:
@@ -233,16 +233,17 @@ class Trace:
             piece.add(weights, total)
 
     def products(self, direction: Gradient) -> Tensor:
-        """See ``Piece.products``; float32 (n,)."""
+        """See ``Piece.products``."""
         products = torch.stack([piece.products(direction) for piece in self.pieces])
-        return products.sum(0, dtype=torch.float64).float()
+        return products.sum(0, dtype=torch.float64).to(products.dtype)
 
 
 def inner(left: Gradient, right: Gradient) -> float:
     """Inner product of two gradients: float32 in blocks, which are summed in float64, without a copy."""
     total = 0.0
-    for parameter in left:
-        blocks = (torch.split(side[parameter].flatten(), BLOCK) for side in (left, right))
+    for parameter, part in left.items():
+        in_memory = sorted(range(part.dim()), key=lambda d: -part.stride(d))  # so that flatten makes no copy
+        blocks = (torch.split(side[parameter].permute(in_memory).flatten(), BLOCK) for side in (left, right))
         total += sum(float(torch.dot(a, b)) for a, b in zip(*blocks, strict=True))
     return total
 

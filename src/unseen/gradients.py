@@ -193,7 +193,8 @@ def _losses(net: nn.Module, batch: Sequence[Tensor], values: dict[str, Tensor] |
     x, labels, index = batch
     inputs = (x, index, "seen") if isinstance(net, TurnOverNet) else (x,)
     logits = net(*inputs) if values is None else functional_call(net, values, inputs)
-    return F.cross_entropy(logits.float(), labels, reduction="none")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def _loss_of_one(net: nn.Module, values: dict[str, Tensor], *example: Tensor) -> Tensor:
@@ -230,9 +231,10 @@ def _disagreeing(net: nn.Module, one: Sequence[Tensor]) -> set[nn.Parameter]:
     A rule takes the first dimension of a layer's input for the examples; in a layer where it is the time, and as long as
     the batch, only this shows it.
     """
-    found = _find(net, one)
-    with torch.enable_grad():
-        gradients = torch.autograd.grad(_losses(net, one).sum(), list(found), allow_unused=True)
+    with torch.enable_grad(), recorded(net) as calls:
+        losses = _losses(net, one)
+    found = find_pieces(losses, calls, retain_graph=True)
+    gradients = torch.autograd.grad(losses.sum(), list(found), allow_unused=True)
     plain = [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
     ruled = [math.sqrt(float(piece.squares()[0])) if piece else math.inf for piece in found.values()]
     rounding = 1e-6 * math.hypot(*plain)

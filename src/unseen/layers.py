@@ -42,14 +42,14 @@ def recorded(net: nn.Module) -> Iterator[list[Call]]:
             handle.remove()
 
 
-def find_pieces(losses: Tensor, calls: Sequence[Call]) -> dict[nn.Parameter, Piece | None]:
+def find_pieces(losses: Tensor, calls: Sequence[Call], retain_graph: bool = False) -> dict[nn.Parameter, Piece | None]:
     """What the rules say about each parameter that ``losses`` (n,) depend on; None where there is no rule for all its uses.
 
-    Costs the backward pass to the layers' outputs; frees the graph.
+    Costs the backward pass to the layers' outputs; frees the graph unless told.
     """
     uses = _uses(losses)
     edges = [call.output for call in calls]
-    deltas = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if calls else ()
+    deltas = torch.autograd.grad(losses.sum(), edges, allow_unused=True, retain_graph=retain_graph) if calls else ()
     found: dict[nn.Parameter, list[Piece]] = {parameter: [] for parameter in uses}
     for call, delta in zip(calls, deltas, strict=True):
         if delta is not None and len(delta) == len(call.inputs) == len(losses):

@@ -97,7 +97,7 @@ class HalfMask(nn.Module):
         bases = [len(_balanced_words(width)) for width in widths]
         places = [math.prod(bases[:w]) for w in range(_spelled(units))]
         self._key = key("mask", seed, layer)
-        multipliers = [2 * key("word", seed, layer, w) + 1 for w in range(len(places), len(widths))]
+        multipliers = [2 * key("word", seed, layer, w) + 1 for w in range(len(widths))]
         buffers = {"bases": bases, "places": places, "multipliers": [_signed(m) for m in multipliers]}
         for name, values in buffers.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
@@ -122,12 +122,14 @@ class HalfMask(nn.Module):
         digits = torch.div(scrambled[..., None], self.places, rounding_mode="floor") % self.bases[:spelled]
         turn = _shift_right((scrambled % self.places[-1]) * -0x61C8864680B583EB, 32)
         last = (digits[..., -1] + turn) % self.bases[spelled - 1]
-        parts = [digits[..., :-1], last[..., None]]
-        if len(self.multipliers):
-            hashed = scrambled[..., None] * self.multipliers
-            hashed = hashed.bitwise_right_shift_(32).bitwise_and_(2**32 - 1)  # in place: these are the large tensors
-            parts.append(hashed.mul_(self.bases[spelled:]).bitwise_right_shift_(32))
-        return torch.cat(parts, -1)
+        picks = torch.cat((digits[..., :-1], last[..., None]), -1)
+        if len(self.multipliers) == spelled:
+            return picks
+        hashed = scrambled[..., None] * self.multipliers
+        hashed = hashed.bitwise_right_shift_(32).bitwise_and_(2**32 - 1)  # in place: these are the large tensors
+        hashed = hashed.mul_(self.bases).bitwise_right_shift_(32)
+        hashed[..., :spelled] = picks
+        return hashed
 
 
 def _word_widths(units: int) -> list[int]:
