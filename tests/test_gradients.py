@@ -190,6 +190,14 @@ def test_time_as_long_as_the_batch_is_not_taken_for_it():
     torch.testing.assert_close(found, rows_of(net, batch).norm(dim=1))
 
 
+@pytest.mark.parametrize("name", ["vgg11 turned", "words"])
+def test_in_float64_only_rounding_is_left(name):
+    net, batch = make(*NETS[name])
+    net, x = net.double(), batch[0].double() if batch[0].is_floating_point() else batch[0]
+    exact = reference.cosine_similarity(rows_of(net, (x, *batch[1:])))
+    assert cosine_similarity(net, [(x, *batch[1:])]) == pytest.approx(exact, rel=1e-10)
+
+
 def test_an_example_has_the_gradient_of_its_own_half():
     net, (x, labels, index) = make(*NETS["mlp turned"])
     there, elsewhere = (gradient_norms(net, [(x, labels, i)]) for i in (index, index + 1))

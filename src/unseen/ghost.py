@@ -242,7 +242,7 @@ def inner(left: Gradient, right: Gradient) -> float:
     """Inner product of two gradients: float32 in blocks, which are summed in float64, without a copy."""
     total = 0.0
     for parameter, part in left.items():
-        in_memory = sorted(range(part.dim()), key=lambda d: -part.stride(d))  # so that flatten makes no copy
+        in_memory = sorted(range(part.dim()), key=part.stride().__getitem__, reverse=True)  # so that flatten makes no copy
         blocks = (torch.split(side[parameter].permute(in_memory).flatten(), BLOCK) for side in (left, right))
         total += sum(float(torch.dot(a, b)) for a, b in zip(*blocks, strict=True))
     return total

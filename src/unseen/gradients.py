@@ -233,8 +233,8 @@ def _disagreeing(net: nn.Module, one: Sequence[Tensor]) -> set[nn.Parameter]:
     """
     with torch.enable_grad(), recorded(net) as calls:
         losses = _losses(net, one)
-    found = find_pieces(losses, calls, retain_graph=True)
-    gradients = torch.autograd.grad(losses.sum(), list(found), allow_unused=True)
+        found = find_pieces(losses, calls, retain_graph=True)
+        gradients = torch.autograd.grad(losses.sum(), list(found), allow_unused=True)
     plain = [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
     ruled = [math.sqrt(float(piece.squares()[0])) if piece else math.inf for piece in found.values()]
     rounding = 1e-6 * math.hypot(*plain)
