@@ -89,23 +89,30 @@ def ours(task: Task, seeds: int, counts: list[int]) -> list[Row]:
     return rows
 
 
-def draw(lines: list[Row], task: Task, ceiling: float | None, path: Path) -> None:
+def draw(lines: list[Row], task: str, ceiling: float | None, path: Path) -> None:
     """Cost (logarithmic) against rank correlation with the truth on correct labels."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
+    axes.set_xscale("log")
     kinds = {"members": "#4477aa", "turn-over": "#cc6677", "": "#999999"}
-    for line in (line for line in lines if "spearman_correct" in line):
+    judged = sorted((line for line in lines if "spearman_correct" in line), key=lambda line: -line["spearman_correct"])
+    named: set[tuple[str, float]] = set()
+    for line in judged:  # best first: only the best score of a run is named
         kind = next(kind for kind in kinds if kind in line["score"])
-        axes.scatter(line["cost"], line["spearman_correct"], s=18, color=kinds[kind])
-        if not kind or "unseen loss" in line["score"] or "eq. 6), mean w" in line["score"]:
-            name = line["score"] + (f" × {line['seeds']}" if line["seeds"] > 1 else "")
-            axes.annotate(name, (line["cost"], line["spearman_correct"]), (4, 2), textcoords="offset points", fontsize=6)
+        place = line["cost"], line["spearman_correct"]
+        axes.scatter(*place, s=18, color=kinds[kind])
+        run = (kind, round(line["cost"], 1))
+        if run not in named:
+            named.add(run)
+            name = line["score"].replace(", mean over epochs", "") + (f" × {line['seeds']}" if line["seeds"] > 1 else "")
+            axes.annotate(name, place, (4, -2), textcoords="offset points", fontsize=6.5)
+    axes.set_xlim(right=150)
     if ceiling:
         axes.axhline(ceiling**0.5, color="black", linewidth=0.8, linestyle=":", label="most that the truth's reliability allows")
         axes.legend(frameon=False, loc="lower right")
-    axes.set(xscale="log", xlabel="cost in plain training runs", ylabel="Spearman with retraining, correct labels", title=task.name)
+    axes.set(xlabel="cost in plain training runs", ylabel="Spearman with retraining, correct labels", title=task)
     figure.savefig(path, dpi=150)
 
 
@@ -134,8 +141,12 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--peers-json", type=Path, help="rows that peers.py wrote before, in place of running them")
+    parser.add_argument("--redraw", type=Path, help="only draw the picture of this fidelity-TASK.json again, beside it")
     parser.add_argument("--out", type=Path, help="folder for fidelity-TASK.json, .md and .png")
     options = parser.parse_args()
+    if options.redraw:
+        found = json.loads(options.redraw.read_text())
+        return draw(found["rows"], found["task"], found["reliability_correct"], options.redraw.with_suffix(".png"))
     torch.set_num_threads(1)
     task, ceiling = load_task(options.task, options.data_dir), options.reliability
     if options.truth:
@@ -154,7 +165,7 @@ def main() -> None:
         about = {"task": task.name, "torch": torch.__version__, "reliability_correct": ceiling, "rows": lines}
         (options.out / f"fidelity-{task.name}.json").write_text(json.dumps(about, indent=1) + "\n")
         (options.out / f"fidelity-{task.name}.md").write_text(markdown(lines))
-        draw(lines, task, ceiling, options.out / f"fidelity-{task.name}.png")
+        draw(lines, task.name, ceiling, options.out / f"fidelity-{task.name}.png")
 
 
 if __name__ == "__main__":
