@@ -195,7 +195,7 @@ def test_in_float64_only_rounding_is_left(name):
     net, batch = make(*NETS[name])
     net, x = net.double(), batch[0].double() if batch[0].is_floating_point() else batch[0]
     exact = reference.cosine_similarity(rows_of(net, (x, *batch[1:])))
-    assert cosine_similarity(net, [(x, *batch[1:])]) == pytest.approx(exact, rel=1e-10)
+    assert cosine_similarity(net, [(x, *batch[1:])]) == pytest.approx(exact, rel=1e-8)
 
 
 def test_an_example_has_the_gradient_of_its_own_half():

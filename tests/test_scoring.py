@@ -280,7 +280,7 @@ def test_members_score_too(tmp_path):
     assert abs(run.probabilities().sum(1) - 1).max() < 1e-4 and scores["label_score"].is_between(0, 1).all()
     assert equal(tables(run), tables(score("digits", out=tmp_path / "again", **options)))
     with pytest.raises(UnseenError, match="one process"):
-        score("digits", hidden=(64,), epochs=1, devices=2, out=tmp_path / "two")
+        score("digits", estimator="members", hidden=(64,), epochs=1, devices=2, out=tmp_path / "two")
 
 
 def test_runs_are_listed(run):
