@@ -73,6 +73,9 @@ def test_examples_never_trained_show_no_memorization(run):
 def test_a_run_can_be_read_by_others(run):
     import pandas
 
+    modes = {path.stat().st_mode & 0o777 for path in run.path.rglob("*") if path.is_file()}
+    assert len(modes) == 1, "some files of a run are readable by fewer people than others"
+
     frame = pandas.read_parquet(run.path / "scores.parquet")
     assert list(frame.columns) == run.scores.columns
 

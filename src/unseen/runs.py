@@ -103,10 +103,10 @@ class Run:
 
     def write_tensors(self, name: str, tensors: "dict[str, Tensor]", **notes: str) -> None:
         """Write a safetensors file under weights/."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         with self.writing(f"weights/{name}.safetensors") as path:
-            save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata=notes)
+            path.write_bytes(save({key: value.contiguous() for key, value in tensors.items()}, metadata=notes))
 
     def read_tensors(self, name: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
         """Tensors and notes of a file under weights/. Raises UnseenError where it is missing or broken."""
