@@ -151,7 +151,7 @@ class Lookup:
         """See ``Piece``: a linear layer on one-hot vectors, so the Gram matrix of its inputs says which tokens are equal."""
         chunk = chunk_of(self.tokens.shape[1] ** 2)
         pairs = zip(torch.split(self.tokens, chunk), torch.split(self.deltas, chunk), strict=True)
-        return torch.cat([_inner((ids[:, :, None] == ids[:, None]).float(), deltas @ deltas.mT) for ids, deltas in pairs])
+        return torch.cat([_inner((ids[:, :, None] == ids[:, None]).to(deltas.dtype), deltas @ deltas.mT) for ids, deltas in pairs])
 
     def add(self, weights: Tensor, total: Gradient) -> None:
         """See ``Piece``."""
