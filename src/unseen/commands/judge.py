@@ -1,0 +1,97 @@
+"""Retraining, influence, and how right the scores are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from unseen.errors import UnseenError
+from unseen.runs import Run, open_run
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Retrain on many random subsets by a run's recipe: what its scores should have said."""
+
+    run: Positional[Path]
+    """a run folder"""
+    members: int = 400
+    """networks to train"""
+    fraction: float = 0.7
+    """share of the training examples that each of them sees"""
+    leave_one_out: str | None = None
+    """instead: exact leave-one-out of these training examples, "3,17,99" or "all" (small data)"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Train the members that are missing, write truth.parquet, print how reliable it is."""
+        from unseen.progress import counter
+        from unseen.scoring import write_truth
+        from unseen.terminal import print_truth
+
+        run = open_run(self.run)
+        left_out = _positions(self.leave_one_out, run) if self.leave_one_out else None
+        with counter(self.members, "members") as advance:
+            table, facts = write_truth(run, self.members, self.fraction, left_out, data_dir=self.data_dir, progress=advance)
+        print_truth(run, table, facts, self.json)
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Which training examples help or hurt which queries."""
+
+    run: Positional[Path]
+    """a run folder"""
+    queries: str = "test[:100]"
+    """test[:100], train[5], train[10:20], test, or indices "3,17,99"""
+    top: int = 20
+    """examples to keep at each end, per query"""
+    method: Literal["turnover", "gradient"] = "turnover"
+    """turnover: equation 5; gradient: products of gradients over the saved epochs (--save-every), which follow retraining better"""
+    memory_gib: float = 2.0
+    """memory ceiling"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Write influence.parquet and print its first rows."""
+        from unseen.influence import run_influence
+        from unseen.terminal import print_influence
+
+        run = open_run(self.run)
+        table = run_influence(run, self.queries, self.top, self.method, data_dir=self.data_dir, memory_gib=self.memory_gib)
+        print_influence(run, table, self.json)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Judge every score of a run by its known label errors and, after `unseen truth`, by retraining."""
+
+    run: Positional[Path]
+    """a run folder"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Write metrics.json and print it."""
+        from unseen.evaluate import evaluate
+        from unseen.terminal import print_table
+
+        print_table(evaluate(open_run(self.run)), self.json)
+
+
+def _positions(text: str, run: Run) -> list[int]:
+    """Positions among the training examples: "all", or numbers. Raises UnseenError for anything else."""
+    count = len(run.scores)
+    if text == "all":
+        return list(range(count))
+    numbers = text.split(",")
+    if not all(number.strip().isdigit() for number in numbers):
+        raise UnseenError(f"--leave-one-out is {text!r}; it must be all, or positions from 0 to {count - 1} like 3,17,99.")
+    return [int(number) for number in numbers]
