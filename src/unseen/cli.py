@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from unseen.commands import judge, score
+from unseen.commands import judge, score, study
 from unseen.errors import UnseenError
 
 COMMANDS: dict[str, Any] = {
@@ -16,6 +16,8 @@ COMMANDS: dict[str, Any] = {
     "truth": judge.Truth,
     "influence": judge.Influence,
     "evaluate": judge.Evaluate,
+    "dynamics": study.Dynamics,
+    "gradients": study.Gradients,
     "runs": score.Runs,
     "download": score.Download,
 }

@@ -92,6 +92,20 @@ class Config:
     """auto: bf16 where the hardware gains from it"""
     limit: int | None = None
     """use only the first so many training examples"""
+    test_limit: int | None = None
+    """use only the first so many test examples"""
+    join_test: bool = False
+    """train on the test examples too, with their own labels, so that they get scores"""
+    train_on: str | None = None
+    """train on this subset alone, easy:0.2 or the like (``subsets.py``); the others are measured, never trained on"""
+    watch: tuple[str, ...] = ()
+    """subsets to follow: easy:0.2, difficult:0.2, wrong, right, class:cat, test/easy:0.2, NAME=high:COLUMN:0.1, index:3,17,99"""
+    scores: str | None = None
+    """the run whose scores say what is easy and what is difficult, for --train-on and --watch"""
+    gradients_every: int = 0
+    """measure the gradients of the watched subsets after every so many epochs; 0: never"""
+    gradient_examples: int = 1000
+    """examples of each watched subset whose gradients are measured"""
     target: str | None = None
     """column of the class in a table"""
     test_fraction: float = 0.2
@@ -129,6 +143,8 @@ class Config:
             "groups": (lambda v: v == 0 or v >= 2, "0 or at least 2"),
             "mask_scale": (lambda v: v > 0, "above 0"),
             "limit": (lambda v: v is None or v >= 2, "at least 2"),
+            "gradients_every": (lambda v: v >= 0, "at least 0"),
+            "gradient_examples": (lambda v: v >= 2, "at least 2"),
             "hidden": (lambda v: len(v) > 0 and all(w >= 2 for w in v), "one width or more, each at least 2"),
         }
         for name, (holds, allowed) in rules.items():
@@ -139,6 +155,12 @@ class Config:
             allowed_values = _choices(name)
             if getattr(self, name) not in allowed_values:
                 raise UnseenError(f"--{name.replace('_', '-')} is {getattr(self, name)!r}; it must be one of {', '.join(allowed_values)}.")
+
+        if self.gradients_every and (not self.watch or self.estimator == "members"):
+            raise UnseenError(
+                f"--gradients-every {self.gradients_every} needs subsets to look at (--watch wrong right, or easy:0.2 "
+                "difficult:0.2) and one network (--estimator turnover)."
+            )
 
     def digest(self) -> str:
         """Eight hexadecimal digits that change with anything the results depend on."""

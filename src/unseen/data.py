@@ -29,7 +29,7 @@ HUB_IDS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_m
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Examples:
-    """N examples, train before test.
+    """N examples, train before held before test.
 
     Args:
         inputs: (N, ...): images uint8 or float32, channels first; features float32; or ``Lazy``, read per batch.
@@ -37,7 +37,7 @@ class Examples:
         index: int64 (N,), position in the whole, unshuffled data set; test goes on after train where a source has
             both. The join key of all tables: unique, and kept by ``select`` and by corruption.
         ids: N stable names: relative path, row (``train/17``, ``row/17``), or the user's column.
-        split: N times ``train`` or ``test``.
+        split: N times ``train`` (trained on), ``held`` (of the train split, but not trained on) or ``test``, in this order.
         classes: names of the labels 0, 1, ...
         true_labels: int64 (N,), labels before corruption, where known.
         mean, std: of the inputs of the train split it was loaded with, float32: per channel for images (of pixel / 255
@@ -62,8 +62,9 @@ class Examples:
 
     def __repr__(self) -> str:
         """Name and sizes; the contents would fill the screen."""
-        train = self.split.count("train")
-        counts = f"{train} train, {len(self) - train} test, shape {self.shape}, {len(self.classes)} classes"
+        train, held = self.split.count("train"), self.split.count("held")
+        counts = f"{train} train, {f'{held} held, ' if held else ''}{len(self) - train - held} test"
+        counts += f", shape {self.shape}, {len(self.classes)} classes"
         return f"<Examples {self.name}: {counts}>"
 
     @property
@@ -80,6 +81,17 @@ class Examples:
     def test(self) -> "Examples":
         """The test split, possibly empty."""
         return self._part("test")
+
+    def hold(self, trained: Tensor) -> "Examples":
+        """Only the train examples with an index in ``trained``, int64, stay train; the others are held: measured, never trained on."""
+        stays = torch.isin(self.index.cpu(), trained.cpu()).tolist()
+        split = ["held" if part == "train" and not kept else part for part, kept in zip(self.split, stays, strict=True)]
+        order = sorted(range(len(split)), key=lambda i: ("train", "held", "test").index(split[i]))
+        return replace(self, split=split).select(order)
+
+    def joined(self) -> "Examples":
+        """Train and test as one train split, with their index, ids and labels: how test examples get scores of their own."""
+        return replace(self, split=["train"] * len(self))
 
     def _part(self, split: str) -> "Examples":
         return self.select(torch.tensor([part == split for part in self.split], dtype=torch.bool))
@@ -148,6 +160,7 @@ def load(
     *,
     data_dir: str | Path | None = None,
     limit: int | None = None,
+    test_limit: int | None = None,
     target: str | None = None,
     image_column: str | None = None,
     id_column: str | None = None,
@@ -174,7 +187,7 @@ def load(
     Args:
         data: what to load.
         data_dir: where named sets lie; else the environment's UNSEEN_DATA, else ./data.
-        limit: keep the first so many train examples, and the whole test split.
+        limit, test_limit: keep the first so many train examples, and test examples.
         target: the column of labels; by default ``label``, ``labels`` or ``target``.
         image_column: the column of images; by default found by its type.
         id_column: the column (or array of an npz) that names each example.
@@ -188,11 +201,12 @@ def load(
     Raises:
         UnseenError: for data that cannot be used, naming the place and the next step.
     """
-    _check_options(limit, test_fraction, image_size)
+    _check_options(limit, test_limit, test_fraction, image_size)
     if isinstance(data, Examples):
-        return data if limit is None else data.select(_kept(torch.tensor([s == "test" for s in data.split]), limit))
+        is_test = torch.tensor([split == "test" for split in data.split])
+        return data if limit is None and test_limit is None else data.select(_kept(is_test, limit, test_limit))
     raw = read(data, data_dir, Columns(target, image_column, id_column))
-    return _examples(raw, limit, test_fraction, image_size, seed, memory_gib)
+    return _examples(raw, (limit, test_limit), test_fraction, image_size, seed, memory_gib)
 
 
 def download(name: str, data_dir: str | Path | None = None) -> Path:
@@ -238,7 +252,9 @@ def crop_and_flip(images: Tensor, index: Tensor, seed: int, epoch: int) -> Tenso
     return padded.gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
 
-def _examples(raw: Raw, limit: int | None, test_fraction: float, image_size: int | None, seed: int, memory_gib: float) -> Examples:
+def _examples(
+    raw: Raw, limits: tuple[int | None, int | None], test_fraction: float, image_size: int | None, seed: int, memory_gib: float
+) -> Examples:
     """Check what a source gave, split it, and read the inputs that are kept."""
     count = len(raw.labels)
     if not count:
@@ -247,9 +263,9 @@ def _examples(raw: Raw, limit: int | None, test_fraction: float, image_size: int
     labels, classes = encode_labels(raw.labels, raw.classes, ids)
     index = checked_index(raw.index, count, ids)
     test = uniform(index, seed, "test") < test_fraction if raw.test is None else raw.test
-    kept = _kept(test, limit)
+    kept = _kept(test, *limits)
     train_count = int((~test[kept]).sum())
-    check_classes(labels[kept[:train_count]], classes, limit)
+    check_classes(labels[kept[:train_count]], classes, limits[0])
     inputs = _kept_inputs(raw.inputs, kept, image_size, memory_gib)
     kept_ids = [ids[i] for i in kept.tolist()]
     check_finite(inputs, kept_ids, raw.columns)
@@ -273,14 +289,16 @@ def _kept_inputs(inputs: Tensor | Pictures, kept: Tensor, image_size: int | None
     return _rows(inputs, kept)
 
 
-def _kept(test: Tensor, limit: int | None) -> Tensor:
-    """Positions of the first ``limit`` train examples, then of all test examples."""
-    return torch.cat([(~test).nonzero()[:limit, 0], test.nonzero()[:, 0]])
+def _kept(test: Tensor, limit: int | None, test_limit: int | None) -> Tensor:
+    """Positions of the first ``limit`` train examples, then of the first ``test_limit`` test examples."""
+    return torch.cat([(~test).nonzero()[:limit, 0], test.nonzero()[:test_limit, 0]])
 
 
-def _check_options(limit: int | None, test_fraction: float, image_size: int | None) -> None:
+def _check_options(limit: int | None, test_limit: int | None, test_fraction: float, image_size: int | None) -> None:
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 2):
         raise UnseenError(f"limit is {limit!r}. Allowed: an integer of at least 2. Leave it out to keep all.")
+    if test_limit is not None and test_limit < 1:
+        raise UnseenError(f"test_limit is {test_limit!r}. Allowed: an integer of at least 1. Leave it out to keep all.")
     if not 0 <= test_fraction < 1:
         raise UnseenError(f"test_fraction is {test_fraction!r}. Allowed: 0 (no test split) up to below 1. Try 0.2.")
     if image_size is not None and image_size < 1:

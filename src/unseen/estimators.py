@@ -16,6 +16,7 @@ from unseen.runs import Run
 from unseen.train import Epoch, channels_last, null_mask, train
 from unseen.truth import LOST, WARM_UP, small, two_samples
 from unseen.turnover import TurnOverNet, check_capacity
+from unseen.watch import coming_steps, gradient_rows, gradient_table
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -54,6 +55,8 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
                 measured = measure(net, examples, fabric, probabilities=True) if config.average > 1 else measured
                 if writer:
                     _write_final(run, examples, measured, seed)
+            if writer and config.gradients_every and epoch.number % config.gradients_every == 0:
+                _write_gradients(run, net, examples, config, seed, epoch.number)
             if writer and config.save_every and epoch.number % config.save_every == 0:
                 weights = {name: value for name, value in epoch.state.items() if name.startswith("net.")}
                 run.write_tensors(f"seed-{seed}-epoch-{epoch.number:06d}", weights, epoch=str(epoch.number))
@@ -172,6 +175,14 @@ def _write_history(run: Run, examples: Examples, measured: dict[str, Tensor], se
     columns = {"seed": pl.Series([seed] * len(index), dtype=pl.Int64), "epoch": pl.Series([epoch] * len(index), dtype=pl.Int32)}
     history = pl.DataFrame(columns | {"index": index} | {name: measured[name].numpy() for name in HISTORY})
     run.write_table(f"parts/history-{seed}-{epoch:06d}", history)
+
+
+def _write_gradients(run: Run, net: TurnOverNet, examples: Examples, config: Config, seed: int, epoch: int) -> None:
+    subsets = {str(name): rows["index"].to_list() for (name,), rows in run.table("subsets").group_by("subset", maintain_order=True)}
+    kept = examples.train
+    kept = kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
+    rows = gradient_rows(net, examples, subsets, coming_steps(kept, config.batch_size, seed, epoch), config.gradient_examples, seed)
+    run.write_table(f"parts/gradients-{seed}-{epoch:06d}", gradient_table([{"seed": seed, "epoch": epoch} | row for row in rows]))
 
 
 def _write_final(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int) -> None:

@@ -252,18 +252,21 @@ def _top_by_gradient(
     found = []
     for some in torch.arange(asked.count(queries)).split(_at_once(12 * len(train) + 4 * weights, memory_gib)):
         lot = asked.batch(queries, some)
-        sums = [gradient_influence(net, train, lot, _epochs(run, seed), **options) for seed, net in nets.items()]
+        sums = [
+            gradient_influence(net, train, lot, (kept[1:] for kept in saved_epochs(run, seed)), **options) for seed, net in nets.items()
+        ]
         found.append(extremes([(train.index, torch.stack(sums).mean(0))], top))
     return joined(found)
 
 
-def _epochs(run: Run, seed: int) -> Iterator[tuple[dict[str, Tensor], float]]:
-    """Weights and learning rate of the saved epochs (weights/seed-S-epoch-N.safetensors); of the last where none were."""
+def saved_epochs(run: Run, seed: int) -> Iterator[tuple[int, dict[str, Tensor], float]]:
+    """Number, weights and learning rate of the saved epochs (weights/seed-S-epoch-N.safetensors); of the last where none were."""
     paths = sorted((run.path / "weights").glob(f"seed-{seed}-epoch-*.safetensors"))
     for path in paths:
-        yield _weights(run, path.stem), learning_rate(run.config, int(path.stem.rpartition("-")[2]) - 0.5)
+        number = int(path.stem.rpartition("-")[2])
+        yield number, _weights(run, path.stem), learning_rate(run.config, number - 0.5)
     if not paths:
-        yield _weights(run, f"seed-{seed}"), 1.0
+        yield run.config.epochs, _weights(run, f"seed-{seed}"), 1.0
 
 
 def _weights(run: Run, name: str) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Figures of a run, with matplotlib. Each function reads tables and returns a figure."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from unseen.images import Lazy
 from unseen.runs import Run
 
 if TYPE_CHECKING:
+    import polars as pl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 REAL, RANDOM = "#4477aa", "#cc6677"
+COLOURS = {"easy": REAL, "right": REAL, "difficult": RANDOM, "wrong": RANDOM, "all": "#999999", "test": "#228833"}
+DASHES = {"seen": "-", "unseen": "--", "full": ":"}
 
 
 def long_tail(run: Run) -> "Figure":
@@ -54,6 +58,49 @@ def draw_long_tail(axes: "Axes", run: Run, bins: int = 60) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("memorization: loss of the unseen half − loss of the seen half (nats)")
     axes.set_ylabel("training examples")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save_dynamics(curves: "pl.DataFrame", path: Path) -> Path:
+    """Draw ``dynamics.parquet``, loss and accuracy of each subset over the epochs, and return the path."""
+    figure = _figure(9, 3.4)
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        draw_curves(axes, curves, quantity)
+    figure.axes[-1].legend(frameon=False, fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def draw_curves(
+    axes: "Axes", curves: "pl.DataFrame", quantity: str = "accuracy", sides: Sequence[str] = ("seen", "unseen"), only: Sequence[str] = ()
+) -> None:
+    """Curves of subsets over the epochs: a colour per subset, a dash per side; the mean over seeds, and their range as a band.
+
+    Args: curves: ``dynamics.subset_curves``. only: these subsets; default all.
+    """
+    import polars as pl
+
+    names = list(only or curves["subset"].unique(maintain_order=True))
+    for name, side in ((name, side) for name in names for side in sides):
+        rows = (
+            curves.filter(pl.col("subset") == name, pl.col("side") == side)
+            .group_by("epoch")
+            .agg(mean=pl.col(quantity).mean(), low=pl.col(quantity).min(), high=pl.col(quantity).max())
+            .sort("epoch")
+        )
+        color = COLOURS.get(name, f"C{names.index(name)}")
+        axes.plot(
+            rows["epoch"],
+            rows["mean"],
+            label=f"{name}, {side}" if len(sides) > 1 else name,
+            linewidth=1.4,
+            color=color,
+            linestyle=DASHES[side],
+        )
+        axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
+    unit = " (nats)" if quantity == "loss" else ""
+    axes.set(xlabel="epoch", ylabel=f"{quantity}{unit}", ylim=(0, 1.02) if quantity == "accuracy" else (0, None))
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -15,8 +15,9 @@ from unseen.config import Config
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
 from unseen.estimators import final_name, new_net, train_all
-from unseen.runs import Run, start_run
+from unseen.runs import Run, open_run, start_run
 from unseen.scores import final_scores, free_scores, label_issues, mean_probabilities, noise_floor, rank_correlation, summarize
+from unseen.subsets import find_subsets
 from unseen.train import make_fabric, null_mask
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def score(
     if run.finished:
         return run
     run.write_table("examples", example_table(examples))
+    if settings.watch:
+        run.write_table("subsets", _subset_table(watched_subsets(settings, examples)))
     if devices > 1:
         fabric = make_fabric(devices, settings.precision)
         job = partial(train_all, run=run, config=settings, examples=examples, model=model, progress=progress)
@@ -82,13 +85,46 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, conf
         raise UnseenError(f"Unknown option {', '.join(unknown)}. The options are {', '.join(Config.__dataclass_fields__)}.")
     name = model if isinstance(model, str) else _fingerprint(model)
     settings = Config(data=data if isinstance(data, str) else "data", model=name, **config).resolved()
-    options = {key: getattr(settings, key) for key in ("limit", "target", "test_fraction", "image_size", "seed")}
-    examples = load(data, data_dir=data_dir, **options)
+    examples = load(data, data_dir=data_dir, **load_options(settings))
     if not isinstance(data, str):
         settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
     if isinstance(model, str):  # fail before the folder is made
         new_net(settings, examples, model, settings.seed)
-    return settings, add_noise(examples, settings)
+    examples = add_noise(examples, settings)
+    examples = examples.joined() if settings.join_test else examples
+    watched_subsets(settings, examples)  # fail before the folder is made
+    return settings, held_out(examples, settings)
+
+
+def load_options(config: Config) -> dict[str, Any]:
+    """What of a configuration ``load`` takes."""
+    return {key: getattr(config, key) for key in ("limit", "test_limit", "target", "test_fraction", "image_size", "seed")}
+
+
+def held_out(examples: Examples, config: Config) -> Examples:
+    """The examples as they are trained on: with ``--train-on`` all but that subset are held. Raises UnseenError as ``find_subsets``."""
+    if config.train_on is None:
+        return examples
+    (chosen,) = _subsets([config.train_on], config, examples).values()
+    return examples.hold(torch.tensor(chosen))
+
+
+def watched_subsets(config: Config, examples: Examples) -> dict[str, list[int]]:
+    """The index of the members of each watched subset, by name. Raises UnseenError as ``find_subsets``."""
+    return _subsets(config.watch, config, examples)
+
+
+def _subset_table(subsets: dict[str, list[int]]) -> "pl.DataFrame":
+    import polars as pl
+
+    return pl.concat(pl.DataFrame({"subset": [name] * len(index), "index": index}) for name, index in subsets.items())
+
+
+def _subsets(texts: Sequence[str], config: Config, examples: Examples) -> dict[str, list[int]]:
+    if not texts:
+        return {}
+    scores = None if config.scores is None else open_run(config.scores).scores
+    return find_subsets(texts, example_table(examples), scores, examples.classes)
 
 
 def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, data_dir: str | Path | None = None) -> tuple[Config, Examples]:
@@ -128,7 +164,10 @@ def finish(run: Run, config: Config, examples: Examples) -> None:
     run.write_table("unseen_probabilities", probabilities)
     run.write_table("scores", table, seed=str(config.seed))
     run.write_json("summary.json", facts)
-    for part in [*parts, *(run.path / "parts").glob("final-*.parquet")]:
+    gradients = sorted((run.path / "parts").glob("gradients-*.parquet"))
+    if gradients:
+        run.write_table("gradients", pl.concat(pl.read_parquet(part) for part in gradients).sort("seed", "epoch", maintain_order=True))
+    for part in [*parts, *gradients, *(run.path / "parts").glob("final-*.parquet")]:
         part.unlink()
     (run.path / "parts").rmdir()
 
@@ -143,9 +182,10 @@ def score_table(
     table = example_table(examples)
     for part in (final_scores(finals), free_scores(history)):
         table = table.join(part, on="index", how="left", maintain_order="left")
-    train_rows = (pl.Series(examples.split) == "train").to_numpy()
+    split = pl.Series(examples.split)
+    train_rows = (split != "test").to_numpy()
     held_out = null_mask(examples.index.cpu(), config.null_fraction, config.seed).numpy()
-    table = table.with_columns(trained=pl.Series(train_rows & ~held_out))
+    table = table.with_columns(trained=pl.Series((split == "train").to_numpy() & ~held_out))
     null = table.filter(pl.col("trained").not_() & (pl.col("split") == ("train" if config.null_fraction else "test")))
     gaps, null_gaps = table["memorization"].to_numpy(), null["memorization"].to_numpy()
     if len(null_gaps) > 1:
@@ -158,7 +198,7 @@ def score_table(
         predicted_label=pl.col("predicted_unseen"),
         is_label_issue=pl.Series(label_issues(probabilities, table["given_label"].to_numpy())),
     )
-    rows = table.filter(pl.col("split") == "train").drop("split")
+    rows = table.filter(pl.col("split") != "test").drop("split")
     facts = (
         {"estimator": config.estimator}
         | summarize(rows)
@@ -232,9 +272,8 @@ def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = No
     from unseen.plots import long_tail, overview
 
     config = run.config
-    options = {key: getattr(config, key) for key in ("limit", "target", "test_fraction", "image_size", "seed")}
     try:
-        examples = load(config.data, data_dir=data_dir, **options)
+        examples = load(config.data, data_dir=data_dir, **load_options(config))
         figure = overview(run, examples) if len(examples.shape) == 3 else long_tail(run)
     except UnseenError:  # data that came from Python, or is not here: the tables still are
         figure = long_tail(run)

@@ -78,6 +78,43 @@ def print_influence(run: Run, table: "pl.DataFrame", as_json: bool, queries: int
     print(run.path / "influence.parquet")
 
 
+def print_dynamics(curves: "pl.DataFrame", times: "pl.DataFrame", side: str, as_json: bool, shown: int = 12) -> None:
+    """Accuracy and loss of each subset at some epochs, mean over seeds; and when examples are learned. Raises UnseenError for a side."""
+    import polars as pl
+
+    if side not in curves["side"].unique().to_list():
+        raise UnseenError(f"--side is {side!r}; it must be seen, unseen or full.")
+    if as_json:
+        print(json.dumps(curves.to_dicts(), indent=1))
+        return
+    mean = curves.filter(pl.col("side") == side).group_by("epoch", "subset", maintain_order=True).agg(pl.col("accuracy", "loss").mean())
+    epochs = mean["epoch"].unique().sort()
+    chosen = epochs.gather_every(max(1, -(-len(epochs) // shown))).append(epochs.tail(1)).unique(maintain_order=True)
+    for quantity in ("accuracy", "loss"):
+        wide = mean.filter(pl.col("epoch").is_in(chosen.implode())).pivot("subset", index="epoch", values=quantity)
+        print_rows(wide.to_dicts(), title=f"{quantity.capitalize()} of the {side} half" if side != "full" else f"{quantity.capitalize()}")
+    times = times.filter(pl.col("split") == "train")
+    learned, seeds = times["learned_epoch"].drop_nulls().to_list(), times["seed"].n_unique()
+    half = f", half of these for good by epoch {sorted(learned)[len(learned) // 2]}" if learned else ""
+    count, forgotten = len(times) // seeds, int(times["forgetting_events"].sum()) / seeds
+    print(f"{len(learned) / len(times):.1%} of {count:,} training examples end learned{half}; {forgotten:,.0f} forgotten on the way.")
+
+
+def print_gradients(run: Run, table: "pl.DataFrame", as_json: bool) -> None:
+    """A row per epoch and subset, mean over seeds, a column per quantity."""
+    import polars as pl
+
+    if as_json:
+        print(json.dumps(table.to_dicts(), indent=1))
+        return
+    named = table.with_columns(
+        subset=pl.when(pl.col("other").is_null()).then("subset").otherwise(pl.col("subset") + " × " + pl.col("other"))
+    )
+    mean = named.group_by("epoch", "subset", "quantity", maintain_order=True).agg(pl.col("value").mean())
+    print_rows(mean.pivot("quantity", index=["epoch", "subset"], values="value").to_dicts())
+    print(run.path / "gradients.parquet")
+
+
 def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
     """Rows as a table, or as JSON."""
     if as_json:

@@ -1,0 +1,65 @@
+"""How training got there: dynamics of subsets, their gradients, and the paper's figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from unseen.runs import open_run
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Loss and accuracy per epoch of named subsets of a run, and when each example was learned and forgotten."""
+
+    run: Positional[Path]
+    """a run folder"""
+    subset: tuple[str, ...] = ()
+    """easy:0.2, NAME=difficult:0.2, wrong, right, class:cat, test/easy:0.2, high:COLUMN:100, index:3,17; default: those watched"""
+    scores: Path | None = None
+    """the run whose scores rank the examples; default: this one"""
+    side: str = "seen"
+    """whose loss and accuracy to print: seen, unseen or full"""
+    out: Path | None = None
+    """the figure, PNG, SVG or PDF; default: dynamics.png in the run folder"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Write dynamics.parquet, learned.parquet and the figure; print the curves."""
+        from unseen.dynamics import run_dynamics
+        from unseen.plots import save_dynamics
+        from unseen.terminal import print_dynamics
+
+        run = open_run(self.run)
+        curves, times = run_dynamics(run, self.subset, self.scores)
+        print_dynamics(curves, times, self.side, self.json)
+        path = save_dynamics(curves, self.out or run.path / "dynamics.png")
+        if not self.json:
+            print(path)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Whose gradients agree and who drives a step, per saved epoch and subset of a run (--save-every)."""
+
+    run: Positional[Path]
+    """a run folder that kept its weights"""
+    subset: tuple[str, ...] = ()
+    """subsets, as in `unseen dynamics`; default: those watched"""
+    scores: Path | None = None
+    """the run whose scores rank the examples; default: this one"""
+    examples: int = 1000
+    """members of each subset to measure"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Write gradients.parquet and print it."""
+        from unseen.dynamics import run_gradients
+        from unseen.terminal import print_gradients
+
+        run = open_run(self.run)
+        print_gradients(run, run_gradients(run, self.subset, self.scores, most=self.examples, data_dir=self.data_dir), self.json)
