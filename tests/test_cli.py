@@ -107,6 +107,7 @@ def test_the_import_is_light():
         "datasets",
         "lightning_fabric",
         "matplotlib",
+        "jinja2",
         "plotly",
         "tyro",
         "rich",

@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from unseen.commands import judge, score, study
+from unseen.commands import judge, report, score, study
 from unseen.errors import UnseenError
 
 COMMANDS: dict[str, Any] = {
     "score": score.Score,
     "show": score.Show,
     "plot": score.Plot,
+    "report": report.Report,
     "audit": score.Audit,
     "truth": judge.Truth,
     "influence": judge.Influence,

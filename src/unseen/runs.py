@@ -153,7 +153,9 @@ class Run:
             temporary.unlink(missing_ok=True)
 
     def _repr_html_(self) -> str:
-        return f"<code>{self.path}</code>" + self.scores.sort("memorization", descending=True).head(10)._repr_html_()
+        from importlib import import_module
+
+        return str(import_module("unseen.report").gallery(self))  # by name: the report stands above this file
 
 
 def open_run(path: str | Path) -> Run:

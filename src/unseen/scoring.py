@@ -74,7 +74,7 @@ def score(
             return run
     else:
         train_all(make_fabric(1, settings.precision), run, settings, examples, model, progress)
-    finish(run, settings, examples)
+    finish(run, settings, examples, model)
     return run
 
 
@@ -151,7 +151,7 @@ def add_noise(examples: Examples, config: Config) -> Examples:
     return noise.random_labels(examples, amount, config.seed, avoid_true=config.label_noise == "other")
 
 
-def finish(run: Run, config: Config, examples: Examples) -> None:
+def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module) -> None:
     """Join the parts into the run's tables; ``summary.json`` last, which marks the run as finished."""
     import polars as pl
 
@@ -163,7 +163,7 @@ def finish(run: Run, config: Config, examples: Examples) -> None:
     table, probabilities, facts = score_table(examples, config, history, finals)
     run.write_table("unseen_probabilities", probabilities)
     run.write_table("scores", table, seed=str(config.seed))
-    run.write_json("summary.json", facts)
+    run.write_json("summary.json", facts | {"classes": list(examples.classes)} | _sharing(config, examples, model))
     gradients = sorted((run.path / "parts").glob("gradients-*.parquet"))
     if gradients:
         run.write_table("gradients", pl.concat(pl.read_parquet(part) for part in gradients).sort("seed", "epoch", maintain_order=True))
@@ -211,6 +211,19 @@ def score_table(
     columns = {"index": rows["index"]} | {f"p_{c}": probabilities[train_rows, c] for c in range(probabilities.shape[1])}
     front = ["index", "id", "trained", "given_label"]
     return rows.select(*front, pl.exclude(front)), pl.DataFrame(columns), facts
+
+
+def _sharing(config: Config, examples: Examples, model: str | nn.Module, audited: int = 4) -> dict[str, Any]:
+    """Which parameters both halves share, with their sizes, by ``audit``; nothing for members, which are networks apart."""
+    if config.estimator == "members":
+        return {}
+    net = new_net(config, examples, model, config.seed)
+    leaks = audit(net, *examples.train.batch(torch.arange(min(audited, len(examples.train)))))
+    sizes = {name: value.numel() for name, value in net.net.named_parameters()}
+    return {
+        "shared_parameters": {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0},
+        "parameters": sum(sizes.values()),
+    }
 
 
 def example_table(examples: Examples) -> "pl.DataFrame":
