@@ -54,6 +54,12 @@ class Run:
         return self.table("examples")
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels 0, 1, …; their numbers where the run keeps no names."""
+        names = self.summary.get("classes")
+        return tuple(names) if names else tuple(str(label) for label in range(self.probabilities().shape[1]))
+
+    @property
     def summary(self) -> Any:
         """What the run says of itself: accuracies, AUROC, seed correlation, noise floor."""
         return self.read_json("summary.json")

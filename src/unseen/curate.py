@@ -1,0 +1,239 @@
+"""Lists of a run to act on: probably wrong, rare but right, easy. Tables in, tables out; a run is read by its methods alone.
+
+Two witnesses speak of each example: the network that never saw it, and its nearest examples (``neighbours.parquet``, where it is there).
+Where they name another class than the given label, the label is probably wrong; where they support a label that is hard to predict, the
+example is rare but right.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unseen.errors import UnseenError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from unseen.runs import Run
+
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
+
+ROUNDS = 50
+SHARPNESS = tuple(2 ** (power / 2) for power in range(-3, 6))
+LARGEST_SAMPLE = 10_000
+PLANTED = ("random_labels", "label_noise")
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """Estimated share of a list that is not what the list says, and what the estimate comes from."""
+
+    rate: float
+    method: str
+
+
+def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
+    """Examples whose label is probably wrong, the surest first: ``wrong_probability`` is above ``least``, and another class leads.
+
+    Columns: index, id, path (where the data is a folder of files), given_label and given_class, suggested_label and suggested_class,
+    score (here wrong_probability), wrong_probability, support (share of the nearest examples with the same label; missing without
+    neighbours), memorization. Raises UnseenError where the run has no scores yet.
+    """
+    import polars as pl
+
+    found = judged(run).filter(pl.col("suggested_label") != pl.col("given_label"), pl.col("wrong_probability") > least)
+    return _listed(found, "doubt", "wrong_probability")
+
+
+def rare(run: "Run", share: float = 0.1) -> "pl.DataFrame":
+    """Examples that are hard to predict without having seen them, though their nearest examples have the same label; hardest first.
+
+    Their leading class is the given one, half of their nearest examples or more have it, and they stand out from the noise floor where
+    there is one (q_value < 0.1); of those whose leading class is the given one, they are among the hardest ``share`` by ``difficulty``.
+    Columns as ``suspects``; score is the difficulty. No example is in both lists.
+    """
+    import polars as pl
+
+    agreed = judged(run).filter(pl.col("suggested_label") == pl.col("given_label"))
+    hard = pl.col("difficulty") >= pl.col("difficulty").quantile(1 - share)
+    stands_out = pl.col("q_value") < 0.1 if "q_value" in agreed.columns else pl.lit(True)
+    return _listed(agreed.filter(hard & stands_out & (pl.col("support").fill_null(1.0) >= 0.5)), "difficulty", "difficulty")
+
+
+def easy(run: "Run", share: float = 0.1) -> "pl.DataFrame":
+    """The ``share`` of the examples that are easiest to predict without having seen them, easiest first; none of another list.
+
+    Columns as ``suspects``; score is the difficulty (``difficulty``).
+    """
+    import polars as pl
+
+    table = judged(run)
+    agreed = table.filter((pl.col("suggested_label") == pl.col("given_label")) & (pl.col("difficulty") <= pl.col("difficulty").median()))
+    return _listed(agreed, "difficulty", "difficulty", descending=False).head(max(1, round(share * len(table))))
+
+
+LISTS = {"suspects": suspects, "rare": rare, "easy": easy}
+
+
+def difficulty(run: "Run") -> str:
+    """The column that follows retraining best among those at hand (see LOG.md); high = hard to predict without having seen it.
+
+    Members: unseen_loss_mean. Turn-over dropout: full_loss_mean; unseen_loss_mean where the full network is worse than its halves.
+    """
+    facts = run.summary
+    readable = facts.get("test_accuracy_full", 1.0) >= facts.get("test_accuracy_half", 0.0) - 0.05
+    return "full_loss_mean" if facts.get("estimator") != "members" and readable else "unseen_loss_mean"
+
+
+def judged(run: "Run") -> "pl.DataFrame":
+    """What the lists are cut from: a row per trained example, with suggested_label, wrong_probability, support and difficulty."""
+    import polars as pl
+
+    scores, classes = run.scores, run.classes
+    labels = scores["given_label"].to_numpy()
+    votes = neighbour_votes(run, scores["index"].to_numpy(), labels, len(classes))
+    evidence = run.probabilities().astype(np.float64)
+    support = None
+    if votes is not None:
+        evidence *= votes + 0.5  # as many neighbours of each class as Jeffreys' prior has: no vote is no veto
+        support = votes[np.arange(len(labels)), labels] / np.maximum(votes.sum(1), 1)
+    right = right_probability(evidence, labels)
+    suggested = evidence.argmax(1)
+    names = np.array(classes)
+    table = scores.with_columns(
+        given_class=pl.Series(names[labels]),
+        suggested_label=pl.Series(suggested),
+        suggested_class=pl.Series(names[suggested]),
+        wrong_probability=pl.Series(1 - right),
+        doubt=pl.Series(-np.log(right)),
+        support=pl.Series(np.full(len(labels), None) if support is None else support, dtype=pl.Float64),
+        difficulty=pl.col(difficulty(run)),
+    )
+    return _with_paths(run, table).filter("trained")
+
+
+def neighbour_votes(run: "Run", index: Integers, labels: Integers, classes: int) -> Floats | None:
+    """How many of each example's nearest have each label: (examples, classes); None without ``neighbours.parquet``."""
+    if not (run.path / "neighbours.parquet").exists():
+        return None
+    table = run.table("neighbours")
+    order = np.argsort(index)
+    places = [order[np.searchsorted(index, table[name].to_numpy(), sorter=order)] for name in ("index", "neighbour_index")]
+    votes = np.bincount(places[0] * classes + labels[places[1]], minlength=len(index) * classes)
+    return votes.reshape(len(index), classes).astype(np.float64)
+
+
+def right_probability(evidence: Floats, labels: Integers) -> Floats:
+    r"""Probability that each given label is the true one, where true labels become given ones by an unknown matrix of confusions.
+
+    .. math:: P(c \mid i) \propto e_{ic}^{\tau} T_{c, y_i}, \qquad T_{cg} \propto \textstyle\sum_{i: y_i=g} P(c \mid i)
+
+    iterated (expectation and maximisation, as Dawid & Skene 1979): a confusion that occurs often is believed sooner, so that classes
+    confused by habit (4 called 9) are found where no single example is sure. The sharpness tau is the one of ``SHARPNESS`` under which the
+    given labels are likeliest: it is above 1 where the evidence is too timid (few epochs), below 1 where it counts something twice.
+
+    Args: evidence (n, classes), not negative, of each example by others than itself. labels (n,). Returns float64 (n,), above 0.
+    """
+    logs = np.log(np.maximum(evidence, 1e-12))
+    some = slice(None, None, max(1, len(labels) // LARGEST_SAMPLE))
+    sharpest = max(SHARPNESS, key=lambda sharpness: _expectation(logs[some], labels[some], sharpness)[1])
+    return np.maximum(_expectation(logs, labels, sharpest)[0], 1e-300)
+
+
+def _expectation(logs: Floats, labels: Integers, sharpness: float) -> tuple[Floats, float]:
+    """Probability of each given label, and the mean logarithm of its likelihood."""
+    classes = logs.shape[1]
+    groups = [np.flatnonzero(labels == g) for g in range(classes)]
+    raised = np.exp(sharpness * (logs - logs.max(1, keepdims=True)))
+    raised /= raised.sum(1, keepdims=True)
+    blocks = [raised[group] for group in groups]
+    matrix = np.full((classes, classes), 0.1 / max(1, classes - 1))
+    np.fill_diagonal(matrix, 0.9)
+    for _ in range(ROUNDS):
+        counts = np.stack([_posterior(block, matrix[:, g]).sum(0) for g, block in enumerate(blocks)], 1) + 1 / classes
+        matrix, before = counts / counts.sum(1, keepdims=True), matrix
+        if np.abs(matrix - before).max() < 1e-4:
+            break
+    right, likelihood = np.empty(len(labels)), 0.0
+    for g, (group, block) in enumerate(zip(groups, blocks, strict=True)):
+        right[group] = _posterior(block, matrix[:, g])[:, g]
+        likelihood += float(np.log(np.maximum(block @ matrix[:, g], 1e-300)).sum())
+    return right, likelihood / len(labels)
+
+
+def _posterior(evidence: Floats, column: Floats) -> Floats:
+    joint = evidence * column + 1e-300
+    posterior: Floats = joint / joint.sum(1, keepdims=True)
+    return posterior
+
+
+def error_rate(run: "Run", name: str, rows: "pl.DataFrame") -> ErrorRate:
+    """Estimated share of a list's rows (the whole list or its head) that is not what the list says, from the best source at hand.
+
+    Known labels, where the run's own were changed on purpose; a self-check of the same recipe; else the posterior of ``suspects``, and for
+    *rare but right* the noise floor: the largest q_value, the expected share of examples that stand out by chance.
+    """
+    if name not in LISTS:
+        raise UnseenError(f"There is no list {name!r}. The lists are {', '.join(LISTS)}.")
+    if not len(rows):
+        return ErrorRate(0.0, "empty list")
+    if (rate := _known(run, name, rows)) is not None:
+        return ErrorRate(rate, "known labels")
+    if (check := selfcheck_of(run)) is not None:
+        rate = _known(check, name, LISTS[name](check).head(len(rows)))
+        if rate is not None:
+            return ErrorRate(rate, f"planted errors of {check.path}")
+    if name == "rare" and "q_value" in run.scores.columns:
+        floor = run.scores.join(rows.select("index"), on="index", how="semi")["q_value"].max()
+        return ErrorRate(float(floor), "noise floor")  # type: ignore[arg-type]
+    doubt = float(rows["wrong_probability"].mean())  # type: ignore[arg-type]
+    return ErrorRate(1 - doubt if name == "suspects" else doubt, "its own probabilities")
+
+
+def selfcheck_of(run: "Run") -> "Run | None":
+    """A run beside this one that planted errors in the same data by the same recipe (``unseen selfcheck``), if there is one."""
+    wanted = _recipe(run)
+    for path in sorted(run.path.resolve().parent.glob("*/selfcheck.json")):
+        other = replace(run, path=path.parent)
+        if path.parent != run.path.resolve() and other.finished and _recipe(other) == wanted:
+            return other
+    return None
+
+
+def _recipe(run: "Run") -> dict[str, Any]:
+    return {name: value for name, value in asdict(run.config).items() if name not in PLANTED}
+
+
+def _known(run: "Run", name: str, rows: "pl.DataFrame") -> float | None:
+    """Share of wrong labels (of right ones among suspects) where the run knows them."""
+    import polars as pl
+
+    scores = run.scores
+    if "true_label" not in scores.columns or not len(rows):
+        return None
+    wrong = pl.col("true_label") != pl.col("given_label")
+    share = float(scores.join(rows.select("index"), on="index", how="semi").select(wrong.mean()).item())
+    return 1 - share if name == "suspects" else share
+
+
+def _listed(rows: "pl.DataFrame", by: str, score: str, descending: bool = True) -> "pl.DataFrame":
+    import polars as pl
+
+    shown = ["given_label", "given_class", "suggested_label", "suggested_class", "score", "wrong_probability", "support", "memorization"]
+    front = [name for name in ("index", "id", "path") if name in rows.columns]
+    ordered = rows.sort([by, "index"], descending=[descending, False]).with_columns(score=pl.col(score))
+    return ordered.select(*front, *shown)
+
+
+def _with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
+    """Add ``path`` where the data is a folder and ids are files in it."""
+    import polars as pl
+
+    folder = Path(run.config.data)
+    if not len(table) or not (folder / table["id"][0]).is_file():
+        return table
+    return table.with_columns(path=pl.lit(f"{folder}/") + pl.col("id"))
