@@ -4,13 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format results clean
+.PHONY: demo test browser check format results clean
 
 demo: $(INSTALLED)
 	$(BIN)/unseen score digits --random-labels 0.05 --force
 
-test: $(INSTALLED)
+test: $(INSTALLED) browser
 	$(BIN)/python -m pytest
+
+# The report's page is tested in Debian's chromium. Without it those tests are skipped and say so; with CI=true they fail.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "No chromium: the tests of the report's page will be skipped. apt-get install chromium"
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check src tests benchmarks

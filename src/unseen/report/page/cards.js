@@ -38,7 +38,7 @@ function curve(data, i) {
     return `${k ? 'L' : 'M'}${x.toFixed(1)},${(height - 1 - (height - 2) * value / 255).toFixed(1)}`
   }).join('')
   const loss = data.loss_unseen[i].toFixed(2), seen = data.loss_seen[i].toFixed(2)
-  return vector('svg', {class: 'curve', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': `Loss over ${epochs.at(-1)} epochs; at the end unseen ${loss}, seen ${seen} nats`},
+  return vector('svg', {class: 'curve', preserveAspectRatio: 'none', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': `Loss over ${epochs.at(-1)} epochs; at the end unseen ${loss}, seen ${seen} nats`},
     vector('path', {class: 'line seen-line', d: path(0)}), vector('path', {class: 'line unseen-line', d: path(1)}))
 }
 
@@ -74,8 +74,8 @@ function card(data, i, decision, decide) {
 
 function actions(data, i, decision, decide) {
   const suggested = data.said_unseen[i]
-  const button = (name, key, text, label) => element('button', {className: name, tabIndex: -1, title: `${text} (${key})`, 'aria-pressed': String(decision?.decision === name), onclick: () => decide(i, decision?.decision === name ? null : name, label)}, text)
-  const choices = element('div', {className: 'actions'}, button('keep', 'k', 'keep'), button('drop', 'd', 'drop'), button('relabel', 'r', 'relabel', suggested))
+  const button = (name, key, text, label) => element('button', {className: name, tabIndex: -1, title: `${name} (${key})`, 'aria-label': name === 'relabel' ? `relabel as ${named(data, suggested)}` : name, 'aria-pressed': String(decision?.decision === name), onclick: () => decide(i, decision?.decision === name ? null : name, label)}, text)
+  const choices = element('div', {className: 'actions'}, button('keep', 'k', 'keep'), button('drop', 'd', 'drop'), button('relabel', 'r', suggested === data.given[i] ? 'relabel' : `relabel ${named(data, suggested)}`, suggested))
   if (decision?.decision === 'relabel') {
     const select = element('select', {tabIndex: -1, 'aria-label': 'New label', onchange: () => decide(i, 'relabel', +select.value)}, ...data.classes.map((name, c) => element('option', {value: c, selected: name === decision.label}, name)))
     choices.append(select)

@@ -12,7 +12,7 @@ function scatter(id, data, mask) {
   frames[id] = Object.assign(known, frame, {area: frame.area, chart: about})
   axes(frame, known.x, known.y, about.xName, about.yName)
   if (id === 'losses') diagonal(frame, known)
-  points(frame, known.xs, known.ys, mask, id === 'map' ? byCorrectness(data) : byTruth(data), data.ids.length > 20000 ? 1.5 : 2.5)
+  points(frame, known.xs, known.ys, mask, id === 'map' ? byCorrectness(data) : byTruth(data), data.ids.length > 50000 ? 1.2 : data.ids.length > 5000 ? 1.6 : 3)
   box(id, frame, known)
 }
 
@@ -126,20 +126,23 @@ const label = (x, y, text, anchor) => vector('text', {class: 'tick', x, y, 'text
 function perClass(data, mask, choose, all = false) {
   const classes = data.classes.length, groups = Array.from({length: classes}, () => [])
   for (let i = 0; i < data.ids.length; i++) if (mask[i]) groups[data.given[i]].push(i)
-  const [low, high] = extent(data.memorization), x = scale(low, high), at = v => 100 * x.to(v)
+  const [low, high] = extent(data.memorization), x = scale(low, high), at = v => 1 + 98 * x.to(v), percent = v => v.toFixed(2) + '%'
   const found = groups.map((of, c) => ({c, of, high: quantile(data, of, 0.95)})).filter(({of}) => of.length).sort((a, b) => b.high - a.high)
   const shown = all ? found : found.slice(0, 20)
   const rows = shown.map(({c, of, high}) => {
     const from = at(quantile(data, of, 0.05)), middle = at(quantile(data, of, 0.5)), most = at(data.memorization[of[0]])
-    const art = vector('svg', {viewBox: '0 0 100 10', preserveAspectRatio: 'none', 'aria-hidden': 'true'},
-      vector('line', {class: 'grid-line', x1: at(0), x2: at(0), y1: 0, y2: 10}),
-      vector('rect', {class: 'bar', x: from, y: 2.5, width: Math.max(0.3, at(high) - from), height: 5}),
-      vector('rect', {class: 'tick-mark', x: middle - 0.25, y: 1, width: 0.5, height: 8}),
-      vector('rect', {class: 'most', x: most - 0.5, y: 4, width: 1, height: 2}))
+    const art = vector('svg', {'aria-hidden': 'true'},
+      vector('line', {class: 'grid-line', x1: percent(at(0)), x2: percent(at(0)), y1: 0, y2: '100%'}),
+      vector('line', {class: 'grid-line', x1: percent(from), x2: percent(most), y1: '50%', y2: '50%'}),
+      vector('rect', {class: 'bar', x: percent(from), y: '25%', width: percent(Math.max(0.3, at(high) - from)), height: '50%', rx: 2}),
+      vector('rect', {class: 'median', x: percent(middle), y: '12%', width: 2, height: '76%'}),
+      vector('circle', {class: 'most', cx: percent(most), cy: '50%', r: 3}))
     const told = `${named(data, c)}: ${of.length} shown, median ${quantile(data, of, 0.5).toFixed(2)}, 95% below ${high.toFixed(2)}, highest ${data.memorization[of[0]].toFixed(2)} nats`
     return element('button', {className: 'class-row', title: told, 'aria-label': told, 'aria-pressed': String(state.class === c), onclick: () => choose(c)},
       element('span', {className: 'class-name'}, named(data, c)), art)
   })
+  const marks = x.ticks.map(tick => vector('text', {class: 'tick', x: percent(at(tick)), y: 12, 'text-anchor': 'middle'}, String(tick)))
+  rows.push(element('div', {className: 'class-row'}, element('span', {className: 'class-name hint'}, 'nats'), vector('svg', {'aria-hidden': 'true'}, ...marks)))
   if (shown.length < found.length) rows.push(element('button', {className: 'quiet', onclick: () => perClass(data, mask, choose, true)}, `Show all ${found.length} classes`))
   document.getElementById('per-class').replaceChildren(...rows)
 }
@@ -182,7 +185,7 @@ function table(data, counts, most, choose) {
 function cell(data, g, s, value, most, choose) {
   const shown = value ? short(Math.round(value)) : '', chosen = state.pair && state.pair[0] === g && state.pair[1] === s
   const button = element('button', {onclick: () => choose(g, s), 'aria-pressed': String(!!chosen), 'aria-label': `labelled ${named(data, g)}, unseen says ${named(data, s)}: ${count(value, data)}`}, shown)
-  if (g !== s && value) button.style.setProperty('--share', `${Math.round(8 + 72 * Math.sqrt(value / most))}%`)
+  if (g !== s && value) button.style.setProperty('--share', `${Math.round(5 + 75 * value / most)}%`)
   return element('td', {className: g === s ? 'agree' : value ? 'differ' : ''}, value ? button : '')
 }
 

@@ -32,6 +32,14 @@ const LISTS = {
   memorized: 'Most memorized', suspects: 'Probably wrong', rare: 'Rare but right', easy: 'Easiest', decided: 'Decided',
 }
 
+const ABOUT = {
+  memorized: 'Highest memorization first: what the network knows only because it has seen it.',
+  suspects: 'The unseen side contradicts these labels; the most doubtful first. Relabel or drop them if you agree.',
+  rare: 'Memorized, yet nothing says that the label is wrong: unusual examples of their class. Usually worth keeping.',
+  easy: 'Lowest memorization first: the rest of the data teaches them. Typical examples, and many alike.',
+  decided: 'What you have decided so far.',
+}
+
 /** Filters of the page. `selection` is a rectangle in a chart, `pair` a cell of the confusion table. */
 const state = {list: 'memorized', class: null, column: 'memorization', low: null, high: null, search: '', selection: null, pair: null}
 

@@ -39,7 +39,8 @@ function ticks(low, high, wanted = 5) {
 }
 
 function logTicks(low, high) {
-  return [0, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 1e4, 3e4, 1e5, 3e5, 1e6].filter(v => v >= low && v <= high)
+  const fine = high < 100 ? [0.1, 0.3, 1, 3, 10, 30] : [10, 100, 1000, 1e4, 1e5, 1e6]
+  return [0, ...fine].filter(v => v >= low && v <= high)
 }
 
 const short = value => value >= 1e6 ? value / 1e6 + 'M' : value >= 1e4 ? value / 1e3 + 'k' : String(value)
@@ -68,12 +69,11 @@ function axes({context, area}, x, y, xName, yName) {
   context.lineWidth = 1
   context.textAlign = 'center'
   context.textBaseline = 'top'
-  for (const tick of x.ticks) context.fillText(short(tick), place(x, tick, area.left, area.right), area.bottom + 5)
+  for (const [tick, at] of spread(x, area.left, area.right, 34)) context.fillText(short(tick), at, area.bottom + 5)
   context.fillText(xName, (area.left + area.right) / 2, area.bottom + 20)
   context.textAlign = 'right'
   context.textBaseline = 'middle'
-  for (const tick of y.ticks) {
-    const at = place(y, tick, area.bottom, area.top)
+  for (const [tick, at] of spread(y, area.bottom, area.top, 16)) {
     context.fillText(short(tick), area.left - 6, at)
     context.beginPath()
     context.moveTo(area.left, Math.round(at) + 0.5)
@@ -86,6 +86,16 @@ function axes({context, area}, x, y, xName, yName) {
   context.textAlign = 'center'
   context.fillText(yName, 0, 0)
   context.restore()
+}
+
+/** Ticks and their places, those left out that would touch the one before. */
+function spread(scale, start, end, apart) {
+  const found = []
+  for (const tick of scale.ticks) {
+    const at = place(scale, tick, start, end)
+    if (!found.length || Math.abs(at - found.at(-1)[1]) >= apart) found.push([tick, at])
+  }
+  return found
 }
 
 const place = (scale, value, start, end) => start + scale.to(value) * (end - start)

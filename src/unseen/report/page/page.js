@@ -25,6 +25,7 @@ async function start() {
     list.replaceChildren(...some.map(i => card(data, i, decisions.get(data.ids[i]), decide)))
     if (!some.length) list.append(element('li', {className: 'empty'}, 'No example passes these filters.'))
     by('more').hidden = shown.length <= limit
+    by('about-list').textContent = ABOUT[state.list]
     by('count').textContent = `${shown.length.toLocaleString('en')} of ${data.ids.length.toLocaleString('en')}`
     progress()
   }
