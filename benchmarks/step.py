@@ -38,7 +38,7 @@ class SineMask(nn.Module):
 
 def variants(net: nn.Module, examples: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """The same network plain, with turn-over masks, with nn.Dropout and with sine masks behind the same modules."""
-    places = unseen.turnover.find_places(net)
+    places = unseen.places.find_places(net)
     dropout, sine = copy.deepcopy(net), copy.deepcopy(net)
     sines = []
     for place in places:

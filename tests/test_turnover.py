@@ -10,7 +10,7 @@ import reference
 import unseen
 from unseen import Place, TurnOverNet, UnseenError
 from unseen.audit import advice
-from unseen.turnover import find_places
+from unseen.places import find_places
 
 NETS = {
     "mlp": (lambda: unseen.mlp(12, (32, 64), 3), (12,)),
@@ -186,7 +186,7 @@ def test_memorization_of_examples(digits):
 
 def test_masks_stand_behind_activation_and_pooling():
     assert [place.module for place in find_places(unseen.vgg11(width=0.125))][:3] == ["pool1", "pool2", "relu3"]
-    assert [place.module for place in find_places(Functional())] == ["first", "second"]
+    assert [(place.module, place.input) for place in find_places(Functional())] == [("first", False), ("second", False), ("last", True)]
 
 
 def test_groups_share_and_ties_repeat():

@@ -2,17 +2,20 @@
 
 __version__ = "0.1.0"
 
-from unseen.audit import audit
+from unseen.audit import audit, leak_of_a_step
 from unseen.config import Config
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
 from unseen.masks import HalfMask
 from unseen.measure import measure, memorization
 from unseen.models import cct, mlp, vgg11
+from unseen.norms import convert_batch_norm
+from unseen.places import Place
+from unseen.recurrent import convert_recurrent
 from unseen.runs import Run, open_run
 from unseen.scoring import score
 from unseen.train import train
-from unseen.turnover import Place, TurnOver, TurnOverNet, attach
+from unseen.turnover import TurnOver, TurnOverNet, attach
 
 __all__ = [
     "Config",
@@ -26,6 +29,9 @@ __all__ = [
     "attach",
     "audit",
     "cct",
+    "convert_batch_norm",
+    "convert_recurrent",
+    "leak_of_a_step",
     "load",
     "measure",
     "memorization",

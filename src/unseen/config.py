@@ -115,7 +115,7 @@ class Config:
 
     def resolved(self) -> "Config":
         """The same with the model's values in place of None. Raises UnseenError for values out of range."""
-        defaults = DEFAULTS.get(self.model, DEFAULTS["mlp"])
+        defaults = DEFAULTS.get(self.model, DEFAULTS["mlp"] | {"mask_scale": None})  # a module of one's own: ``attach`` decides
         if self.model == "vgg11":
             defaults = defaults | {"groups": min(defaults["groups"], round(64 * self.width))}  # the narrowest layer's channels
         config = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
@@ -141,7 +141,7 @@ class Config:
             "random_labels": (lambda v: v >= 0, "a count, or a share below 1"),
             "width": (lambda v: v > 0, "above 0"),
             "groups": (lambda v: v == 0 or v >= 2, "0 or at least 2"),
-            "mask_scale": (lambda v: v > 0, "above 0"),
+            "mask_scale": (lambda v: v is None or v > 0, "above 0"),
             "limit": (lambda v: v is None or v >= 2, "at least 2"),
             "gradients_every": (lambda v: v >= 0, "at least 0"),
             "gradient_examples": (lambda v: v >= 2, "at least 2"),

@@ -11,11 +11,12 @@ from unseen.masks import key
 from unseen.measure import SIDES, measure
 from unseen.members import Members, membership, new_members, train_members
 from unseen.models import build
+from unseen.places import check_capacity
 from unseen.progress import Bar
 from unseen.runs import Run
 from unseen.train import Epoch, channels_last, null_mask, train
 from unseen.truth import LOST, WARM_UP, small, two_samples
-from unseen.turnover import TurnOverNet, check_capacity
+from unseen.turnover import TurnOverNet
 from unseen.watch import coming_steps, gradient_rows, gradient_table
 
 if TYPE_CHECKING:

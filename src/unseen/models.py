@@ -1,6 +1,6 @@
 """The paper's networks, in plain PyTorch: ``mlp``, ``vgg11`` and ``cct``.
 
-``turn_over_places`` on a model says where its masks go; a model without it is read by ``turnover.find_places``.
+``turn_over_places`` on a model says where its masks go; a model without it is read by ``places.find_places``.
 """
 
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unseen.errors import UnseenError
-from unseen.turnover import Place
+from unseen.places import Place
 
 
 def mlp(inputs: int = 784, hidden: Sequence[int] = (4096,), classes: int = 10, output_bias: bool = True) -> nn.Module:

@@ -4,43 +4,22 @@ Kobayashi et al., *Efficient Estimation of Influence of a Training Instance* (20
 *Understanding Memorization from the Perspective of Optimization via Efficient Influence Estimation* (2021).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unseen.errors import UnseenError
-from unseen.masks import HalfMask, capacity
+from unseen.masks import HalfMask
+from unseen.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, find_places, is_read_by_width
 
 SIDES = ("seen", "unseen", "full", "both", "all")
 COPIES = {"both": 2, "all": 3}  # how many sides come out of one forward
 CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one mask goes: on the output of ``module``.
-
-    Args:
-        module: name of the module in the network. layer: name of the hidden layer that it belongs to.
-        units: width of the output along ``dim`` (1 for feature maps, channels first; -1 for neurons).
-        groups: units share a mask in this many equal, contiguous groups; None: every unit its own.
-        stream: places of one stream have the same mask, as a residual stream needs.
-        scale: what a seen unit is multiplied by; None: ``attach``'s. After a norm over units of which half are
-            zero, a seen unit is sqrt(2) too large already, so sqrt(2) does.
-    """
-
-    module: str
-    layer: str
-    units: int
-    dim: int = -1
-    groups: int | None = None
-    stream: str | None = None
-    scale: float | None = None
+CHILD_OF_INPUT = "turn_over_input"  # and where the mask is on its input
 
 
 class Switch:
@@ -87,24 +66,41 @@ class TurnOver(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Mask ``h`` for the side and the examples that the switch names."""
+        factors = self.factors(h.dtype)
+        if factors is None:
+            return h
+        assert self.switch.index is not None
+        self._check(h, len(factors))
+        if len(factors) > h.shape[0] == len(self.switch.index):  # the first mask: fork here
+            factors = factors.view(-1, h.shape[0], factors.shape[1])
+            return (h * self._shape(factors, h)).flatten(0, 1)
+        return h * self._shape(factors, h)
+
+    def factors(self, dtype: torch.dtype = torch.float32) -> Tensor | None:
+        """What the units (or groups) are multiplied by: (rows, units), a row per example and side; None where nothing is masked."""
         index, side = self.switch.index, self.switch.side
         if index is None or side == "full":
-            return h
+            return None
         mask = self.mask(index)  # bytes as long as possible: what is large is slow
         if side == "unseen":
             mask = 2 - mask
         if side not in COPIES:
-            return h * self._shape(self._scaled(mask, h.dtype), h)
-        sides = self._scaled(torch.stack((mask, 2 - mask)), h.dtype)
-        if side == "all":
-            sides = torch.cat((sides, torch.ones_like(sides[:1])))
-        if h.shape[0] == len(index):  # the first mask: fork here
-            return (h * self._shape(sides, h)).flatten(0, 1)
-        return h * self._shape(sides.flatten(0, 1), h)
+            return self._scaled(mask, dtype)
+        sides = self._scaled(torch.cat((mask, 2 - mask)), dtype)
+        return torch.cat((sides, torch.ones_like(sides[: len(index)]))) if side == "all" else sides
 
     def _scaled(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
-        mask, scale = mask.to(dtype), self.place.scale or 2.0
+        mask, scale = mask.to(dtype), self.place.scale or KEEP_MEAN
         return mask if scale == 2.0 else mask * (scale / 2)
+
+    def _check(self, h: Tensor, rows: int) -> None:
+        assert self.switch.index is not None
+        place, batch = self.place, len(self.switch.index)
+        if h.shape[place.dim] != place.units or h.shape[0] not in (1, batch, rows):
+            raise UnseenError(
+                f"{place.module!r} gives {tuple(h.shape)}, where a mask of {place.units} units along dimension {place.dim} of "
+                f"{batch} examples was to go. Leave this layer out (skip=[{place.layer!r}]), or name your places: attach(net, places=[…])."
+            )
 
     def _shape(self, mask: Tensor, h: Tensor) -> Tensor:
         """Spread groups over their units and put the units in their dimension of ``h``."""
@@ -119,6 +115,22 @@ class TurnOver(nn.Module):
         return f"units={self.place.units}, groups={self.place.groups}, stream={self.place.stream!r}"
 
 
+Inputs = Tensor | Mapping[str, Any]
+"""A batch: a tensor, or a network's named arguments."""
+
+
+def batch_size(x: Inputs) -> int:
+    """Number of examples in a batch."""
+    return len(x) if isinstance(x, Tensor) else len(next(value for value in x.values() if isinstance(value, Tensor)))
+
+
+def on_rows(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
+    """Apply a function to the tensor, or to each tensor of a mapping."""
+    if isinstance(x, Tensor):
+        return function(x)
+    return {name: function(value) if isinstance(value, Tensor) else value for name, value in x.items()}
+
+
 class TurnOverNet(nn.Module):
     """A network that can be asked for either half: ``net(x, index, side)``.
 
@@ -126,9 +138,10 @@ class TurnOverNet(nn.Module):
     the keys of ``net.state_dict()`` stay as they were.
 
     Args:
-        net: any feed-forward module, with ``attach``'s options: seed, groups, tied, only, skip, scale, places, examples.
-        fork: on sides "both" and "all", run what comes before the first mask once. Turn off for a network in which
-            something from before the first mask joins again behind it.
+        net: any module whose first dimension is the batch, with ``attach``'s options: seed, groups, tied, only, skip, scale,
+            places, output, examples.
+        fork: on sides "both" and "all", run what comes before the first mask once; wrong for a network in which something from
+            before the first mask joins again behind it. Default: for chains and models that name their own places.
 
     Example:
         >>> import torch, unseen
@@ -141,43 +154,48 @@ class TurnOverNet(nn.Module):
         True
     """
 
-    def __init__(self, net: nn.Module, fork: bool = True, **options: Any) -> None:
+    def __init__(self, net: nn.Module, fork: bool | None = None, **options: Any) -> None:
         super().__init__()
-        self.net, self.fork = net, fork
+        self.net, self.fork = net, not is_read_by_width(net) if fork is None else fork
         self.switch = attach(net, **options)
 
-    def forward(self, x: Tensor, index: Tensor | None = None, side: str | None = None) -> Any:
+    def forward(self, x: Inputs, index: Tensor | None = None, side: str | None = None) -> Any:
         """Logits of one side, or of both.
 
         Args:
-            x: inputs (batch, ...). index: int64 (batch,), the examples' positions in the data set.
+            x: inputs (batch, ...), or the net's named arguments: a mapping of tensors, as tokenizers give.
+            index: int64 (batch,), the examples' positions in the data set.
             side: "seen", "unseen", "full" (no masks), "both" or "all"; default: seen with an index, full without.
 
-        Returns the net's output; for "both" the pair (seen, unseen) and for "all" the triple (seen, unseen, full), with
-        one common pass up to the first mask.
+        Returns the net's output (its ``logits``, where it gives more); for "both" the pair (seen, unseen) and for "all" the triple
+        (seen, unseen, full), with one common pass up to the first mask where the net allows it.
 
         Raises UnseenError: an unknown side, or an index that is missing or not an int64 vector of the batch's length.
         """
         side = side or ("full" if index is None else "seen")
         if side == "full":
-            return self.net(x)
-        index = _checked(index, len(x), side)
+            return self._logits(x, 1)
+        index = checked_index(index, batch_size(x), side)
         if side == "all" and self.is_average_of_halves:
             seen, unseen = self.forward(x, index, "both")
             return seen, unseen, (seen + unseen) / 2
         copies = COPIES.get(side, 1)
-        if copies > 1 and not self.fork:
-            x = torch.cat([x] * copies)
         with self.switch.turned(index, side):
-            out = self.net(x)
+            out = self._logits(x, 1 if self.fork else copies)
         return out if copies == 1 else out.unflatten(0, (copies, len(index))).unbind(0)
+
+    def _logits(self, x: Inputs, copies: int) -> Any:
+        x = on_rows(lambda rows: torch.cat([rows] * copies), x) if copies > 1 else x
+        out = self.net(x) if isinstance(x, Tensor) else self.net(**x)
+        out = getattr(out, "logits", out)
+        return out[0] if isinstance(out, tuple | list) else out
 
     @property
     def is_average_of_halves(self) -> bool:
         """Whether full = (seen + unseen) / 2 exactly: one mask, and behind it nothing but linear layers in a sequence."""
         masked = [name for name, module in self.net.named_children() if hasattr(module, CHILD)]
         places = self.masked_layers()
-        if not isinstance(self.net, nn.Sequential) or not masked or [place.scale for place in places] != [2.0]:
+        if not isinstance(self.net, nn.Sequential) or not masked or [place.scale for place in places] != [KEEP_MEAN]:
             return False
         names = [name for name, _ in self.net.named_children()]
         behind = list(self.net.children())[names.index(masked[0]) + 1 :]
@@ -195,8 +213,9 @@ def attach(
     tied: bool = False,
     only: Sequence[str] | None = None,
     skip: Sequence[str] | None = None,
-    scale: float = 2.0,
+    scale: float | None = None,
     places: Sequence[Place] | None = None,
+    output: str | None = None,
     examples: int | None = None,
 ) -> Switch:
     """Put a ``TurnOver`` mask after every hidden layer of ``net``, in place, and return their common switch.
@@ -210,8 +229,9 @@ def attach(
         scale: what a seen unit is multiplied by, where the place does not say otherwise. 2 keeps the mean of what the next
             layer sees, so that with one masked layer the full network is the average of its halves. sqrt(2) keeps the
             variance: in a deep network of rectifiers half the units times 2 double the variance at every layer, so that
-            the full network, without that factor, is out of range (LOG.md has the measurements).
-        places: your own list instead.
+            the full network, without that factor, is out of range (LOG.md has the measurements). Default: 2 for chains and
+            models that name their own places, sqrt(2) for all others.
+        places: your own list instead. output: name of the output layer, where it is not the last one registered.
         examples: size of the data set; checks that no two examples share a mask.
 
     Raises UnseenError: no hidden layer, a name that is not there, a net that has masks already, or too few units for
@@ -220,7 +240,8 @@ def attach(
     if any(isinstance(module, TurnOver) for module in net.modules()):
         raise UnseenError("This network has turn-over masks already. Build it anew, or wrap a copy made before attaching.")
     own = getattr(net, "turn_over_places", None)
-    chosen = _chosen(list(places or (own() if own else find_places(net))), only, skip)
+    chosen = choose(list(places or (own() if own else find_places(net, output))), only, skip)
+    scale = scale or (KEEP_VARIANCE if is_read_by_width(net) else KEEP_MEAN)
     chosen = [replace(place, groups=place.groups or groups or None, scale=place.scale or scale) for place in chosen]
     check_capacity(chosen, examples)
     switch = Switch()
@@ -229,59 +250,30 @@ def attach(
         stream = f"tied {place.groups or place.units}" if tied else place.stream or place.module
         number = numbers.setdefault(stream, len(numbers))
         module = net.get_submodule(place.module)
-        module.add_module(CHILD, TurnOver(place, seed, number, switch))
-        module.register_forward_hook(_mask_output)
+        module.add_module(CHILD_OF_INPUT if place.input else CHILD, TurnOver(place, seed, number, switch))
+        if place.input:
+            module.register_forward_pre_hook(_mask_input)
+        elif not getattr(module, "masks_itself", False):
+            module.register_forward_hook(_mask_output)
     return switch
 
 
-def find_places(net: nn.Module) -> list[Place]:
-    """Hidden layers of a feed-forward net in order of registration, and where the mask of each goes.
-
-    The last layer with weights is the output. Inside an ``nn.Sequential`` a mask moves behind the activation, the
-    dropout and the pooling that follow, where that is equal and cheaper; behind a batch norm that directly follows
-    too. A norm over units (layer, group) would mix the halves, so it gets the layer's mask before and behind.
-    Elsewhere the mask stands on the layer's own output, right for activations with f(0) = 0.
-
-    Raises UnseenError where there is no hidden layer.
-    """
-    leaves = [(name, module) for name, module in net.named_modules() if not list(module.children())]
-    layers = [i for i, (_, module) in enumerate(leaves) if _units(module)]
-    found: list[Place] = []
-    for i in layers[:-1]:
-        found += _places_of_layer(net, leaves, i)
-    if not found:
-        raise UnseenError(
-            f"{type(net).__name__} has no hidden layer that can carry a mask (linear, convolution or embedding before the "
-            "output layer). Add one, or name your places: attach(net, places=[Place(...)])."
-        )
-    return found
-
-
-def check_capacity(places: Sequence[Place], examples: int | None) -> None:
-    """Raise UnseenError unless one of the places alone gives each of ``examples`` examples its own mask."""
-    if examples is None or not places:
-        return
-    widest = max(places, key=lambda place: capacity(place.groups or place.units))
-    most = capacity(widest.groups or widest.units)
-    if most < examples:
-        raise UnseenError(
-            f"Two examples would share a mask: the widest masked layer, {widest.layer!r}, has "
-            f"{widest.groups or widest.units} independent units, enough for {most:,} examples, and the data set has {examples:,}. "
-            f"Make a hidden layer wider or use more groups: {_units_for(examples)} are enough."
-        )
-
-
-def _units_for(examples: int) -> int:
-    return next(units for units in range(2, 97, 2) if capacity(units) >= examples)
-
-
-def _mask_output(module: nn.Module, _: Any, output: Tensor) -> Tensor:
+def _mask_output(module: nn.Module, _: Any, output: Any) -> Any:
     # No closure: a hook that closed over its mask would, in a deep copy, still point at the original's.
-    masked: Tensor = module.get_submodule(CHILD)(output)
-    return masked
+    masked = module.get_submodule(CHILD)
+    if isinstance(output, Tensor):
+        return masked(output)
+    if isinstance(output, tuple) and isinstance(output[0], Tensor):  # attention with its weights, a recurrent layer with its state
+        return (masked(output[0]), *output[1:])
+    raise UnseenError(f"{type(module).__name__} gives a {type(output).__name__}, which cannot be masked. Leave it out: skip=[…].")
 
 
-def _checked(index: Tensor | None, batch: int, side: str) -> Tensor:
+def _mask_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (module.get_submodule(CHILD_OF_INPUT)(inputs[0]), *inputs[1:])
+
+
+def checked_index(index: Tensor | None, batch: int, side: str) -> Tensor:
+    """The index of a batch. Raises UnseenError: an unknown side, or an index that is missing or not an int64 vector of that length."""
     if side not in SIDES:
         raise UnseenError(f"Unknown side {side!r}. The sides are {', '.join(SIDES)}.")
     if index is None:
@@ -291,51 +283,3 @@ def _checked(index: Tensor | None, batch: int, side: str) -> Tensor:
             f"The index must be an int64 vector with one entry per example, {batch} here; got {index.dtype} of shape {tuple(index.shape)}."
         )
     return index
-
-
-def _chosen(places: list[Place], only: Sequence[str] | None, skip: Sequence[str] | None) -> list[Place]:
-    names = list(dict.fromkeys(place.layer for place in places))
-    for pattern in (*(only or ()), *(skip or ())):
-        if not any(fnmatch(name, pattern) for name in names):
-            raise UnseenError(f"No hidden layer is called {pattern!r}. The hidden layers are {', '.join(names)}.")
-    keep = [name for name in names if only is None or any(fnmatch(name, pattern) for pattern in only)]
-    keep = [name for name in keep if not any(fnmatch(name, pattern) for pattern in skip or ())]
-    if not keep:
-        raise UnseenError(f"No layer is left to mask. The hidden layers are {', '.join(names)}.")
-    return [place for place in places if place.layer in keep]
-
-
-def _units(module: nn.Module) -> int:
-    """Number of output units of a layer with weights; 0 for anything else."""
-    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Embedding | nn.EmbeddingBag):
-        widths = ("out_features", "out_channels", "embedding_dim")
-        return next(int(getattr(module, width)) for width in widths if hasattr(module, width))
-    return 0
-
-
-def _places_of_layer(net: nn.Module, leaves: list[tuple[str, nn.Module]], i: int) -> list[Place]:
-    name, layer = leaves[i]
-    parent = net.get_submodule(name.rpartition(".")[0])
-    place = Place(name, name, _units(layer), 1 if "Conv" in type(layer).__name__ else -1, stream=name)
-    found: list[Place] = []
-    for follower, module in leaves[i + 1 :]:
-        if net.get_submodule(follower.rpartition(".")[0]) is not parent:
-            break
-        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
-            found.append(place)
-            place = replace(place, module=follower, scale=2**0.5)
-        elif _is_batch_norm(module, place.units) or (isinstance(parent, nn.Sequential) and _is_transparent(module)):
-            place = replace(place, module=follower)
-        else:
-            break
-    return [*found, place]
-
-
-def _is_batch_norm(module: nn.Module, units: int) -> bool:
-    return isinstance(module, nn.modules.batchnorm._NormBase) and module.num_features == units
-
-
-def _is_transparent(module: nn.Module) -> bool:
-    """Whether masking behind the module equals masking before it, or is what is wanted (behind an activation)."""
-    kinds = ("activation", "dropout", "pooling")
-    return isinstance(module, nn.Identity) or type(module).__module__ in {f"torch.nn.modules.{kind}" for kind in kinds}
