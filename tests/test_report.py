@@ -11,6 +11,7 @@ import torch
 
 import unseen
 from unseen.cli import main
+from unseen.curate import rare, suspects
 from unseen.errors import UnseenError
 from unseen.report import gallery, report
 from unseen.report.packing import pack, unpack
@@ -64,6 +65,13 @@ def test_the_overview_says_how_far_to_trust(page):
     text = page.read_text(encoding="utf-8")
     for words in ("AUROC", "never trained", "--seeds 3", "output.bias", "turn-over dropout", "Seen accuracy"):
         assert words in text
+
+
+def test_the_lists_are_those_of_the_command(run, page):
+    arrays, facts = data_of(page)
+    for name, find in (("suspects", suspects), ("rare", rare)):
+        assert [facts["ids"][place] for place in arrays[f"list_{name}"]] == find(run)["id"].to_list()
+        assert "Estimated share" in facts["qualities"][name] or not len(find(run))
 
 
 def test_nothing_comes_from_elsewhere(page):

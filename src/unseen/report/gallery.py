@@ -2,13 +2,13 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from unseen.errors import UnseenError
 from unseen.report.page import load_examples
 from unseen.report.pictures import is_images, pictures
-from unseen.report.tables import class_names
 from unseen.runs import Run
 
 SHOWN = 12
@@ -35,12 +35,12 @@ def _gallery(run: Run) -> str:
         return head + str(most.select(columns)._repr_html_())
     positions = {value: position for position, value in enumerate(examples.index.tolist())}
     images = pictures(examples, [positions[value] for value in most["index"].to_list()])
-    names = class_names(run)
+    names = run.classes
     figures = "".join(_figure(image, row, names) for image, row in zip(images, most.to_dicts(), strict=True))
     return head + f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>'
 
 
-def _figure(image: Any, row: dict[str, Any], names: list[str]) -> str:
+def _figure(image: Any, row: dict[str, Any], names: Sequence[str]) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -1,24 +1,32 @@
-"""The lists of the page: who is on them, in which order."""
+"""The lists of the page, from ``curate``: who is on them, in which order, and how right they are."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unseen.curate import LISTS, error_rate
 from unseen.runs import Run
 
 if TYPE_CHECKING:
     import polars as pl
 
-LONGEST = 5000
+SHOWN = ("suspects", "rare")  # the page has the easiest first by itself
+WRONG = {"suspects": "labels that are right after all", "rare": "labels that are wrong after all"}
 
 
-def lists(run: Run, scores: "pl.DataFrame") -> "dict[str, pl.Series]":
-    """Index of the examples that are probably wrong and of those that are rare but right, worst first, disjoint.
+@dataclass(frozen=True)
+class Listed:
+    """index: of the examples, first the surest. quality: a sentence on how many do not belong there."""
 
-    Args: scores: of the trained examples.
-    """
-    import polars as pl
+    index: "pl.Series"
+    quality: str
 
-    doubted = pl.col("predicted_unseen") != pl.col("given_label")
-    suspects = scores.filter(doubted & pl.col("is_label_issue")).sort("label_score", "index")
-    high = pl.col("memorization") > scores["memorization"].quantile(0.95)
-    rare = scores.filter(high & pl.col("is_label_issue").not_()).sort("memorization", descending=True)
-    return {"suspects": suspects["index"].head(LONGEST), "rare": rare["index"].head(LONGEST)}
+
+def lists(run: Run) -> dict[str, Listed]:
+    """Probably wrong, and rare but right."""
+    found = {}
+    for name in SHOWN:
+        rows = LISTS[name](run)
+        rate = error_rate(run, name, rows)
+        quality = f"Estimated share of {WRONG[name]}: {rate.rate:.0%} (from {rate.method})." if len(rows) else "Nothing is on this list."
+        found[name] = Listed(rows["index"], quality)
+    return found

@@ -16,7 +16,7 @@ from unseen.report.overview import tiles, trust, what_was_run
 from unseen.report.packing import pack, smallest
 from unseen.report.pictures import is_images, rows, sheets
 from unseen.report.related import related_facts
-from unseen.report.tables import Points, class_names, page_data, read_points
+from unseen.report.tables import Points, page_data, read_points
 from unseen.runs import Run
 from unseen.scoring import run_examples
 
@@ -51,8 +51,7 @@ def report(
     _check(run, points)
     chosen = read_points(run, points)
     examples, note = load_examples(run, data, data_dir)
-    classes = list(examples.classes) if examples is not None else class_names(run)
-    arrays, facts = page_data(run, chosen, classes)
+    arrays, facts = page_data(run, chosen)
     facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"])}
     shown = wanted(chosen, pictures)
     facts["media"], media_index = media(examples, run.config.data if data is None else data, chosen, shown, facts["related"]["others"])
@@ -151,7 +150,7 @@ def render(run: Run, points: Points, packed: str, note: str) -> str:
         packed=packed,
         note=note,
         what=what_was_run(config, facts),
-        tiles=tiles(facts, len(points.lists["suspects"])),
+        tiles=tiles(facts, points.sizes["suspects"]),
         trust=trust(run, facts, points.scores),
         shown=len(points.scores),
         total=points.total,

@@ -24,13 +24,15 @@ class Points:
 
     Args:
         scores: their rows of the scores. weights: float32, how many examples each stands for. total: trained examples of the run.
-        lists: positions in ``scores`` of each list's examples, in its order.
+        lists: positions in ``scores`` of each list's examples, in its order. sizes: of the whole lists. qualities: a sentence on each.
     """
 
     scores: "pl.DataFrame"
     weights: NDArray[np.float32]
     total: int
     lists: dict[str, NDArray[np.int64]]
+    sizes: dict[str, int]
+    qualities: dict[str, str]
 
 
 def read_points(run: Run, limit: int) -> Points:
@@ -38,18 +40,19 @@ def read_points(run: Run, limit: int) -> Points:
     import polars as pl
 
     scores = run.scores.filter("trained")
-    listed = lists(run, scores)
-    rows, weights = choose(scores, listed.values(), limit)
+    listed = lists(run)
+    rows, weights = choose(scores, [one.index for one in listed.values()], limit)
     chosen = scores[rows].with_columns(weight=pl.Series(weights)).sort("memorization", "index", descending=[True, False])
     places = pl.DataFrame({"index": chosen["index"], "place": np.arange(len(chosen))})
     found = {}
-    for name, index in listed.items():
-        joined = pl.DataFrame({"index": index}).join(places, on="index", how="left", maintain_order="left")
+    for name, one in listed.items():
+        joined = pl.DataFrame({"index": one.index}).join(places, on="index", how="left", maintain_order="left")
         found[name] = joined["place"].drop_nulls().to_numpy()
-    return Points(chosen, chosen["weight"].to_numpy(), len(scores), found)
+    sizes, qualities = {name: len(one.index) for name, one in listed.items()}, {name: one.quality for name, one in listed.items()}
+    return Points(chosen, chosen["weight"].to_numpy(), len(scores), found, sizes, qualities)
 
 
-def page_data(run: Run, points: Points, classes: list[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def page_data(run: Run, points: Points) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and facts of the page: a number per example for what is plotted, labels, lists, curves."""
     scores = points.scores
     epochs, largest, curves = card_curves(run, scores["index"].to_numpy())
@@ -63,18 +66,10 @@ def page_data(run: Run, points: Points, classes: list[str]) -> tuple[dict[str, N
         "total": points.total,
         "weight": float(points.weights.max()),
         "ids": scores["id"].to_list(),
-        "classes": classes,
+        "classes": list(run.classes),
+        "qualities": points.qualities,
         "curves": {"epochs": epochs, "largest": largest},
         "history": group_curves(run, run.scores.filter("trained")),
         "members": run.summary.get("estimator") == "members",
     }
     return arrays, facts
-
-
-def class_names(run: Run) -> list[str]:
-    """Names of the classes: those the run keeps, else the numbers."""
-    names = run.summary.get("classes")
-    if names:
-        return [str(name) for name in names]
-    scores = run.scores
-    return [str(number) for number in range(1 + int(scores.select("given_label", "predicted_unseen").max().max_horizontal().item()))]

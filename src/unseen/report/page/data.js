@@ -34,8 +34,8 @@ const LISTS = {
 
 const ABOUT = {
   memorized: 'Highest memorization first: what the network knows only because it has seen it.',
-  suspects: 'The unseen side contradicts these labels; the most doubtful first. Relabel or drop them if you agree.',
-  rare: 'Memorized, yet nothing says that the label is wrong: unusual examples of their class. Usually worth keeping.',
+  suspects: 'Another class is likelier for these by all that is known without having seen them; the surest first. Relabel or drop them if you agree.',
+  rare: 'Hard to predict without having seen them, yet their label is the likeliest: unusual examples of their class, usually worth keeping.',
   easy: 'Lowest memorization first: the rest of the data teaches them. Typical examples, and many alike.',
   decided: 'What you have decided so far.',
 }
@@ -65,6 +65,14 @@ function filtered(data, mask) {
       || text && !data.ids[i].toLowerCase().includes(text))
   }
   return mask
+}
+
+/** Those of the order that the mask lets through. */
+function passing(order, mask) {
+  const found = new Uint32Array(order.length)
+  let n = 0
+  for (let k = 0; k < order.length; k++) if (mask[order[k]]) found[n++] = order[k]
+  return found.subarray(0, n)
 }
 
 const weight = (data, i) => data.sampled && data.sampled[i] ? data.weight : 1

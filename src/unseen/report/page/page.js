@@ -7,7 +7,7 @@ async function start() {
   const data = await unpack(by('data').textContent)
   const store = `unseen:${data.run}`, decisions = new Map(read(store))
   const mask = new Uint8Array(data.ids.length)
-  let shown = [], limit = PAGE
+  let shown = new Uint32Array(0), limit = PAGE
 
   function refresh(cardsToo = true) {
     filtered(data, mask)
@@ -20,12 +20,12 @@ async function start() {
   }
 
   function cards() {
-    shown = Array.from(listOrder(data, decisions)).filter(i => mask[i])
-    const list = by('cards'), some = shown.slice(0, limit)
+    shown = passing(listOrder(data, decisions), mask)
+    const list = by('cards'), some = Array.from(shown.subarray(0, limit))
     list.replaceChildren(...some.map(i => card(data, i, decisions.get(data.ids[i]), decide)))
     if (!some.length) list.append(element('li', {className: 'empty'}, 'No example passes these filters.'))
     by('more').hidden = shown.length <= limit
-    by('about-list').textContent = ABOUT[state.list]
+    by('about-list').textContent = [ABOUT[state.list], data.qualities[state.list]].filter(Boolean).join(' ')
     by('count').textContent = `${shown.length.toLocaleString('en')} of ${data.ids.length.toLocaleString('en')}`
     progress()
   }
@@ -50,7 +50,8 @@ async function start() {
     for (const end of ['low', 'high']) if (document.activeElement !== by(end)) by(end).value = state[end] ?? ''
     if (document.activeElement !== by('search')) by('search').value = state.search
     for (const button of by('lists').children) button.setAttribute('aria-pressed', String(button.dataset.list === state.list))
-    refresh()
+    if (Object.keys(change).join() === 'list') cards()
+    else refresh()
   }
 
   function decide(i, decision, label) {
