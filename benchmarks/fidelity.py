@@ -1,31 +1,33 @@
 """How well each score follows retraining, against what it costs: one table, one picture.
 
-    python benchmarks/fidelity.py --task T1 --data-dir DATA --truth truth.parquet --out docs/results/fidelity   # one thread
-    python benchmarks/fidelity.py --task digits --members 80                                                    # all of it, in CI's time
+    python benchmarks/fidelity.py --task T1 --data-dir DATA --work work --out docs/results   # one thread
+    python benchmarks/fidelity.py --task digits --members 80                                 # all of it, in CI's time
 
 Ours: turn-over dropout (equation 6 at the last epoch, its mean over epochs, the unseen half's loss, the full network's; the last weights
 and the mean of the last third's) and members. Theirs: `peers.py`; `--no-peers` leaves them out, a library that is not installed is
 skipped by name. Cost: processor seconds of one thread, of a method's whole run with its measurements, in plain runs without measurements
-of the same process. Without `--truth` the task's own is trained first (`--members`), which takes long.
+of the same process. The truth is trained by the task's recipe in bf16 (`--members`), which takes long. With `--work` its chunks and
+the scores are kept, so that a stopped benchmark goes on, and `--stage` does one part of it (several processes can do one each).
 """
 
 import argparse
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peers import read_truth, run_peers, table
+from peers import run_peers, table
 from tasks import TASKS, Task, clock, load_task
 
 from unseen.estimators import new_net, running_mean
 from unseen.masks import key
 from unseen.measure import measure
 from unseen.members import members_losses, membership, new_members, train_members
+from unseen.runs import Run
 from unseen.train import make_fabric, train
 from unseen.truth import LOST, WARM_UP, small, truth, two_samples
 
@@ -54,7 +56,7 @@ def turnover(task: Task, label: str, seeds: int, **changes: Any) -> Iterator[Row
         yield from ({"method": f"{label}: {name}", "seed": seed, "seconds": seconds, "score": score} for name, score in found.items())
 
 
-def members(task: Task, count: int, seeds: int) -> Iterator[Row]:
+def members(task: Task, count: int, seeds: int = 1) -> Iterator[Row]:
     """Scores of the members estimator, of each seed apart."""
     recipe = small(dataclasses.replace(task.config, precision="auto"), len(task.examples))
     for seed in range(seeds):
@@ -70,23 +72,50 @@ def members(task: Task, count: int, seeds: int) -> Iterator[Row]:
         found = {"gap, last epoch": final.gap, "gap, mean over epochs": mean.gap, "unseen loss, mean over epochs": mean.unseen}
         found["loss of all, mean over epochs"] = np.mean(later, (0, 1))
         seconds = clock() - start
-        label = f"{count} members of {recipe.hidden[0]}"
+        label = f"{count} members" + (f" of {recipe.hidden[0]}" if recipe.model == "mlp" else "")
         yield from ({"method": f"{label}: {name}", "seed": seed, "seconds": seconds, "score": score} for name, score in found.items())
 
 
 def ours(task: Task, seeds: int, counts: list[int]) -> list[Row]:
     """All rows of turn-over dropout and of members, with their cost in plain runs."""
     plain = [task.plain_seconds(), task.plain_seconds()]
-    wide = {"hidden": tuple(4 * width for width in task.config.hidden), "batch_size": 4 * task.config.batch_size, "groups": 32}
-    wide |= {"lr": 2 * task.config.lr, "precision": "auto", "schedule": "cosine"}
-    rows = [*turnover(task, f"turn-over {task.config.hidden[0]}", seeds)]
-    rows += turnover(task, f"turn-over {wide['hidden'][0]}, 32 groups, cosine", 1, **wide)
+    if task.config.model == "mlp":
+        wide = {"hidden": tuple(4 * width for width in task.config.hidden), "batch_size": 4 * task.config.batch_size, "groups": 32}
+        wide |= {"lr": 2 * task.config.lr, "precision": "auto", "schedule": "cosine"}
+        rows = [*turnover(task, f"turn-over {task.config.hidden[0]}", seeds)]
+        rows += turnover(task, f"turn-over {wide['hidden'][0]}, 32 groups, cosine", 1, **wide)
+    else:
+        rows = [*turnover(task, f"turn-over, {task.config.groups} tied groups", seeds)]
+        rows += turnover(task, f"turn-over, {task.config.groups} tied groups, cosine", 1, schedule="cosine", precision="auto")
     for count in counts:
-        rows += members(task, count, 1)
+        rows += members(task, count)
         plain.append(task.plain_seconds())
     for row in rows:
         row["cost"] = row["seconds"] / statistics.median(plain)
     return rows
+
+
+def kept(path: Path | None, make: Callable[[], list[Row]]) -> list[Row]:
+    """Rows from a file, or made and written there: scores as arrays, the rest as JSON."""
+    if path is None or not path.exists():
+        rows = make()
+        if path is not None:
+            about = [{name: value for name, value in row.items() if name != "score"} for row in rows]
+            scores = {str(number): row["score"] for number, row in enumerate(rows) if "score" in row}
+            np.savez_compressed(path, about=np.array(json.dumps(about)), **scores)
+        return rows
+    with np.load(path) as stored:
+        about = json.loads(str(stored["about"]))
+        return [row | ({"score": stored[str(number)]} if str(number) in stored else {}) for number, row in enumerate(about)]
+
+
+def retrained(task: Task, count: int, work: Path | None) -> tuple[Any, dict[str, Any]]:
+    """The truth's memorization of each example, and its facts; chunks of members that are in ``work`` are not trained again."""
+    config = dataclasses.replace(task.config, precision="bf16")
+    frame, facts = truth(task.examples, config, count, run=Run(work) if work else None)
+    if work:
+        frame.write_parquet(work / "truth.parquet")
+    return frame["memorization"].to_numpy(), facts
 
 
 def draw(lines: list[Row], task: str, ceiling: float | None, path: Path) -> None:
@@ -116,9 +145,11 @@ def draw(lines: list[Row], task: str, ceiling: float | None, path: Path) -> None
     figure.savefig(path, dpi=150)
 
 
-def markdown(lines: list[Row]) -> str:
-    """The table, best first."""
-    text = ["| score | runs | cost | AUROC | AP | rho, all | rho, correct labels |", "|---|---|---|---|---|---|---|"]
+def markdown(lines: list[Row], facts: dict[str, Any]) -> str:
+    """What the truth is, and the table, best first."""
+    reliability = f"{facts['reliability']:.3f}, on correct labels {facts['reliability_correct']:.3f}"
+    text = [f"Truth: {facts['members']} members on {facts['fraction']:.0%} of the examples each; reliability {reliability}.", ""]
+    text += ["| score | runs | cost | AUROC | AP | rho, all | rho, correct labels |", "|---|---|---|---|---|---|---|"]
     for line in sorted(lines, key=lambda line: -line.get("spearman_correct", -1)):
         if "skipped" in line:
             text.append(f"| {line['score']} | {line['skipped']} | | | | | |")
@@ -134,13 +165,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=TASKS, default="digits")
     parser.add_argument("--data-dir", help="where the data sets lie; else UNSEEN_DATA")
-    parser.add_argument("--truth", type=Path, help="parquet with index and memorization; default: trained here")
-    parser.add_argument("--reliability", type=float, help="of the truth on correct labels, for the picture")
-    parser.add_argument("--members", type=int, default=400, help="of the truth that is trained here")
+    parser.add_argument("--members", type=int, default=400, help="of the truth")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--counts", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--counts", type=int, nargs="+", default=[8, 16, 32, 64], help="of the members estimator")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--peers-json", type=Path, help="rows that peers.py wrote before, in place of running them")
+    parser.add_argument("--minutes", type=float, default=10, help="of processor time that a library may take before it is skipped")
+    parser.add_argument("--work", type=Path, help="folder for the truth's chunks and all scores")
+    parser.add_argument("--stage", choices=["truth", "ours", "peers", "all"], default="all", help="do only this part; needs --work")
     parser.add_argument("--redraw", type=Path, help="only draw the picture of this fidelity-TASK.json again, beside it")
     parser.add_argument("--out", type=Path, help="folder for fidelity-TASK.json, .md and .png")
     options = parser.parse_args()
@@ -148,24 +179,33 @@ def main() -> None:
         found = json.loads(options.redraw.read_text())
         return draw(found["rows"], found["task"], found["reliability_correct"], options.redraw.with_suffix(".png"))
     torch.set_num_threads(1)
-    task, ceiling = load_task(options.task, options.data_dir), options.reliability
-    if options.truth:
-        target = read_truth(options.truth, "memorization", task)
-    else:
-        frame, facts = truth(task.examples, task.config, options.members)
-        target, ceiling = frame["memorization"].to_numpy(), facts["reliability_correct"]
-    lines = table(task, ours(task, options.seeds, options.counts), target)
-    if options.peers_json:
-        lines += json.loads(options.peers_json.read_text())["rows"]
-    elif not options.no_peers:
-        lines += table(task, run_peers(task, range(options.seeds)), target)
-    print(markdown(lines))
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        about = {"task": task.name, "torch": torch.__version__, "reliability_correct": ceiling, "rows": lines}
-        (options.out / f"fidelity-{task.name}.json").write_text(json.dumps(about, indent=1) + "\n")
-        (options.out / f"fidelity-{task.name}.md").write_text(markdown(lines))
-        draw(lines, task.name, ceiling, options.out / f"fidelity-{task.name}.png")
+    task, work = load_task(options.task, options.data_dir), None
+    if options.work:
+        work = options.work / task.name
+        work.mkdir(parents=True, exist_ok=True)
+    file = lambda name: work / f"{name}.npz" if work else None
+    rows: list[Row] = []
+    if options.stage in ("ours", "all"):
+        rows += kept(file("ours"), lambda: ours(task, options.seeds, options.counts))
+    if options.stage in ("peers", "all") and not options.no_peers:
+        rows += kept(file("peers"), lambda: run_peers(task, range(options.seeds), minutes=options.minutes))
+    if options.stage in ("truth", "all"):
+        target, facts = retrained(task, options.members, work)
+        print(facts)
+    if options.stage == "all":
+        lines = table(task, rows, target)
+        print(markdown(lines, facts))
+        if options.out:
+            write(lines, task.name, facts, options.out)
+
+
+def write(lines: list[Row], task: str, facts: dict[str, Any], out: Path) -> None:
+    """The table as JSON and Markdown, and the picture."""
+    out.mkdir(parents=True, exist_ok=True)
+    about = {"task": task, "torch": torch.__version__, "reliability_correct": facts["reliability_correct"], "truth": facts, "rows": lines}
+    (out / f"fidelity-{task}.json").write_text(json.dumps(about, indent=1) + "\n")
+    (out / f"fidelity-{task}.md").write_text(markdown(lines, facts))
+    draw(lines, task, facts["reliability_correct"], out / f"fidelity-{task}.png")
 
 
 if __name__ == "__main__":

@@ -16,23 +16,12 @@ from typing import Any
 
 import torch
 import tyro
-from torch import Tensor, nn
 
 from unseen import Config, Examples, load
+from unseen.cost import Plain
 from unseen.members import membership, new_members, train_members
 from unseen.train import make_fabric, train
 from unseen.truth import CHUNK
-
-
-class Plain(nn.Module):
-    """A network as ``train`` calls it, without masks."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        return self.net(x)
 
 
 def second_epoch(epochs: Iterator[Any]) -> float:

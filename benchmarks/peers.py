@@ -19,6 +19,7 @@ import contextlib
 import importlib
 import io
 import json
+import signal
 import statistics
 import tempfile
 import warnings
@@ -228,8 +229,10 @@ METHODS = FREE | PEERS
 MODULES = ("cleanlab.filter", "cleanlab.rank", "captum.influence", "trak", "kronfluence.analyzer", "dattri.algorithm")
 
 
-def run_peers(task: Task, seeds: Iterable[int] = (0,), names: Iterable[str] | None = None, peer_seeds: int = 1) -> list[dict[str, Any]]:
-    """Every method under every seed; PEERS under the first ``peer_seeds`` of them only.
+def run_peers(
+    task: Task, seeds: Iterable[int] = (0,), names: Iterable[str] | None = None, peer_seeds: int = 1, minutes: float = 10
+) -> list[dict[str, Any]]:
+    """Every method under every seed; PEERS under the first ``peer_seeds`` of them only, and for so many minutes of processor time.
 
     Returns rows: method, seed, seconds, cost (in plain runs), score, float64 (n,). One that failed has ``skipped``, the reason,
     in place of the last three.
@@ -244,7 +247,7 @@ def run_peers(task: Task, seeds: Iterable[int] = (0,), names: Iterable[str] | No
         task.seed = seed
         for name in chosen:
             if name in FREE or number < peer_seeds:
-                rows.append({"method": name, "seed": seed} | _attempt(task, name))
+                rows.append({"method": name, "seed": seed} | _attempt(task, name, minutes))
                 print(f"{task.name} seed {seed} {name}: {rows[-1].get('skipped') or format(rows[-1]['seconds'], '.1f') + ' s'}", flush=True)
         plain.append(task.plain_seconds())
     plain += [sum(kept[0].train_seconds) for key, kept in task.kept.items() if key[1] == task.config.epochs]
@@ -255,9 +258,15 @@ def run_peers(task: Task, seeds: Iterable[int] = (0,), names: Iterable[str] | No
     return rows
 
 
-def _attempt(task: Task, name: str) -> dict[str, Any]:
+def _attempt(task: Task, name: str, minutes: float) -> dict[str, Any]:
     """Score and seconds of a method, or why there are none."""
+
+    def too_long(*_: Any) -> None:
+        raise TimeoutError(f"more than {minutes:g} minutes of processor time")
+
     task.shared = task.charged = 0.0
+    signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, 0 if name in FREE else 60 * minutes)
     start, noise = clock(), io.StringIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(noise), contextlib.redirect_stdout(noise):
@@ -267,6 +276,8 @@ def _attempt(task: Task, name: str) -> dict[str, Any]:
         if name in FREE:
             raise
         return {"skipped": f"skipped, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if bad := int((~np.isfinite(score)).sum()):
         return {"skipped": f"skipped, {bad} scores are not finite"}
     return {"seconds": clock() - start - task.shared + task.charged, "score": score}

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import unseen
 from unseen.config import Config
+from unseen.cost import Plain
 from unseen.data import Examples
 from unseen.measure import statistics
 from unseen.models import build
@@ -34,17 +35,6 @@ TASKS: dict[str, tuple[dict[str, Any], int]] = {  # of Config, and how many labe
     "cifar": ({"data": "cifar10", "limit": 5000, "model": "vgg11", "width": 0.25, "epochs": 12} | SMALL, 500),
     "digits": ({"data": "digits", "hidden": (128,), "epochs": 10} | SMALL, 144),
 }
-
-
-class Plain(nn.Module):
-    """A plain network for ``unseen.train.train``, which hands on the index."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        return self.net(x)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,19 @@ def test_members_are_the_networks_trained_one_by_one(examples, changes, wide):
         assert all(torch.allclose(state[name], value, atol=1e-4) for name, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("wide", [True, False])
+def test_members_go_on_from_any_epoch_to_the_same_bits(examples, wide):
+    train, member = examples.train, membership(examples.train.index, 0, 5, 0.4)
+    fresh = lambda: new_members(CONFIG, examples, range(5))
+    states = []
+    for epoch in train_members(fresh(), train, CONFIG, member, 7, wide=wide):
+        states.append(epoch.state())
+    again = list(train_members(fresh(), train, CONFIG, member, 7, wide=wide, state=states[0], done=1))
+    assert [one.number for one in again] == [2, 3] and torch.equal(again[-1].losses, epoch.losses)
+    resumed, whole = again[-1].members().weights, epoch.members().weights
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
 @pytest.mark.parametrize("augment", [False, True])
 def test_members_of_any_other_network_too(examples, augment):
     config, train = replace(CONFIG, augment=augment, epochs=2), examples.train

@@ -115,25 +115,29 @@ class Stopped(KeyboardInterrupt):
     pass
 
 
+def stop_after(monkeypatch, when):
+    """Stop right after a file whose name contains ``when`` has appeared; returns the names written."""
+    from contextlib import contextmanager
+
+    writing, names = Run.writing, []
+
+    @contextmanager
+    def stopping(self, name):
+        with writing(self, name) as path:
+            yield path
+        names.append(name)
+        if when in name:
+            raise Stopped
+
+    monkeypatch.setattr(Run, "writing", stopping)
+    return names
+
+
 @pytest.mark.parametrize("when", ["seed-0", "history-0-000002", "history-1-000001", "final-1", "unseen_probabilities"])
 def test_a_stopped_run_resumes_to_the_same_bits(run, tmp_path, monkeypatch, when):
-    """Stop right after a file has appeared; the resumed run must equal the uninterrupted one."""
-    writing = Run.writing
+    """The resumed run must equal the uninterrupted one."""
     options = FAST | {"seeds": 2, "null_fraction": 0.1, "out": tmp_path / "run"}
-
-    def stop_after(self, name):
-        from contextlib import contextmanager
-
-        @contextmanager
-        def stopping():
-            with writing(self, name) as path:
-                yield path
-            if when in name:
-                raise Stopped
-
-        return stopping()
-
-    monkeypatch.setattr(Run, "writing", stop_after)
+    stop_after(monkeypatch, when)
     with pytest.raises(Stopped):
         score("digits", **options)
     monkeypatch.undo()
@@ -282,8 +286,38 @@ def test_members_score_too(tmp_path):
     assert 0.8 < inside.mean() <= 1.0
     assert abs(run.probabilities().sum(1) - 1).max() < 1e-4 and scores["label_score"].is_between(0, 1).all()
     assert equal(tables(run), tables(score("digits", out=tmp_path / "again", **options)))
-    with pytest.raises(UnseenError, match="one process"):
-        score("digits", estimator="members", hidden=(64,), epochs=1, devices=2, out=tmp_path / "two")
+
+
+SMALL_MEMBERS = FAST | {"estimator": "members", "members": 8, "limit": 200, "epochs": 4}
+
+
+@pytest.mark.parametrize("when", ["history-0-000001", "members-0-0-of-1", "seed-0", "cost-0", "final-0"])
+def test_stopped_members_go_on_to_the_same_bits(tmp_path, monkeypatch, when):
+    whole = score("digits", out=tmp_path / "whole", **SMALL_MEMBERS)
+    trained = stop_after(monkeypatch, when)
+    with pytest.raises(Stopped):
+        score("digits", out=tmp_path / "stopped", **SMALL_MEMBERS)
+    monkeypatch.undo()
+    assert equal(tables(score("digits", out=tmp_path / "stopped", resume=True, **SMALL_MEMBERS)), tables(whole))
+    assert trained and sorted(path.name for path in (tmp_path / "stopped" / "weights").iterdir()) == ["seed-0.safetensors"]
+
+
+def test_processes_take_shares_of_the_members(tmp_path):
+    alone = score("digits", out=tmp_path / "one", **SMALL_MEMBERS)
+    shared = score("digits", out=tmp_path / "two", devices=2, **SMALL_MEMBERS)
+    for name in ("memorization", "memorization_se", "unseen_loss_mean", "label_score", "el2n"):
+        assert abs(alone.scores[name] - shared.scores[name]).max() < 1e-3 * abs(alone.scores[name]).max()
+    one, two = (run.read_tensors("seed-0")[0] for run in (alone, shared))
+    assert all(torch.allclose(two[name], value, atol=1e-4) for name, value in one.items())
+    with pytest.raises(UnseenError, match="8 members do not divide among 3"):
+        score("digits", devices=3, out=tmp_path / "three", **SMALL_MEMBERS)
+
+
+def test_a_run_says_what_it_cost(run):
+    facts = run.summary
+    seconds = facts["training_seconds"] + facts["measuring_seconds"]
+    assert facts["cost"] == pytest.approx(seconds / facts["plain_seconds"]) and facts["plain_seconds"] > 0
+    assert facts["cost"] > 1  # two seeds
 
 
 def test_runs_are_listed(run):

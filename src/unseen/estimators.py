@@ -1,21 +1,23 @@
 """Train one seed and write its parts of the run: turn-over dropout, or members."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from unseen.config import Config
+from unseen.cost import Laps, plain_seconds
 from unseen.data import Examples
 from unseen.masks import key
 from unseen.measure import SIDES, measure
-from unseen.members import Members, membership, new_members, train_members
+from unseen.members import Members, Pass, membership, new_members, train_members
 from unseen.models import build
 from unseen.places import check_capacity
 from unseen.progress import Bar
 from unseen.runs import Run
 from unseen.train import Epoch, channels_last, null_mask, train
-from unseen.truth import LOST, WARM_UP, small, two_samples
+from unseen.truth import LOST, first_epochs, small, two_samples
 from unseen.turnover import TurnOverNet
 from unseen.watch import coming_steps, gradient_rows, gradient_table
 
@@ -37,13 +39,13 @@ def train_all(fabric: "Fabric", run: Run, config: Config, examples: Examples, mo
 def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool) -> None:
     """One training run: after each epoch its history and a state to resume from; at the end the last measurement."""
     net = new_net(config, examples, model, seed)
-    kept = examples.train
-    kept = kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
-    state, mean, done = _last_state(run, seed)
-    writer = fabric.global_rank == 0
+    kept = _kept(examples, config)
+    state, mean, notes = _last_state(run, seed)
+    writer, done, laps = fabric.global_rank == 0, int(notes["epoch"]), Laps(fabric.device, json.loads(notes["seconds"]))
     bar = Bar(config, len(kept), seed, done, progress and writer)
     with bar:
         for epoch in train(net, kept, config, seed, fabric, state, done, bar.step):
+            laps.lap("training")
             mean = running_mean(mean, epoch, config)
             last = epoch.number == config.epochs
             if last or epoch.number % config.history_every == 0:
@@ -54,6 +56,8 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
             if last:
                 net.load_state_dict(mean)
                 measured = measure(net, examples, fabric, probabilities=True) if config.average > 1 else measured
+                laps.lap("measuring")
+                _write_cost(fabric, run, config, kept, model, seed, laps)
                 if writer:
                     _write_final(run, examples, measured, seed)
             if writer and config.gradients_every and epoch.number % config.gradients_every == 0:
@@ -63,8 +67,9 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
                 run.write_tensors(f"seed-{seed}-epoch-{epoch.number:06d}", weights, epoch=str(epoch.number))
             if writer:
                 saved = {f"mean.{name}": value for name, value in mean.items()} if config.average > 1 else {}
-                run.write_tensors(f"seed-{seed}", epoch.state | saved, epoch=str(epoch.number))
+                run.write_tensors(f"seed-{seed}", epoch.state | saved, epoch=str(epoch.number), seconds=json.dumps(laps.seconds))
             fabric.barrier()
+            laps.lap("measuring")
 
 
 def train_members_of_seed(
@@ -72,29 +77,82 @@ def train_members_of_seed(
 ) -> None:
     """Many small networks in place of one: after each epoch what they showed while training, at the end a measurement.
 
-    Test and held-out examples get a membership too, which no member has used: their gaps are the noise floor.
+    Each process trains its share of the members, on the same batches. Test and held-out examples get a membership too, which no
+    member has used: their gaps are the noise floor.
     """
-    kept = examples.train
-    kept = kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
+    kept = _kept(examples, config)
     recipe = small(config, len(kept)) if isinstance(model, str) else config
+    own = slice(*(config.members * (fabric.global_rank + after) // fabric.world_size for after in (0, 1)))
     seeds = [key(seed, "member", number) % 2**31 for number in range(config.members)]
-    networks = new_members(recipe, kept, seeds, None if isinstance(model, str) else model)
-    member = membership(kept.index, seed, config.members, config.fraction)
-    probabilities, later = torch.zeros(len(kept), len(kept.classes)), 0
-    with Bar(config, len(kept), seed, 0, progress) as bar:
-        for epoch in train_members(networks, kept, recipe, member, key(seed, "order"), fabric, lost=LOST):
-            bar.epoch(len(kept), epoch.observed)
-            if epoch.number > min(WARM_UP * config.epochs, config.epochs - 1):
-                probabilities, later = probabilities + epoch.unseen_probabilities, later + 1
-            if epoch.number == config.epochs or epoch.number % config.history_every == 0:
-                _write_history(run, kept, epoch.observed, seed, epoch.number)
+    state, probabilities, notes = _members_state(fabric, run, seed)
+    writer, done, laps = fabric.global_rank == 0, int(notes["epoch"]), Laps(fabric.device, json.loads(notes["seconds"]))
+    networks = new_members(recipe, kept, seeds[own], None if isinstance(model, str) else model)
+    member = membership(kept.index, seed, config.members, config.fraction)[own]
+    with Bar(config, len(kept), seed, done, progress and writer) as bar:
+        for epoch in train_members(networks, kept, recipe, member, key(seed, "order"), fabric, lost=LOST, state=state, done=done):
+            laps.lap("training")
+            observed, chances = _over_processes(fabric, epoch, member)
+            bar.epoch(len(kept), observed)
+            if epoch.number > first_epochs(config.epochs):
+                probabilities = probabilities + chances
+            if writer and (epoch.number == config.epochs or epoch.number % config.history_every == 0):
+                _write_history(run, kept, observed, seed, epoch.number)
+            if epoch.number < config.epochs:
+                saved = epoch.state() | {"sum.probabilities": probabilities}
+                run.write_tensors(_state_name(fabric, seed), saved, epoch=str(epoch.number), seconds=json.dumps(laps.seconds))
+                fabric.barrier()
+            laps.lap("measuring")
     networks = epoch.members()
     measured = measure_members(networks, examples, membership(examples.index, seed, config.members, config.fraction), fabric)
     trained = torch.isin(examples.index.cpu(), kept.index.cpu())
+    later = config.epochs - first_epochs(config.epochs)
     measured["probabilities"][trained] = probabilities / later  # less noisy than those of the last epoch alone
-    _write_final(run, examples, measured, seed)
-    weights = {f"net.{name}": value for name, value in (networks.weights | networks.state).items()}
-    run.write_tensors(f"seed-{seed}", weights, epoch=str(config.epochs))
+    weights = {f"net.{name}": _gathered(fabric, value) for name, value in (networks.weights | networks.state).items()}
+    laps.lap("measuring")
+    _write_cost(fabric, run, config, kept, model, seed, laps)
+    if writer:
+        run.write_tensors(f"seed-{seed}", weights, epoch=str(config.epochs))
+        _write_final(run, examples, measured, seed)
+    fabric.barrier()
+
+
+def _members_state(fabric: "Fabric", run: Run, seed: int) -> tuple[dict[str, Tensor] | None, Tensor, dict[str, str]]:
+    """What training left of this process's members, the sum of the probabilities so far, and notes; nothing unless all agree."""
+    state, probabilities, notes = None, torch.zeros(()), {"epoch": "0", "seconds": "{}"}
+    if (run.path / f"weights/{_state_name(fabric, seed)}.safetensors").exists():
+        state, notes = run.read_tensors(_state_name(fabric, seed))
+        probabilities = state.pop("sum.probabilities")
+    done = _gathered(fabric, torch.tensor([int(notes["epoch"])]))
+    if int(done.min()) < int(done.max()):  # stopped between two processes' files
+        return None, torch.zeros(()), {"epoch": "0", "seconds": "{}"}
+    return state, probabilities, notes
+
+
+def _state_name(fabric: "Fabric", seed: int) -> str:
+    return f"members-{seed}-{fabric.global_rank}-of-{fabric.world_size}"
+
+
+def _over_processes(fabric: "Fabric", epoch: Pass, member: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """An epoch's ``observed`` and ``unseen_probabilities``, means over the members of all processes. member: this one's, (K, n)."""
+    if fabric.world_size == 1:
+        return epoch.observed, epoch.unseen_probabilities
+    counts = {"seen": member.sum(0), "unseen": (~member).sum(0), "full": torch.full(member.shape[1:], len(member))}
+    totals = {side: _summed(fabric, count) for side, count in counts.items()}
+    sums = {name: _summed(fabric, mean * counts[name.rpartition("_")[2]]) for name, mean in epoch.observed.items()}
+    chances = _summed(fabric, epoch.unseen_probabilities * counts["unseen"][:, None]) / totals["unseen"][:, None]
+    return {name: value / totals[name.rpartition("_")[2]] for name, value in sums.items()}, chances
+
+
+def _summed(fabric: "Fabric", value: Tensor) -> Tensor:
+    total: Tensor = fabric.all_reduce(value.to(fabric.device, copy=True), reduce_op="sum")  # type: ignore[assignment]
+    return total.cpu()  # a copy, since it sums in place
+
+
+def _gathered(fabric: "Fabric", value: Tensor) -> Tensor:
+    """The rows of all processes, (K of each, ...) to (K of all, ...)."""
+    if fabric.world_size == 1:
+        return value
+    return fabric.all_gather(value.to(fabric.device)).flatten(0, 1)  # type: ignore[union-attr]
 
 
 @torch.no_grad()
@@ -102,27 +160,30 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
     """What members with and without each example, and all, say of it: as ``measure``, means over members, for all examples.
 
     loss is the mean of losses, predicted the largest mean probability; beside them memorization_se and half_width (90%) of the gap,
-    by Welch's two-sample t.
+    by Welch's two-sample t. members: of this process; member: bool (all members, examples).
     """
     import numpy as np
     from scipy.stats import t
 
     members.eval()
+    own = member[len(members) * fabric.global_rank :][: len(members)]
     losses, sides = torch.zeros(len(members), len(examples)), torch.zeros(len(SIDES), len(examples), len(examples.classes))
     with fabric.autocast():
         for positions in torch.arange(len(examples)).split(batch_size):
             x, labels, _ = examples.batch(positions)
             logs = members(channels_last(x)).float().log_softmax(2).cpu()  # (K, B, classes)
             losses[:, positions] = -logs.gather(2, labels.cpu().expand(len(logs), -1)[..., None]).squeeze(2)
-            inside = member[:, positions]
+            inside = own[:, positions]
             for side, chosen in enumerate((inside, ~inside, torch.ones_like(inside))):
-                sides[side, positions] = (logs.exp() * chosen[..., None]).sum(0) / chosen.sum(0)[:, None]
+                sides[side, positions] = (logs.exp() * chosen[..., None]).sum(0)
+    losses = _gathered(fabric, losses).cpu()
+    sides = sides if fabric.world_size == 1 else _summed(fabric, sides)
     gap = two_samples(losses.double().numpy(), member.numpy())
     result = {"loss_seen": gap.seen, "loss_unseen": gap.unseen, "loss_full": losses.double().numpy().mean(0)}
     result |= {"memorization_se": gap.standard_error, "half_width": t.ppf(0.95, np.maximum(gap.degrees, 1)) * gap.standard_error}
     tensors = {name: torch.from_numpy(values).float() for name, values in result.items()}
     predicted = {f"predicted_{side}": sides[number].argmax(1).float() for number, side in enumerate(SIDES)}
-    return tensors | predicted | {"probabilities": sides[1]}
+    return tensors | predicted | {"probabilities": sides[1] / (~member).sum(0)[:, None]}
 
 
 def running_mean(mean: dict[str, Tensor], epoch: Epoch, config: Config) -> dict[str, Tensor]:
@@ -142,27 +203,36 @@ def running_mean(mean: dict[str, Tensor], epoch: Epoch, config: Config) -> dict[
 
 def new_net(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> TurnOverNet:
     """A fresh network with masks: weights a function of the seed."""
+    options: dict[str, Any] = {name: getattr(config, name) for name in ("groups", "tied", "only", "skip")}
+    wrapped = TurnOverNet(_bare(config, examples, model, seed), seed=seed, scale=config.mask_scale, **options)
+    check_capacity(wrapped.masked_layers(), int(examples.index.max()) + 1)
+    return wrapped
+
+
+def _bare(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> nn.Module:
+    """The same without masks."""
     import copy
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(model, str):
-            net = build(model, examples.shape, len(examples.classes), config.hidden, config.width, config.output_bias)
-        else:
-            net = copy.deepcopy(model)
-    options: dict[str, Any] = {name: getattr(config, name) for name in ("groups", "tied", "only", "skip")}
-    wrapped = TurnOverNet(net, seed=seed, scale=config.mask_scale, **options)
-    check_capacity(wrapped.masked_layers(), int(examples.index.max()) + 1)
-    return wrapped
+            return build(model, examples.shape, len(examples.classes), config.hidden, config.width, config.output_bias)
+        return copy.deepcopy(model)
 
 
-def _last_state(run: Run, seed: int) -> tuple[dict[str, Tensor] | None, dict[str, Tensor], int]:
-    """What training left: its state, the running mean of the weights, and the number of epochs done."""
+def _kept(examples: Examples, config: Config) -> Examples:
+    """The training examples less those held out for the noise floor."""
+    kept = examples.train
+    return kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
+
+
+def _last_state(run: Run, seed: int) -> tuple[dict[str, Tensor] | None, dict[str, Tensor], dict[str, str]]:
+    """What training left: its state, the running mean of the weights, and the number of epochs done with their seconds."""
     if not (run.path / f"weights/seed-{seed}.safetensors").exists():
-        return None, {}, 0
+        return None, {}, {"epoch": "0", "seconds": "{}"}
     tensors, notes = run.read_tensors(f"seed-{seed}")
     mean = {name.removeprefix("mean."): tensors.pop(name) for name in list(tensors) if name.startswith("mean.")}
-    return tensors, mean, int(notes["epoch"])
+    return tensors, mean, {"seconds": "{}"} | notes
 
 
 def _write_history(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int) -> None:
@@ -194,6 +264,19 @@ def _write_final(run: Run, examples: Examples, measured: dict[str, Tensor], seed
     final |= {name: measured[name].numpy() for name in ("memorization_se", "half_width") if name in measured}
     final |= {f"p_{c}": column.numpy() for c, column in enumerate(measured["probabilities"].unbind(1))}
     run.write_table(final_name(seed).removesuffix(".parquet"), pl.DataFrame(final))
+
+
+def _write_cost(fabric: "Fabric", run: Run, config: Config, kept: Examples, model: str | nn.Module, seed: int, laps: Laps) -> None:
+    """Seconds of this seed, of process 0, and those of a plain run, timed now on a network without masks."""
+    plain = plain_seconds(_bare(config, kept, model, seed), kept, config, fabric)
+    if fabric.global_rank == 0:
+        seconds = {f"{name}_seconds": value for name, value in laps.seconds.items()}
+        run.write_json(cost_name(seed), seconds | {"plain_seconds": plain})
+
+
+def cost_name(seed: int) -> str:
+    """File of a seed's seconds."""
+    return f"parts/cost-{seed}.json"
 
 
 def final_name(seed: int) -> str:

@@ -20,7 +20,7 @@ from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.masks import hash64
 from unseen.models import build
-from unseen.train import channels_last, epoch_order, learning_rate, make_fabric, make_optimizer
+from unseen.train import channels_last, epoch_order, get_state, learning_rate, load_state, make_fabric, make_optimizer
 from unseen.wide import WideSteps, fits
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Pass:
         unseen_probabilities: float32 (n, classes): mean softmax of the members without the example, at the same moment.
         observed: float32 (n,) under ``<quantity>_<side>``: loss, margin, correct and error_norm (see ``measure.statistics``), means over
             the members with the example (seen), without it (unseen) and all (full), at the same moment.
-        members: gives the networks as they are now.
+        members: gives the networks as they are now. state: gives what ``train_members`` goes on from, bit for bit.
     """
 
     number: int
@@ -128,6 +128,7 @@ class Pass:
     unseen_probabilities: Tensor
     observed: dict[str, Tensor]
     members: Callable[[], Members]
+    state: Callable[[], dict[str, Tensor]]
 
 
 def train_members(
@@ -139,6 +140,8 @@ def train_members(
     fabric: "Fabric | None" = None,
     wide: bool | None = None,
     lost: float = 0.0,
+    state: dict[str, Tensor] | None = None,
+    done: int = 0,
 ) -> Iterator[Pass]:
     """Train all members on the same batches and yield after every epoch.
 
@@ -150,6 +153,7 @@ def train_members(
         config: epochs, batch_size, optimizer, schedule, augment. member: bool (K, n). fabric: device and precision.
         wide: whether to take the fast path of ``wide.py``; default: where it applies.
         lost: share of the inputs' sum of squares that the fast path may leave out (their last principal axes) to be faster.
+        state, done: a ``Pass.state()`` and its number, to go on from there; the members must be fresh, as they were at the start.
 
     Raises UnseenError for a loss that is not finite, naming epoch and member.
     """
@@ -158,8 +162,10 @@ def train_members(
     members.to(fabric.device).train()
     wide = fits(members.shell[0], examples, config) if wide is None else wide
     steps = WideSteps(members, examples, config, fabric, lost) if wide else Steps(members, examples, config, fabric)
+    if state is not None:
+        steps.load(state)
     count = -(-len(examples) // config.batch_size)
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(done + 1, config.epochs + 1):
         seen = _Observed(len(members), len(examples), len(examples.classes), fabric.device)
         for step, positions in enumerate(epoch_order(examples.index, seed, epoch).split(config.batch_size)):
             positions = positions.to(fabric.device)
@@ -196,6 +202,14 @@ class Steps:
     def write(self) -> Members:
         """The members with their weights as they are now."""
         return self.members
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights, buffers and the optimiser's tensors; copies."""
+        return get_state(self.members, self.optimizer)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Undo ``state``."""
+        load_state(self.members, self.optimizer, state)
 
 
 def _losses(log_probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -234,7 +248,7 @@ class _Observed:
             )
         names = [f"{quantity}_{side}" for side in SIDES for quantity in OBSERVED]
         observed = dict(zip(names, self.sides.flatten(0, 1).cpu(), strict=True))
-        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), observed, steps.write)
+        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), observed, steps.write, steps.state)
 
 
 def new_members(config: Config, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None) -> Members:

@@ -12,9 +12,10 @@ from torch import nn
 from unseen import noise
 from unseen.audit import Leak, advice, audit
 from unseen.config import Config
+from unseen.cost import cost_facts
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
-from unseen.estimators import final_name, new_net, train_all
+from unseen.estimators import cost_name, final_name, new_net, train_all
 from unseen.runs import Run, open_run, start_run
 from unseen.scores import final_scores, free_scores, label_issues, mean_probabilities, noise_floor, rank_correlation, summarize
 from unseen.subsets import find_subsets
@@ -58,8 +59,8 @@ def score(
         ['index', 'id', 'trained', 'given_label']
     """
     settings, examples = prepare(data, model, data_dir, config)
-    if devices > 1 and settings.estimator == "members":
-        raise UnseenError("--estimator members runs in one process. Leave out --devices, or use --estimator turnover.")
+    if settings.estimator == "members" and settings.members % devices:
+        raise UnseenError(f"{settings.members} members do not divide among {devices} processes. Make --members a multiple of --devices.")
     run = start_run(Path(out) if out else settings.folder(), settings, resume, force)
     if run.finished:
         return run
@@ -163,11 +164,14 @@ def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module)
     table, probabilities, facts = score_table(examples, config, history, finals)
     run.write_table("unseen_probabilities", probabilities)
     run.write_table("scores", table, seed=str(config.seed))
-    run.write_json("summary.json", facts | {"classes": list(examples.classes)} | _sharing(config, examples, model))
     gradients = sorted((run.path / "parts").glob("gradients-*.parquet"))
     if gradients:
         run.write_table("gradients", pl.concat(pl.read_parquet(part) for part in gradients).sort("seed", "epoch", maintain_order=True))
-    for part in [*parts, *gradients, *(run.path / "parts").glob("final-*.parquet")]:
+    for state in (run.path / "weights").glob("members-*.safetensors"):
+        state.unlink()
+    costs = cost_facts([run.read_json(cost_name(seed)) for seed in seeds])
+    run.write_json("summary.json", facts | costs | {"classes": list(examples.classes)} | _sharing(config, examples, model))
+    for part in (run.path / "parts").iterdir():
         part.unlink()
     (run.path / "parts").rmdir()
 
@@ -304,23 +308,35 @@ def write_truth(
     data_dir: str | Path | None = None,
     data: Any = None,
     model: nn.Module | None = None,
+    devices: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> "tuple[pl.DataFrame, dict[str, Any]]":
     """Retrain by the run's recipe and write its ``truth.parquet`` and ``truth.json``; see ``truth`` and ``leave_one_out``.
 
     Args: left_out: positions for exact leave-one-out in place of random subsets. data, model: what the run was made of, where that was
-    not a name. Chunks of members that were finished before are not trained again.
+    not a name. devices: processes (or GPUs), which share the chunks of members. Chunks that were finished before are not trained again.
     """
-    from unseen.truth import leave_one_out, truth
+    from unseen.truth import leave_one_out, retrain, truth
 
     config, examples = run_examples(run, data, model, data_dir)
+    seeds = range(config.seed, config.seed + max(3, config.seeds))
+    options: dict[str, Any] = {"run": run, "model": model}
+    if devices > 1:  # the processes leave their chunks in the run; this one then finds them all there
+        fabric = make_fabric(devices, config.precision)
+        job: Callable[..., Any] = partial(retrain, examples, config, members, fraction, seed=config.seed)
+        if left_out is not None:
+            job = partial(leave_one_out, examples, config, left_out, seeds)
+        fabric.launch(partial(_with_fabric, job, options))
     fabric = make_fabric(1, config.precision)
     if left_out is not None:
-        seeds = range(config.seed, config.seed + max(3, config.seeds))
-        table = leave_one_out(examples, config, left_out, seeds, run=run, fabric=fabric, model=model)
+        table = leave_one_out(examples, config, left_out, seeds, fabric=fabric, **options)
         facts: dict[str, Any] = {"left_out": len(left_out), "seeds": len(seeds), "reliability": None}
     else:
-        table, facts = truth(examples, config, members, fraction, seed=config.seed, run=run, fabric=fabric, model=model, progress=progress)
+        table, facts = truth(examples, config, members, fraction, seed=config.seed, fabric=fabric, progress=progress, **options)
     run.write_table("truth", table)
     run.write_json("truth.json", facts)
     return table, facts
+
+
+def _with_fabric(job: Callable[..., Any], options: dict[str, Any], fabric: Any) -> None:
+    job(fabric=fabric, **options)

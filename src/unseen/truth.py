@@ -229,6 +229,11 @@ def small(config: Config, examples: int) -> Config:
     return replace(config, hidden=tuple(max(16, min(width // 4, WIDEST)) for width in config.hidden), batch_size=batch_size, lr=rate)
 
 
+def first_epochs(epochs: int) -> int:
+    """How many epochs means over epochs leave out: their first tenth, but never all."""
+    return min(int(WARM_UP * epochs), epochs - 1)
+
+
 def members_scores(
     examples: Examples,
     config: Config,
@@ -259,7 +264,7 @@ def members_scores(
     networks = new_members(config, train, [key(seed, "member", number) % 2**31 for number in range(members)], model)
     losses, probabilities, counted = torch.zeros(members, len(train)), torch.zeros(len(train), len(train.classes)), 0
     for last in train_members(networks, train, config, member, key(seed, "order"), fabric, lost=lost):
-        if last.number > min(WARM_UP * config.epochs, config.epochs - 1):
+        if last.number > first_epochs(config.epochs):
             losses, probabilities, counted = losses + last.losses, probabilities + last.unseen_probabilities, counted + 1
         if progress:
             progress(last)

@@ -5,7 +5,7 @@ the activations, (K, units, batch), the fastest layout for all products of a ste
 
 Rows of the first layer's weights move only within the span of the inputs, and gradient descent commutes with rotations.
 So the inputs, with a one for the bias, are rotated onto their principal axes, and the axes that together hold less than
-the rounding error of the inputs are left out (5,000 images of MNIST: 170 of 785 in bf16): a fifth of the time.
+the rounding error of the inputs are left out (5,000 images of MNIST: 614 of 785 are kept in bf16): a fifth of the time.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from unseen.config import Config
 from unseen.data import Examples
 from unseen.images import Lazy
-from unseen.train import make_optimizer
+from unseen.train import get_state, load_state, make_optimizer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -63,7 +63,8 @@ class WideSteps:
         self.matrices = nn.ParameterList([self._rotated(self._first_layer()), *(self._copy(name, "weight") for name in self.layers[1:])])
         biased = [i for i, name in enumerate(self.layers) if i and f"{name}.bias" in self.weights]
         self.biases = nn.ParameterDict({str(i): self._copy(self.layers[i], "bias")[..., None] for i in biased})
-        self.optimizer = make_optimizer(nn.ModuleList([self.matrices, self.biases]), config)
+        self.trained = nn.ModuleList([self.matrices, self.biases])
+        self.optimizer = make_optimizer(self.trained, config)
         self.optimizer.param_groups[0]["fused"] = True  # one pass over weights, momenta and gradients
         for parameter in (*self.matrices, *self.biases.values()):
             parameter.grad = torch.empty_like(parameter)
@@ -125,6 +126,17 @@ class WideSteps:
     def _bias(self, number: int) -> nn.Parameter | None:
         bias: nn.Parameter | None = self.biases.get(str(number))
         return bias
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights on their axes and the optimiser's tensors; copies."""
+        return get_state(self.trained, self.optimizer)
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Undo ``state``."""
+        load_state(self.trained, self.optimizer, state)
+        for rounded, matrix in zip(self.rounded, self.matrices, strict=True):
+            rounded.copy_(matrix)
 
     @torch.no_grad()
     def write(self) -> "Members":

@@ -22,6 +22,8 @@ class Truth:
     """share of the training examples that each of them sees"""
     leave_one_out: str | None = None
     """instead: exact leave-one-out of these training examples, "3,17,99" or "all" (small data)"""
+    devices: int = 1
+    """processes, or GPUs, that share the members"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
     json: bool = False
@@ -36,7 +38,8 @@ class Truth:
         run = open_run(self.run)
         left_out = _positions(self.leave_one_out, run) if self.leave_one_out else None
         with counter(self.members, "members") as advance:
-            table, facts = write_truth(run, self.members, self.fraction, left_out, data_dir=self.data_dir, progress=advance)
+            options = {"data_dir": self.data_dir, "devices": self.devices, "progress": advance}
+            table, facts = write_truth(run, self.members, self.fraction, left_out, **options)  # type: ignore[arg-type]
         print_truth(run, table, facts, self.json)
 
 
