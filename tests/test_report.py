@@ -15,6 +15,7 @@ from unseen.curate import rare, suspects
 from unseen.errors import UnseenError
 from unseen.report import gallery, report
 from unseen.report.packing import pack, unpack
+from unseen.report.pictures import rows, sheets
 from unseen.report.points import PLOTTED, choose
 
 FAST = {"hidden": (64,), "epochs": 3, "batch_size": 32}
@@ -154,6 +155,19 @@ def test_without_the_data_the_page_says_how_to_get_them(tmp_path):
         report(run, data=texts[:3])
     with pytest.raises(UnseenError, match="was made of"):
         report(run, data=(x + 1, y))
+
+
+def test_rows_are_found_by_their_own_index():
+    frame = pl.DataFrame({"index": [7, 3, 5], "word": ["seven", "three", "five"]})
+    assert rows(frame, [5, 7])["rows"] == [["five"], ["seven"]]
+    with pytest.raises(UnseenError, match="no 4"):
+        rows(frame, [4])
+
+
+def test_the_sizes_of_a_page_of_photographs():
+    noise = torch.randint(256, (300, 3, 100, 80), dtype=torch.uint8)
+    found = sheets(unseen.load((noise, torch.arange(300) % 2)), list(range(300)))
+    assert (found["width"], found["height"], found["stride"], len(found["sheets"]), found["ink"]) == (51, 64, 64, 2, False)
 
 
 @pytest.mark.parametrize("options", [{"estimator": "members", "members": 8}, {"seeds": 2}, {"test_fraction": 0.0}])

@@ -224,10 +224,8 @@ def _sharing(config: Config, examples: Examples, model: str | nn.Module, audited
     net = new_net(config, examples, model, config.seed)
     leaks = audit(net, *examples.train.batch(torch.arange(min(audited, len(examples.train)))))
     sizes = {name: value.numel() for name, value in net.net.named_parameters()}
-    return {
-        "shared_parameters": {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0},
-        "parameters": sum(sizes.values()),
-    }
+    shared = {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0}
+    return {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
 
 
 def example_table(examples: Examples) -> "pl.DataFrame":

@@ -129,11 +129,12 @@ def _leak(facts: dict[str, Any]) -> Verdict | None:
     shared, whole = facts["shared_parameters"], facts["parameters"]
     if not shared:
         return (GOOD, question, "Yes: a training step on an example changes no parameter of its unseen half.")
-    count = sum(shared.values())
+    leak, count = facts.get("leak_of_step", 0.0), sum(shared.values())
     names = ", ".join(list(shared)[:4]) + (" …" if len(shared) > 4 else "")
     return (
-        GOOD if count <= 0.01 * whole else FAIR if count <= 0.2 * whole else POOR, question,
-        f"A training step on an example reaches its unseen half through {count:,} of {whole:,} parameters alone: {names}.",
+        GOOD if leak <= 0.05 else FAIR if leak <= 0.1 else POOR, question,
+        f"Of what a training step on an example changes in its seen half, {leak:.1%} reaches its unseen half (before training), through "
+        f"{count:,} of {whole:,} parameters: {names}.",
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from importlib import resources
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -54,7 +55,8 @@ def report(
     arrays, facts = page_data(run, chosen)
     facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"])}
     shown = wanted(chosen, pictures)
-    facts["media"], media_index = media(examples, run.config.data if data is None else data, chosen, shown, facts["related"]["others"])
+    source = run.config.data if data is None and examples is not None else data
+    facts["media"], media_index = media(examples, source, chosen, shown, facts["related"]["others"])
     arrays["picture"] = media_index
     if facts["media"] is None and not note:
         note = "These inputs are neither pictures nor rows of a table. report(run, data=texts) shows a text per example."
@@ -79,10 +81,10 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     except UnseenError as error:
         if data is not None:
             raise
-        return (
-            None,
-            f"No pictures: the run's data could not be loaded ({error}). --data-dir says where they are; in Python, report(run, data=…).",
-        )
+        if re.fullmatch(r".+-[0-9a-f]{8}", run.config.data):  # how ``score`` names what came from Python
+            return None, "No pictures: this run was made of data from Python. report(run, data=…) with the same data shows them."
+        note = f"No pictures: the run's data could not be loaded ({error}). --data-dir says where they are; in Python, report(run, data=…)."
+        return None, note
 
 
 def _shows_only(data: Any) -> bool:

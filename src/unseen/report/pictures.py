@@ -95,9 +95,9 @@ def rows(source: Any, positions: Sequence[int], examples: Examples | None = None
     """
     frame = _frame(source)
     if frame is not None:
-        _check_positions(positions, len(frame))
-        names = frame.columns[:MOST_FEATURES]
-        return {"names": names, "rows": [[_cell(cell) for cell in row] for row in frame.select(names)[list(positions)].iter_rows()]}
+        names = [name for name in frame.columns if name != "index"][:MOST_FEATURES]
+        wanted = frame.select(names)[_places(frame, positions)]
+        return {"names": names, "rows": [[_cell(cell) for cell in row] for row in wanted.iter_rows()]}
     if isinstance(source, Sequence) and not isinstance(source, str) and source and all(isinstance(text, str) for text in source[:8]):
         _check_positions(positions, len(source))
         return {"names": [], "rows": [[_cell(source[position])] for position in positions]}
@@ -123,7 +123,19 @@ def _frame(source: Any) -> "pl.DataFrame | None":
         frame = pl.read_parquet(source)
     else:
         return None
-    return frame.sort("index").drop("index") if "index" in frame.columns else frame
+    return frame
+
+
+def _places(frame: "pl.DataFrame", positions: Sequence[int]) -> list[int]:
+    """Rows of these index: by the column ``index`` where there is one."""
+    if "index" not in frame.columns:
+        _check_positions(positions, len(frame))
+        return list(positions)
+    places = {index: place for place, index in enumerate(frame["index"].to_list())}
+    missing = next((position for position in positions if position not in places), None)
+    if missing is not None:
+        raise UnseenError(f"The column index of data has no {missing}, which the run has. Allowed: the data the run was made of.")
+    return [places[position] for position in positions]
 
 
 def _check_positions(positions: Sequence[int], count: int) -> None:

@@ -83,6 +83,12 @@ function actions(data, i, decision, decide) {
   return choices
 }
 
+/** The beginning of an example's text where it is one, else its id. */
+function snippet(data, i) {
+  const texts = data.media?.kind === 'rows' && !data.media.names.length && data.picture[i]
+  return texts ? data.media.rows[data.picture[i] - 1][0].slice(0, 90) : data.ids[i]
+}
+
 /** Rows by rank, a column per class, as figures 7 and 8 of the paper. */
 function byClass(data, end, open, rows = 6, most = 20) {
   const columns = new Map(data.classes.slice(0, most).map((_, c) => [c, []]))
@@ -93,10 +99,10 @@ function byClass(data, end, open, rows = 6, most = 20) {
   }
   const made = [...columns].map(([c, of]) => element('div', {className: 'column'}, element('h3', {title: named(data, c)}, named(data, c)), ...of.map(i => {
     const told = [data.given[i], data.said_seen[i], data.said_unseen[i]].map(label => named(data, label)).join(', ')
-    const shown = data.media?.kind === 'images' && data.picture[i] ? thumbnail(data, data.picture[i] - 1, data.ids[i], 56) : element('span', {className: 'id'}, data.ids[i])
+    const shown = data.media?.kind === 'images' && data.picture[i] ? thumbnail(data, data.picture[i] - 1, data.ids[i], 56) : element('span', {className: data.media?.kind === 'rows' && !data.media.names.length ? 'snippet' : 'id'}, snippet(data, i))
     return element('button', {className: 'mini', title: data.ids[i], onclick: () => open(i)}, shown, element('b', {}, data.memorization[i].toFixed(1)), element('span', {}, `(${told})`))
   })))
-  const parts = [element('div', {className: 'columns'}, ...made)]
-  if (data.classes.length > most) parts.push(element('p', {className: 'hint'}, `The first ${most} of ${data.classes.length} classes; choose another with the filter above.`))
+  const parts = [element('div', {className: data.media?.kind === 'images' ? 'columns' : 'columns wordy'}, ...made)]
+  if (data.classes.length > most) parts.push(element('p', {className: 'hint'}, `The first ${most} of ${data.classes.length} classes. The class filter shows the others below.`))
   document.getElementById('by-class').replaceChildren(...parts)
 }

@@ -65,6 +65,7 @@ function histogram(data, mask) {
     if (mask[i]) counts[data.true && data.true[i] !== data.given[i] ? 1 : 0][bin] += w
   }
   const y = scale(0, Math.max(...counts[2]), 'log')
+  y.ticks = [0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6].filter(v => v <= y.high)
   axes(frame, x, y, 'memorization (nats)', 'examples')
   const {context, area} = frame, width = (area.right - area.left) / bins
   const shades = [[2, colour('pale'), 1], [0, colour('seen'), 1], [1, colour('unseen'), 0.85]]

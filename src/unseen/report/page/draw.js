@@ -39,8 +39,7 @@ function ticks(low, high, wanted = 5) {
 }
 
 function logTicks(low, high) {
-  const fine = high < 100 ? [0.1, 0.3, 1, 3, 10, 30] : [10, 100, 1000, 1e4, 1e5, 1e6]
-  return [0, ...fine].filter(v => v >= low && v <= high)
+  return [0, 0.1, 0.3, 1, 3, 10, 30, 100].filter(v => v >= low && v <= high)
 }
 
 const short = value => value >= 1e6 ? value / 1e6 + 'M' : value >= 1e4 ? value / 1e3 + 'k' : String(value)
