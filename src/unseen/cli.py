@@ -19,6 +19,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": judge.Evaluate,
     "dynamics": study.Dynamics,
     "gradients": study.Gradients,
+    "recipe": study.Recipe,
     "runs": score.Runs,
     "download": score.Download,
 }

@@ -16,6 +16,7 @@ DEFAULTS: dict[
     "mlp": {"lr": 0.06, "momentum": 0.0, "schedule": "constant"} | INDEPENDENT,
     "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step", "groups": 32, "tied": True, "mask_scale": 2**0.5},
     "cct": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
+    "cct2": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
 }
 
 
@@ -29,7 +30,7 @@ class Config:
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
     model: str = "mlp"
-    """mlp, vgg11 or cct"""
+    """mlp, vgg11, cct (CCT-7/3x1) or cct2 (CCT-2/3x2)"""
     hidden: tuple[int, ...] = (4096,)
     """widths of the MLP's hidden layers"""
     width: float = 1.0
@@ -163,8 +164,10 @@ class Config:
             )
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that change with anything the results depend on."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        """Eight hexadecimal digits that change with anything the results depend on, and stay when a version adds an option."""
+        standard = asdict(Config())
+        chosen = {name: value for name, value in asdict(self).items() if value != standard[name]}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
     def folder(self) -> Path:
         """Where the run goes unless told otherwise: runs/<data>-<model>-<digest>."""

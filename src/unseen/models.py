@@ -5,6 +5,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ def vgg11(channels: int = 3, classes: int = 10, width: float = 1.0, output_bias:
 
 
 def cct(channels: int = 3, size: int = 32, classes: int = 10, output_bias: bool = True) -> nn.Module:
-    """Compact convolutional transformer CCT-7/3x1 (Hassani et al. 2021): 7 layers, 4 heads, 256 units.
+    """Compact convolutional transformer CCT-7/3x1 (Hassani et al. 2021): 7 layers, 4 heads, 256 units; ``cct2`` is the small one.
 
     One 3x3 convolution and an overlapping max-pooling make the tokens ((size / 2)^2 of them); learned positions;
     pre-norm blocks with an MLP of 512; attention over the tokens pools them. Left out: dropout and stochastic
@@ -67,6 +68,11 @@ def cct(channels: int = 3, size: int = 32, classes: int = 10, output_bias: bool 
     on the units of each MLP.
     """
     return CCT(channels, size, classes, output_bias)
+
+
+def cct2(channels: int = 3, size: int = 32, classes: int = 10, output_bias: bool = True) -> nn.Module:
+    """CCT-2/3x2 (Hassani et al. 2021): 2 layers, 2 heads, 128 units behind two convolutions, (size / 4)^2 tokens; else as ``cct``."""
+    return CCT(channels, size, classes, output_bias, dim=128, depth=2, heads=2, convolutions=2, ratio=1)
 
 
 class PadTo(nn.Module):
@@ -85,14 +91,30 @@ class PadTo(nn.Module):
 
 
 class CCT(nn.Module):
-    """See ``cct``."""
+    """See ``cct``. convolutions: of the tokenizer, all but the last with 64 channels. ratio: width of the blocks' MLPs over ``dim``."""
 
-    def __init__(self, channels: int, size: int, classes: int, output_bias: bool, dim: int = 256, depth: int = 7, heads: int = 4) -> None:
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        classes: int,
+        output_bias: bool,
+        dim: int = 256,
+        depth: int = 7,
+        heads: int = 4,
+        convolutions: int = 1,
+        ratio: int = 2,
+    ) -> None:
         super().__init__()
-        self.dim, self.heads = dim, heads
-        self.tokenizer = nn.Sequential(nn.Conv2d(channels, dim, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Flatten(2))
-        self.positions = Positions(((size + 1) // 2) ** 2, dim)
-        self.blocks = nn.Sequential(*(Block(dim, heads) for _ in range(depth)))
+        self.dim, self.heads, self.ratio, self.convolutions = dim, heads, ratio, convolutions
+        widths = [channels, *[64] * (convolutions - 1), dim]
+        stages: list[nn.Module] = []
+        for fan_in, out in pairwise(widths):
+            stages += [nn.Conv2d(fan_in, out, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+            size = (size + 1) // 2
+        self.tokenizer = nn.Sequential(*stages, nn.Flatten(2))
+        self.positions = Positions(size**2, dim)
+        self.blocks = nn.Sequential(*(Block(dim, heads, ratio) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
         self.pool = nn.Linear(dim, 1, bias=False)
         self.output = nn.Linear(dim, classes, bias=output_bias)
@@ -114,7 +136,8 @@ class CCT(nn.Module):
         """The stream's mask is put on again behind each norm, which fills the zeros with its offset."""
         stream = Place("positions", "positions", self.dim, stream="residual")
         behind_norm = Place("norm", "norm", self.dim, stream="residual", scale=2**0.5)
-        places = [stream]
+        places = [Place(f"tokenizer.{3 * stage + 2}", f"tokenizer.{3 * stage}", 64, dim=1) for stage in range(self.convolutions - 1)]
+        places.append(stream)
         for number in range(len(self.blocks)):
             name = f"blocks.{number}"
             for module in ("norm1", "norm2"):
@@ -122,7 +145,7 @@ class CCT(nn.Module):
             for module in ("attention.output", "mlp.2"):
                 places.append(_at(stream, f"{name}.{module}"))
             places.append(Place(f"{name}.attention.heads", f"{name}.attention.heads", self.dim, groups=self.heads))
-            places.append(Place(f"{name}.mlp.1", f"{name}.mlp", 2 * self.dim))
+            places.append(Place(f"{name}.mlp.1", f"{name}.mlp", self.ratio * self.dim))
         return [*places, behind_norm]
 
 
@@ -144,13 +167,13 @@ class Positions(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: attention and an MLP of twice the width, each added to the stream."""
+    """Pre-norm transformer block: attention and an MLP of ``ratio`` times the width, each added to the stream."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, ratio: int = 2) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(dim), Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, tokens, dim) to the same."""
@@ -189,7 +212,7 @@ class Heads(nn.Module):
         return heads.transpose(1, 2).reshape(batch, count, dim)
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "vgg11": vgg11, "cct": cct}
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "vgg11": vgg11, "cct": cct, "cct2": cct2}
 
 
 def build(
@@ -207,4 +230,4 @@ def build(
         raise UnseenError(f"{name} needs images (channels, height, width); these examples have shape {tuple(shape)}. Use --model mlp.")
     if name == "vgg11":
         return vgg11(shape[0], classes, width, output_bias)
-    return cct(shape[0], max(shape[1:]), classes, output_bias)
+    return (cct2 if name == "cct2" else cct)(shape[0], max(shape[1:]), classes, output_bias)

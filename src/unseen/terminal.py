@@ -12,6 +12,8 @@ from unseen.runs import Run
 if TYPE_CHECKING:
     import polars as pl
 
+    from unseen.recipes.claims import Claim
+
 SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "label_score"]
 
 
@@ -113,6 +115,24 @@ def print_gradients(run: Run, table: "pl.DataFrame", as_json: bool) -> None:
     mean = named.group_by("epoch", "subset", "quantity", maintain_order=True).agg(pl.col("value").mean())
     print_rows(mean.pivot("quantity", index=["epoch", "subset"], values="value").to_dicts())
     print(run.path / "gradients.parquet")
+
+
+def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
+    """A row per claim of a figure."""
+    if as_json:
+        print(json.dumps([asdict(claim) for claim in claims], indent=1))
+        return
+    rows = [
+        {
+            "claim": claim.claim,
+            "measured": claim.number,
+            "": "≥" if claim.at_least else "≤",
+            "needed": claim.threshold,
+            "verdict": "holds" if claim.holds else "fails",
+        }
+        for claim in claims
+    ]
+    print_rows(rows, title=claims[0].figure)
 
 
 def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -63,3 +64,31 @@ class Gradients:
 
         run = open_run(self.run)
         print_gradients(run, run_gradients(run, self.subset, self.scores, most=self.examples, data_dir=self.data_dir), self.json)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Cook figures of the paper, and some beyond it: train what is missing, draw, and check each figure's claims."""
+
+    names: Positional[tuple[str, ...]]
+    """fig2, fig3, … fig10, inputs, robust, early, or all"""
+    scale: Literal["tiny", "small", "paper"] = "small"
+    """tiny: seconds; small: two CPU cores; paper: as published, for a GPU"""
+    out: Path = Path("docs/results")
+    """folder of the figures and claims: OUT/<scale>/<name>/"""
+    runs: Path = Path("runs/recipes")
+    """folder of the runs, shared by the recipes; what is there is not trained again, what was stopped goes on"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Cook, and print the claims as they come."""
+        from unseen.recipes import cook
+        from unseen.terminal import print_claims
+
+        for claims in cook(self.names, self.scale, self.out, self.runs, self.data_dir, progress=True):
+            print_claims(claims, self.json)
+        if not self.json:
+            print(self.out / self.scale)

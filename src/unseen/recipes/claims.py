@@ -1,0 +1,75 @@
+"""What a figure claims, as data: the words, the number, the threshold, and whether it holds."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from unseen.errors import UnseenError
+
+FIELDS = ("figure", "claim", "number", "threshold", "holds", "seeds", "scale")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of one figure.
+
+    Args:
+        figure: name of the recipe. claim: in words, with what the number is. number: mean over the seeds; low, high: its range.
+        threshold: what the number must reach; at_least: it must not be below it (else: not above). holds: in every seed.
+        seeds: how many. scale: tiny, small or paper.
+    """
+
+    figure: str
+    claim: str
+    number: float
+    low: float
+    high: float
+    threshold: float
+    at_least: bool
+    holds: bool
+    seeds: int
+    scale: str
+
+
+def check(
+    figure: str, scale: str, claim: str, numbers: Sequence[float], at_least: float | None = None, at_most: float | None = None
+) -> Claim:
+    """Check a claim on the number of each seed. Exactly one of ``at_least`` and ``at_most`` is given. A NaN never holds.
+
+    >>> check("fig2", "tiny", "the tail is long", [0.4, 0.6], at_least=0.5).holds
+    False
+    """
+    threshold = at_least if at_least is not None else at_most
+    assert threshold is not None and (at_least is None) != (at_most is None)
+    holds = all(number >= threshold if at_least is not None else number <= threshold for number in numbers)
+    mean = sum(numbers) / len(numbers)
+    return Claim(figure, claim, mean, min(numbers), max(numbers), threshold, at_least is not None, holds, len(numbers), scale)
+
+
+def write_claims(path: Path, claims: Sequence[Claim]) -> None:
+    """Write claims.json: a list with an object per claim."""
+    path.write_text(json.dumps([asdict(claim) for claim in claims], indent=1) + "\n", encoding="utf-8")
+
+
+def read_claims(folder: Path) -> list[Claim]:
+    """All claims below a folder of results, in the order of the figures. Raises UnseenError for a file that is something else."""
+    found = []
+    for path in folder.glob("*/claims.json"):
+        try:
+            found += [Claim(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        except (ValueError, TypeError) as error:
+            raise UnseenError(f"{path} does not hold claims ({error}). Delete it; `unseen recipe` writes it again.") from error
+    return sorted(found, key=lambda claim: (not claim.figure.startswith("fig"), len(claim.figure), claim.figure))
+
+
+def markdown(claims: Iterable[Claim]) -> str:
+    """A table with a row per claim."""
+    lines = ["| figure | claim | measured | needed | verdict | seeds |", "|---|---|---|---|---|---|"]
+    for claim in claims:
+        spread = f" ({claim.low:.3g} to {claim.high:.3g})" if claim.seeds > 1 else ""
+        sign, verdict = "≥" if claim.at_least else "≤", "holds" if claim.holds else "**fails**"
+        lines.append(
+            f"| {claim.figure} | {claim.claim} | {claim.number:.3g}{spread} | {sign} {claim.threshold:g} | {verdict} | {claim.seeds} |"
+        )
+    return "\n".join(lines) + "\n"

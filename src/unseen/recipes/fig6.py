@@ -1,0 +1,59 @@
+"""Figure 6: what is learned from difficult examples carries over to easy ones, and hardly the other way round.
+
+CIFAR-10, VGG-11 as in figure 5, whose scores say what is easy and what is difficult. One run trains on the easiest examples alone and
+watches the most difficult ones, the other the reverse; both subsets have the same size. Accuracy on the subset that is never trained
+on is that of the full network. Cost at small scale: two runs on 40% of the images, about 5 minutes on two cores.
+"""
+
+from typing import TYPE_CHECKING
+
+from unseen.dynamics import run_subsets
+from unseen.plots import draw_curves
+from unseen.recipes.claims import Claim
+from unseen.recipes.fig5 import SCALES, cifar_scores
+from unseen.recipes.study import Study, canvas, curve, curves_of, seeds_of
+from unseen.runs import Run
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.figure import Figure
+
+SHARE = 0.4
+
+
+def transfer_run(study: Study, trained: str) -> Run:
+    """Trained on the easy or the difficult subset alone; both are watched."""
+    watch = (f"easy:{SHARE}", f"difficult:{SHARE}")
+    more = {"seeds": {"tiny": 1}.get(study.scale, 3)}
+    return study.score(
+        f"cifar-{trained}-only",
+        **SCALES[study.scale] | more,
+        train_on=f"{trained}:{SHARE}",
+        watch=watch,
+        scores=str(cifar_scores(study).path),
+    )
+
+
+def cook(study: Study) -> "tuple[Figure, list[Claim]]":
+    """Accuracy over the epochs on both subsets, trained on either."""
+    figure, last = canvas(8, 3.2), {}
+    for axes, trained, watched in zip(figure.subplots(1, 2, sharey=True), ("easy", "difficult"), ("difficult", "easy"), strict=True):
+        run = transfer_run(study, trained)
+        curves = curves_of(run, run_subsets(run))
+        draw_curves(axes, curves, "accuracy", ["seen"], [trained])
+        draw_curves(axes, curves, "accuracy", ["full"], [watched])
+        axes.set_title(f"trained on the {trained} {SHARE:.0%}")
+        axes.legend(["trained on: " + trained, "never seen: " + watched], frameon=False, fontsize=8)
+        last[trained] = _last(curves, watched)
+    gains = [back - forth for back, forth in zip(last["difficult"], last["easy"], strict=True)]
+    return figure, [
+        study.claim(
+            "fig6", "accuracy on easy after training on difficult minus that on difficult after training on easy", gains, at_least=0.1
+        ),
+        study.claim("fig6", "difficult → easy transfers: accuracy on easy", last["difficult"], at_least=0.2),
+        study.claim("fig6", "easy → difficult hardly does: accuracy on difficult", last["easy"], at_most=0.2),
+    ]
+
+
+def _last(curves: "pl.DataFrame", subset: str) -> list[float]:
+    return [curve(curves, subset, "full", "accuracy", seed)[1][-1] for seed in seeds_of(curves)]

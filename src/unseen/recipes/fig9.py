@@ -1,0 +1,47 @@
+"""Figure 9: the accuracies of both halves settle within few epochs.
+
+The MLP of figure 2 on MNIST, and a compact convolutional transformer (CCT) on Fashion-MNIST; real labels, training examples. Which CCT
+the paper takes is not known here: at paper scale this is CCT-7/3x1, at small scale CCT-2/3x2 (both Hassani et al. 2021).
+Cost at small scale: about 20 minutes on two cores for the CCT.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from unseen.plots import draw_curves
+from unseen.recipes import fig2
+from unseen.recipes.claims import Claim
+from unseen.recipes.study import Study, canvas, curve, curves_of, seeds_of
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.figure import Figure
+
+WITHIN = 0.03
+PAPER: dict[str, Any] = {"data": "fashion-mnist", "model": "cct", "batch_size": 128, "epochs": 200}
+SCALES: dict[str, dict[str, Any]] = {
+    "paper": PAPER,
+    "small": PAPER | {"model": "cct2", "epochs": 6, "test_limit": 2000},
+    "tiny": PAPER | {"data": "digits", "model": "cct2", "epochs": 4, "limit": 400, "test_limit": 60},
+}
+
+
+def cook(study: Study) -> "tuple[Figure, list[Claim]]":
+    """Accuracy of the seen and the unseen half over the epochs, a panel per network."""
+    runs = {"MLP, MNIST": fig2.clean_run(study), "CCT, Fashion-MNIST": study.score("cct", **SCALES[study.scale])}
+    figure, claims = canvas(8, 3.2), []
+    for axes, (title, run) in zip(figure.subplots(1, 2), runs.items(), strict=True):
+        curves = curves_of(run, {"training examples": run.scores.filter("trained")["index"].to_list()})
+        draw_curves(axes, curves, "accuracy", ["seen", "unseen"], ["training examples"])
+        axes.legend(["seen half", "unseen half"], frameon=False, fontsize=8)
+        axes.set_title(title)
+        for side in ("seen", "unseen"):
+            words = f"{title}: the {side} half stays within {WITHIN:.0%} of its last accuracy from this share of the epochs on"
+            claims.append(study.claim("fig9", words, [_settled(curves, side, seed) for seed in seeds_of(curves)], at_most=0.5))
+    return figure, claims
+
+
+def _settled(curves: "pl.DataFrame", side: str, seed: int) -> float:
+    """The first epoch from which on accuracy stays near its last value, as a share of all epochs."""
+    epochs, values = curve(curves, "training examples", side, "accuracy", seed)
+    away = [epoch for epoch, value in zip(epochs, values, strict=True) if abs(value - values[-1]) > WITHIN]
+    return next(epoch for epoch in epochs if not away or epoch > away[-1]) / epochs[-1]
