@@ -18,10 +18,10 @@ import torch
 import tyro
 
 from unseen import Config, Examples, load
-from unseen.cost import Plain
 from unseen.members import membership, new_members, train_members
 from unseen.train import make_fabric, train
 from unseen.truth import CHUNK
+from unseen.turnover import Ordinary
 
 
 def second_epoch(epochs: Iterator[Any]) -> float:
@@ -33,7 +33,7 @@ def second_epoch(epochs: Iterator[Any]) -> float:
 
 
 def one(examples: Examples, config: Config) -> float:
-    net = Plain(new_members(config, examples, [0]).shell[0])
+    net = Ordinary(new_members(config, examples, [0]).shell[0])
     return 30 * second_epoch(train(net, examples, config, 0, make_fabric(1, config.precision)))
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tasks import TASKS, Floats, Plain, Task, clock, load_task, logits_of
+from tasks import TASKS, Floats, Task, clock, load_task, logits_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -113,7 +113,7 @@ def cross_validated(task: Task, folds: int = 5) -> Floats:
         fold = torch.randperm(len(task.examples), generator=torch.Generator().manual_seed(task.seed)) % folds
         chances = torch.zeros(len(task.examples), len(task.examples.classes), dtype=torch.float64)
         for held_out in range(folds):
-            net = Plain(task.build(task.seed + held_out))
+            net = Ordinary(task.build(task.seed + held_out))
             for _ in train(net, task.examples.select(fold != held_out), task.config, task.seed + held_out):
                 pass
             chances[fold == held_out] = logits_of(net.net, task.examples.select(fold == held_out)).double().softmax(1)

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import unseen
 from unseen.config import Config
-from unseen.cost import Plain
 from unseen.data import Examples
 from unseen.measure import statistics
 from unseen.models import build
 from unseen.noise import random_labels
 from unseen.train import channels_last, train
+from unseen.turnover import Ordinary
 
 Floats = NDArray[np.float64]
 clock = time.process_time
@@ -102,7 +102,7 @@ class Task:
         return nets
 
     def _train(self, seed: int, epochs: int) -> Trained:
-        net, states, measured, seconds = Plain(self.build(seed)), [], [], ([], [])
+        net, states, measured, seconds = Ordinary(self.build(seed)), [], [], ([], [])
         start = clock()
         for epoch in islice(train(net, self.examples, self.config, seed), epochs):
             states.append({name.removeprefix("net.net."): v for name, v in epoch.state.items() if name.startswith("net.")})
@@ -117,7 +117,7 @@ class Task:
     def plain_seconds(self) -> float:
         """Seconds of a run without evaluation."""
         start = clock()
-        for _ in train(Plain(self.build()), self.examples, self.config, self.seed):
+        for _ in train(Ordinary(self.build()), self.examples, self.config, self.seed):
             pass
         return clock() - start
 

@@ -77,8 +77,9 @@ class Config:
     """destroy the inputs: an own permutation of the pixels each, or Gaussian noise"""
     null_fraction: float = 0.0
     """share of the training examples that keep a mask and are never trained: the noise floor"""
-    estimator: Literal["auto", "turnover", "members"] = "turnover"
-    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp, else turnover"""
+    estimator: Literal["auto", "turnover", "members", "plain"] = "turnover"
+    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp, else turnover; plain: one
+    ordinary network, which has the free scores but no memorization"""
     members: int = 64
     """number of small networks, for --estimator members"""
     fraction: float = 0.7

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unseen.config import Config
 from unseen.data import Examples
 from unseen.train import train
+from unseen.turnover import Ordinary
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,19 +44,6 @@ class Laps:
         self.start = now
 
 
-class Plain(nn.Module):
-    """A network as ``train`` calls it, without masks."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        """Logits of ``x``."""
-        logits: Tensor = self.net(x)
-        return logits
-
-
 def plain_seconds(net: nn.Module, examples: Examples, config: Config, fabric: "Fabric") -> float:
     """Seconds that a training run of this network would take without masks and measurements, from a fiftieth of its steps.
 
@@ -64,7 +52,7 @@ def plain_seconds(net: nn.Module, examples: Examples, config: Config, fabric: "F
     steps = -(-len(examples) // config.batch_size)
     timed = min(max(LEAST, steps * config.epochs // 50), MOST, steps)
     few = examples.select(torch.arange(len(examples)) < timed * config.batch_size)
-    epochs = train(Plain(net), few, replace(config, epochs=2), config.seed, fabric)
+    epochs = train(Ordinary(net), few, replace(config, epochs=2), config.seed, fabric)
     next(epochs)
     start = clock(fabric.device)
     next(epochs)

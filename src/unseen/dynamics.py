@@ -40,6 +40,7 @@ def subset_curves(history: "pl.DataFrame", subsets: Mapping[str, Sequence[int]])
             side=pl.lit(side)
         )
         for side in SIDES
+        if f"loss_{side}" in history.columns  # an ordinary network has no halves
     ]
     order = pl.DataFrame({"subset": list(subsets), "place": range(len(subsets))})
     table = pl.concat(sides).join(order, on="subset").sort("seed", "epoch", "place", "side")
@@ -105,7 +106,8 @@ def run_dynamics(run: Run, texts: Sequence[str] = (), scores: str | Path | None 
     subsets |= {"test": test} if test and "test" not in subsets else {}
     history = run.history
     curves = subset_curves(history, subsets)
-    times = learning_times(history).join(run.examples.select("index", "split"), on="index", maintain_order="left")
+    side = "seen" if "correct_seen" in history.columns else "full"
+    times = learning_times(history, side).join(run.examples.select("index", "split"), on="index", maintain_order="left")
     run.write_table("dynamics", curves)
     run.write_table("learned", times)
     return curves, times

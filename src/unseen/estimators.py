@@ -1,7 +1,7 @@
 """Train one seed and write its parts of the run: turn-over dropout, or members."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from unseen.progress import Bar
 from unseen.runs import Run
 from unseen.train import Epoch, channels_last, null_mask, train
 from unseen.truth import LOST, first_epochs, small, two_samples
-from unseen.turnover import TurnOverNet
+from unseen.turnover import Ordinary, TurnOverNet
 from unseen.watch import coming_steps, gradient_rows, gradient_table
 
 if TYPE_CHECKING:
@@ -203,6 +203,8 @@ def running_mean(mean: dict[str, Tensor], epoch: Epoch, config: Config) -> dict[
 
 def new_net(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> TurnOverNet:
     """A fresh network with masks: weights a function of the seed."""
+    if config.estimator == "plain":
+        return cast(TurnOverNet, Ordinary(_bare(config, examples, model, seed)))
     options: dict[str, Any] = {name: getattr(config, name) for name in ("groups", "tied", "only", "skip")}
     wrapped = TurnOverNet(_bare(config, examples, model, seed), seed=seed, scale=config.mask_scale, **options)
     check_capacity(wrapped.masked_layers(), int(examples.index.max()) + 1)

@@ -81,6 +81,7 @@ def draw_curves(
     """
     import polars as pl
 
+    sides = [side for side in sides if side in curves["side"].unique().to_list()] or ["full"]
     names = list(only or curves["subset"].unique(maintain_order=True))
     for name, side in ((name, side) for name in names for side in sides):
         rows = (

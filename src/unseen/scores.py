@@ -95,6 +95,18 @@ def mean_probabilities(finals: "list[pl.DataFrame]") -> Floats:
     return mean
 
 
+def without_halves(table: "pl.DataFrame") -> "pl.DataFrame":
+    """A table of an ordinary network, which has no halves: without the columns that speak of them."""
+    of_halves = ("memorization", "unseen_loss_mean", "z_score", "q_value", "label_score", "is_label_issue", "predicted_label")
+    return table.select(name for name in table.columns if not name.endswith(("_seen", "_unseen")) and not name.startswith(of_halves))
+
+
+def plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """``summary.json`` of an ordinary network: accuracies and counts."""
+    kept = ("estimator", "examples", "trained", "accuracy_full", "accuracy_full_true", "wrong_labels", "test_accuracy_full")
+    return {name: value for name, value in facts.items() if name in kept}
+
+
 def noise_floor(gaps: Floats, null_gaps: Floats) -> tuple[Floats, Floats]:
     """How far each gap stands out from those of examples that were never trained.
 

@@ -17,7 +17,17 @@ from unseen.data import Examples, load
 from unseen.errors import UnseenError
 from unseen.estimators import cost_name, final_name, new_net, train_all
 from unseen.runs import Run, open_run, start_run
-from unseen.scores import final_scores, free_scores, label_issues, mean_probabilities, noise_floor, rank_correlation, summarize
+from unseen.scores import (
+    final_scores,
+    free_scores,
+    label_issues,
+    mean_probabilities,
+    noise_floor,
+    plain_facts,
+    rank_correlation,
+    summarize,
+    without_halves,
+)
 from unseen.subsets import find_subsets
 from unseen.train import make_fabric, null_mask
 
@@ -160,9 +170,12 @@ def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module)
     parts = sorted((run.path / "parts").glob("history-*.parquet"))
     history = pl.concat(pl.read_parquet(part) for part in parts).sort("seed", "epoch", "index")
     finals = [pl.read_parquet(run.path / final_name(seed)) for seed in seeds]
-    run.write_table("history", history)
     table, probabilities, facts = score_table(examples, config, history, finals)
-    run.write_table("unseen_probabilities", probabilities)
+    if config.estimator == "plain":
+        history, table, facts = without_halves(history), without_halves(table), plain_facts(facts)
+    else:
+        run.write_table("unseen_probabilities", probabilities)
+    run.write_table("history", history)
     run.write_table("scores", table, seed=str(config.seed))
     gradients = sorted((run.path / "parts").glob("gradients-*.parquet"))
     if gradients:
@@ -211,15 +224,15 @@ def score_table(
     )
     facts |= {"null_examples": len(null_gaps), "null_gap_std": float(null_gaps.std()) if len(null_gaps) else None}
     facts["discoveries_q10"] = int((rows.filter("trained")["q_value"] < 0.1).sum()) if "q_value" in rows.columns else None
-    facts["seed_correlation"] = _seed_correlation(finals, rows)
+    facts["seed_correlation"] = None if config.estimator == "plain" else _seed_correlation(finals, rows)
     columns = {"index": rows["index"]} | {f"p_{c}": probabilities[train_rows, c] for c in range(probabilities.shape[1])}
     front = ["index", "id", "trained", "given_label"]
     return rows.select(*front, pl.exclude(front)), pl.DataFrame(columns), facts
 
 
 def _sharing(config: Config, examples: Examples, model: str | nn.Module, audited: int = 4) -> dict[str, Any]:
-    """Which parameters both halves share, with their sizes, by ``audit``; nothing for members, which are networks apart."""
-    if config.estimator == "members":
+    """Which parameters both halves share, with their sizes, by ``audit``; nothing where there are no halves of one network."""
+    if config.estimator in ("members", "plain"):
         return {}
     net = new_net(config, examples, model, config.seed)
     leaks = audit(net, *examples.train.batch(torch.arange(min(audited, len(examples.train)))))

@@ -20,6 +20,11 @@ SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_u
 def print_summary(run: Run, top: int = 10) -> None:
     """What a run found: accuracies, the long tail, the most memorized examples, detection of known wrong labels, the path."""
     facts, scores = run.summary, run.scores
+    if facts["estimator"] == "plain":
+        print_rows(_accuracies(facts), title="Accuracy on the training examples")
+        print("An ordinary network: scores that cost nothing extra, but no memorization (--estimator turnover has it).")
+        print(run.path)
+        return
     print_rows(_accuracies(facts), title="Accuracy on the training examples")
     print_rows(_tail(scores), title="Memorization (nats): the long tail")
     print_rows(_shown(scores.filter("trained").sort("memorization", descending=True).head(top)), title="The most memorized examples")
@@ -84,7 +89,9 @@ def print_dynamics(curves: "pl.DataFrame", times: "pl.DataFrame", side: str, as_
     """Accuracy and loss of each subset at some epochs, mean over seeds; and when examples are learned. Raises UnseenError for a side."""
     import polars as pl
 
-    if side not in curves["side"].unique().to_list():
+    sides = curves["side"].unique().to_list()
+    side = "full" if sides == ["full"] else side
+    if side not in sides:
         raise UnseenError(f"--side is {side!r}; it must be seen, unseen or full.")
     if as_json:
         print(json.dumps(curves.to_dicts(), indent=1))
@@ -167,6 +174,8 @@ def _accuracies(facts: dict[str, Any]) -> list[dict[str, Any]]:
         names = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
     rows = []
     for side, name in names.items():
+        if f"accuracy_{side}" not in facts:
+            continue
         row = {"": name, "given label": f"{facts[f'accuracy_{side}']:.1%}"}
         if f"accuracy_{side}_true" in facts:
             row["true label"] = f"{facts[f'accuracy_{side}_true']:.1%}"

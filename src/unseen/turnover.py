@@ -206,6 +206,26 @@ class TurnOverNet(nn.Module):
         return [module.place for module in self.net.modules() if isinstance(module, TurnOver)]
 
 
+class Ordinary(nn.Module):
+    """A network without masks where a ``TurnOverNet`` is expected: every side of it is the network itself.
+
+    Training it gives the ordinary training run to compare with, and the scores that need no halves; memorization it has none.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, index: Tensor | None = None, side: str | None = None) -> Any:
+        """Logits of ``x``; for the sides "both" and "all" as often as they ask."""
+        out = self.net(x)
+        return (out,) * COPIES[side] if side in COPIES else out
+
+    def masked_layers(self) -> list[Place]:
+        """None."""
+        return []
+
+
 def attach(
     net: nn.Module,
     seed: int = 0,

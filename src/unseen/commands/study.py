@@ -20,7 +20,7 @@ class Dynamics:
     scores: Path | None = None
     """the run whose scores rank the examples; default: this one"""
     side: str = "seen"
-    """whose loss and accuracy to print: seen, unseen or full"""
+    """whose loss and accuracy to print: seen, unseen or full (that of an ordinary network)"""
     out: Path | None = None
     """the figure, PNG, SVG or PDF; default: dynamics.png in the run folder"""
     json: bool = False

@@ -32,10 +32,10 @@ class Study:
     progress: bool = False
 
     def score(self, name: str, data: str, model: str = "mlp", **config: Any) -> Run:
-        """The run of that name and configuration by turn-over dropout: trained, resumed, or found finished."""
-        settings = Config(data=data, model=model, estimator="turnover", **config).resolved()
-        folder = self.runs / self.scale / f"{name}-{settings.digest()}"
-        return score(data, model, out=folder, data_dir=self.data_dir, resume=True, progress=self.progress, estimator="turnover", **config)
+        """The run of that name and configuration, by turn-over dropout unless told: trained, resumed, or found finished."""
+        settings: dict[str, Any] = {"estimator": "turnover"} | config
+        folder = self.runs / self.scale / f"{name}-{Config(data=data, model=model, **settings).resolved().digest()}"
+        return score(data, model, out=folder, data_dir=self.data_dir, resume=True, progress=self.progress, **settings)
 
     def claim(
         self, figure: str, words: str, numbers: Sequence[float], at_least: float | None = None, at_most: float | None = None
