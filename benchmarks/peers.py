@@ -39,6 +39,7 @@ from unseen.errors import UnseenError
 from unseen.gradients import gradient_norms
 from unseen.scores import detection
 from unseen.train import learning_rate, train
+from unseen.turnover import Ordinary
 
 
 def final_loss(task: Task) -> Floats:

@@ -13,7 +13,7 @@ from unseen.errors import UnseenError
 from unseen.estimators import new_net
 from unseen.gradients import contributions, cosine_similarity
 from unseen.influence import saved_epochs
-from unseen.scoring import run_examples
+from unseen.prepare import run_examples
 from unseen.subsets import find_subsets, parse
 from unseen.watch import coming_steps, gradient_rows
 

@@ -12,9 +12,9 @@ from torch import nn
 import unseen
 from unseen import Config, Run, UnseenError, open_run, score
 from unseen.estimators import new_net
+from unseen.prepare import add_noise
 from unseen.runs import list_runs
 from unseen.scores import detection
-from unseen.scoring import add_noise
 
 FAST = {"estimator": "turnover", "hidden": (64,), "epochs": 3, "batch_size": 16, "lr": 0.1, "precision": "32"}
 FAST |= {"random_labels": 0.1, "label_noise": "other"}

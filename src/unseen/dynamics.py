@@ -12,8 +12,8 @@ from torch import nn
 from unseen.errors import UnseenError
 from unseen.estimators import new_net
 from unseen.influence import saved_epochs
+from unseen.prepare import run_examples
 from unseen.runs import Run, open_run
-from unseen.scoring import run_examples
 from unseen.subsets import find_subsets
 from unseen.watch import coming_steps, gradient_rows, gradient_table
 

@@ -33,9 +33,9 @@ from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.estimators import new_net
 from unseen.extremes import Extremes, extremes, influence_table, joined
+from unseen.prepare import run_examples
 from unseen.queries import Queries, parse_queries
 from unseen.runs import Run
-from unseen.scoring import run_examples
 from unseen.tracin import gradient_influence
 from unseen.train import bf16_gains, learning_rate, make_fabric, null_mask
 from unseen.turnover import CHILD, TurnOver, TurnOverNet

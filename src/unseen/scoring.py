@@ -1,7 +1,6 @@
 """The main job: one training run, a run folder that scores every example."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from unseen import noise
 from unseen.audit import Leak, advice, audit
 from unseen.config import Config
 from unseen.cost import cost_facts
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
 from unseen.estimators import cost_name, final_name, new_net, train_all
-from unseen.runs import Run, open_run, start_run
+from unseen.prepare import example_table, load_options, prepare, run_examples, subset_table, watched_subsets
+from unseen.runs import Run, start_run
 from unseen.scores import (
     final_scores,
     free_scores,
@@ -28,7 +27,6 @@ from unseen.scores import (
     summarize,
     without_halves,
 )
-from unseen.subsets import find_subsets
 from unseen.train import make_fabric, null_mask
 
 if TYPE_CHECKING:
@@ -76,7 +74,7 @@ def score(
         return run
     run.write_table("examples", example_table(examples))
     if settings.watch:
-        run.write_table("subsets", _subset_table(watched_subsets(settings, examples)))
+        run.write_table("subsets", subset_table(watched_subsets(settings, examples)))
     if devices > 1:
         fabric = make_fabric(devices, settings.precision)
         job = partial(train_all, run=run, config=settings, examples=examples, model=model, progress=progress)
@@ -87,79 +85,6 @@ def score(
         train_all(make_fabric(1, settings.precision), run, settings, examples, model, progress)
     finish(run, settings, examples, model)
     return run
-
-
-def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: dict[str, Any]) -> tuple[Config, Examples]:
-    """The resolved configuration and the examples with their noise. Raises UnseenError for a field that is not there."""
-    unknown = sorted(set(config) - set(Config.__dataclass_fields__))
-    if unknown:
-        raise UnseenError(f"Unknown option {', '.join(unknown)}. The options are {', '.join(Config.__dataclass_fields__)}.")
-    name = model if isinstance(model, str) else _fingerprint(model)
-    settings = Config(data=data if isinstance(data, str) else "data", model=name, **config).resolved()
-    examples = load(data, data_dir=data_dir, **load_options(settings))
-    if not isinstance(data, str):
-        settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
-    if isinstance(model, str):  # fail before the folder is made
-        new_net(settings, examples, model, settings.seed)
-    examples = add_noise(examples, settings)
-    examples = examples.joined() if settings.join_test else examples
-    watched_subsets(settings, examples)  # fail before the folder is made
-    return settings, held_out(examples, settings)
-
-
-def load_options(config: Config) -> dict[str, Any]:
-    """What of a configuration ``load`` takes."""
-    return {key: getattr(config, key) for key in ("limit", "test_limit", "target", "test_fraction", "image_size", "seed")}
-
-
-def held_out(examples: Examples, config: Config) -> Examples:
-    """The examples as they are trained on: with ``--train-on`` all but that subset are held. Raises UnseenError as ``find_subsets``."""
-    if config.train_on is None:
-        return examples
-    (chosen,) = _subsets([config.train_on], config, examples).values()
-    return examples.hold(torch.tensor(chosen))
-
-
-def watched_subsets(config: Config, examples: Examples) -> dict[str, list[int]]:
-    """The index of the members of each watched subset, by name. Raises UnseenError as ``find_subsets``."""
-    return _subsets(config.watch, config, examples)
-
-
-def _subset_table(subsets: dict[str, list[int]]) -> "pl.DataFrame":
-    import polars as pl
-
-    return pl.concat(pl.DataFrame({"subset": [name] * len(index), "index": index}) for name, index in subsets.items())
-
-
-def _subsets(texts: Sequence[str], config: Config, examples: Examples) -> dict[str, list[int]]:
-    if not texts:
-        return {}
-    scores = None if config.scores is None else open_run(config.scores).scores
-    return find_subsets(texts, example_table(examples), scores, examples.classes)
-
-
-def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, data_dir: str | Path | None = None) -> tuple[Config, Examples]:
-    """The run's configuration and examples. Raises UnseenError where data or model are not what it was made of."""
-    config = run.config
-    fields = {name: value for name, value in asdict(config).items() if name not in ("data", "model")}
-    settings, examples = prepare(config.data if data is None else data, model or config.model, data_dir, fields)
-    if settings != config:
-        raise UnseenError(f"{run.path} was made of {config.data} and {config.model}, not of {settings.data} and {settings.model}.")
-    return config, examples
-
-
-def add_noise(examples: Examples, config: Config) -> Examples:
-    """The examples with the configured label noise and random inputs; ``true_labels`` kept."""
-    if config.random_inputs == "pixels":
-        examples = noise.random_pixels(examples, config.seed)
-    elif config.random_inputs == "gaussian":
-        examples = noise.gaussian_inputs(examples, config.seed)
-    if not config.random_labels:
-        return examples
-    amount = config.random_labels if config.random_labels < 1 else round(config.random_labels)
-    if config.label_noise == "asymmetric":
-        return noise.asymmetric(examples, amount, config.seed)
-    return noise.random_labels(examples, amount, config.seed, avoid_true=config.label_noise == "other")
 
 
 def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module) -> None:
@@ -241,17 +166,6 @@ def _sharing(config: Config, examples: Examples, model: str | nn.Module, audited
     return {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
 
 
-def example_table(examples: Examples) -> "pl.DataFrame":
-    """index, id, split, given_label and, where known, true_label of all examples."""
-    import polars as pl
-
-    columns: dict[str, Any] = {"index": examples.index.cpu().numpy(), "id": examples.ids, "split": examples.split}
-    columns["given_label"] = examples.labels.cpu().numpy()
-    if examples.true_labels is not None:
-        columns["true_label"] = examples.true_labels.cpu().numpy()
-    return pl.DataFrame(columns)
-
-
 def _seed_correlation(finals: "Sequence[pl.DataFrame]", rows: "pl.DataFrame") -> float | None:
     if len(finals) < 2:
         return None
@@ -269,21 +183,6 @@ def _test_facts(table: "pl.DataFrame") -> dict[str, float]:
         return {}
     names = {"test_accuracy_full": "predicted_full", "test_accuracy_half": "predicted_seen"}
     return {name: float((test[column] == test["given_label"]).mean()) for name, column in names.items()}  # type: ignore[arg-type]
-
-
-def _fingerprint(model: nn.Module) -> str:
-    import zlib
-
-    described = repr(model) + repr([(name, tuple(value.shape)) for name, value in model.state_dict().items()])
-    weights = float(sum(value.detach().double().sum() for value in model.parameters()))
-    return f"{type(model).__name__}-{zlib.crc32(f'{described}{weights!r}'.encode()):08x}"
-
-
-def _content(examples: Examples) -> int:
-    import zlib
-
-    first = examples.batch(torch.arange(min(64, len(examples))))[0]
-    return zlib.crc32(first.cpu().numpy().tobytes(), zlib.crc32(examples.labels.cpu().numpy().tobytes()))
 
 
 def audit_model(data: Any, model: str, data_dir: str | Path | None, examples: int, config: dict[str, Any]) -> tuple[list[Leak], str]:

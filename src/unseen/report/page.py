@@ -13,13 +13,13 @@ import numpy as np
 
 from unseen.data import Examples
 from unseen.errors import UnseenError
+from unseen.prepare import run_examples
 from unseen.report.overview import tiles, trust, what_was_run
 from unseen.report.packing import pack, smallest
 from unseen.report.pictures import is_images, rows, sheets
 from unseen.report.related import related_facts
 from unseen.report.tables import Points, page_data, read_points
 from unseen.runs import Run
-from unseen.scoring import run_examples
 
 POINTS = 100_000
 PICTURES = 4000

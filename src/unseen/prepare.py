@@ -1,0 +1,120 @@
+"""From a configuration to its examples: loaded, corrupted, cut to the subset that is trained on."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from unseen import noise
+from unseen.config import Config
+from unseen.data import Examples, load
+from unseen.errors import UnseenError
+from unseen.estimators import new_net
+from unseen.runs import Run, open_run
+from unseen.subsets import find_subsets
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: dict[str, Any]) -> tuple[Config, Examples]:
+    """The resolved configuration and the examples with their noise. Raises UnseenError for a field that is not there."""
+    unknown = sorted(set(config) - set(Config.__dataclass_fields__))
+    if unknown:
+        raise UnseenError(f"Unknown option {', '.join(unknown)}. The options are {', '.join(Config.__dataclass_fields__)}.")
+    name = model if isinstance(model, str) else _fingerprint(model)
+    settings = Config(data=data if isinstance(data, str) else "data", model=name, **config).resolved()
+    examples = load(data, data_dir=data_dir, **load_options(settings))
+    if not isinstance(data, str):
+        settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
+    if isinstance(model, str):  # fail before the folder is made
+        new_net(settings, examples, model, settings.seed)
+    examples = add_noise(examples, settings)
+    examples = examples.joined() if settings.join_test else examples
+    watched_subsets(settings, examples)  # fail before the folder is made
+    return settings, held_out(examples, settings)
+
+
+def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, data_dir: str | Path | None = None) -> tuple[Config, Examples]:
+    """The run's configuration and examples. Raises UnseenError where data or model are not what it was made of."""
+    config = run.config
+    fields = {name: value for name, value in asdict(config).items() if name not in ("data", "model")}
+    settings, examples = prepare(config.data if data is None else data, model or config.model, data_dir, fields)
+    if settings != config:
+        raise UnseenError(f"{run.path} was made of {config.data} and {config.model}, not of {settings.data} and {settings.model}.")
+    return config, examples
+
+
+def load_options(config: Config) -> dict[str, Any]:
+    """What of a configuration ``load`` takes."""
+    return {key: getattr(config, key) for key in ("limit", "test_limit", "target", "test_fraction", "image_size", "seed")}
+
+
+def add_noise(examples: Examples, config: Config) -> Examples:
+    """The examples with the configured label noise and random inputs; ``true_labels`` kept."""
+    if config.random_inputs == "pixels":
+        examples = noise.random_pixels(examples, config.seed)
+    elif config.random_inputs == "gaussian":
+        examples = noise.gaussian_inputs(examples, config.seed)
+    if not config.random_labels:
+        return examples
+    amount = config.random_labels if config.random_labels < 1 else round(config.random_labels)
+    if config.label_noise == "asymmetric":
+        return noise.asymmetric(examples, amount, config.seed)
+    return noise.random_labels(examples, amount, config.seed, avoid_true=config.label_noise == "other")
+
+
+def held_out(examples: Examples, config: Config) -> Examples:
+    """The examples as they are trained on: with ``--train-on`` all but that subset are held. Raises UnseenError as ``find_subsets``."""
+    if config.train_on is None:
+        return examples
+    (chosen,) = _subsets([config.train_on], config, examples).values()
+    return examples.hold(torch.tensor(chosen))
+
+
+def watched_subsets(config: Config, examples: Examples) -> dict[str, list[int]]:
+    """The index of the members of each watched subset, by name. Raises UnseenError as ``find_subsets``."""
+    return _subsets(config.watch, config, examples)
+
+
+def subset_table(subsets: dict[str, list[int]]) -> "pl.DataFrame":
+    """subset, index: a row per member."""
+    import polars as pl
+
+    return pl.concat(pl.DataFrame({"subset": [name] * len(index), "index": index}) for name, index in subsets.items())
+
+
+def _subsets(texts: Sequence[str], config: Config, examples: Examples) -> dict[str, list[int]]:
+    if not texts:
+        return {}
+    scores = None if config.scores is None else open_run(config.scores).scores
+    return find_subsets(texts, example_table(examples), scores, examples.classes)
+
+
+def example_table(examples: Examples) -> "pl.DataFrame":
+    """index, id, split, given_label and, where known, true_label of all examples."""
+    import polars as pl
+
+    columns: dict[str, Any] = {"index": examples.index.cpu().numpy(), "id": examples.ids, "split": examples.split}
+    columns["given_label"] = examples.labels.cpu().numpy()
+    if examples.true_labels is not None:
+        columns["true_label"] = examples.true_labels.cpu().numpy()
+    return pl.DataFrame(columns)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    import zlib
+
+    described = repr(model) + repr([(name, tuple(value.shape)) for name, value in model.state_dict().items()])
+    weights = float(sum(value.detach().double().sum() for value in model.parameters()))
+    return f"{type(model).__name__}-{zlib.crc32(f'{described}{weights!r}'.encode()):08x}"
+
+
+def _content(examples: Examples) -> int:
+    import zlib
+
+    first = examples.batch(torch.arange(min(64, len(examples))))[0]
+    return zlib.crc32(first.cpu().numpy().tobytes(), zlib.crc32(examples.labels.cpu().numpy().tobytes()))
