@@ -144,7 +144,11 @@ def test_lists_classes_and_cells(run, open_page):
     assert page.input_value("#class") != "" and counted(page) < len(run.scores) / 5
     page.click("#clear")
     page.locator(".mini").first.click()
-    assert page.evaluate("document.activeElement.className") == "card"
+    assert page.evaluate("document.activeElement.className") == "card" and counted(page) == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "keep"
+    page.click("#clear")
+    assert counted(page) == len(run.scores.filter("trained"))
 
 
 def test_selecting_in_a_chart_shows_the_cards(run, open_page):

@@ -25,6 +25,8 @@ class Score(Config):
     """go on with a run that was stopped"""
     force: bool = False
     """train again what is there"""
+    report: bool = False
+    """write report.html too, one page that shows the run"""
 
     def __call__(self) -> None:
         """Run the main job and print what it found."""
@@ -33,19 +35,22 @@ class Score(Config):
 
         names = {field.name for field in fields(Config)} - {"data", "model"}
         options = {name: getattr(self, name) for name in names}
-        print_summary(
-            score(
-                self.data,
-                self.model,
-                out=self.out,
-                data_dir=self.data_dir,
-                devices=self.devices,
-                resume=self.resume,
-                force=self.force,
-                progress=True,
-                **options,
-            )
+        run = score(
+            self.data,
+            self.model,
+            out=self.out,
+            data_dir=self.data_dir,
+            devices=self.devices,
+            resume=self.resume,
+            force=self.force,
+            progress=True,
+            **options,
         )
+        print_summary(run)
+        if self.report:
+            from unseen.report import report
+
+            print(report(run, self.data_dir))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ function says(data, i) {
 function card(data, i, decision, decide) {
   const id = data.ids[i], score = data.memorization[i].toFixed(2)
   const made = element('li', {className: 'card' + (decision ? ' is-' + decision.decision : ''), tabIndex: 0, 'data-i': i, 'aria-label': `${id}, memorization ${score}, labelled ${named(data, data.given[i])}, unseen says ${named(data, data.said_unseen[i])}`})
+  made.onfocus = () => made.querySelectorAll('button, select').forEach(control => { control.tabIndex = 0 })
   const shown = what(data, data.picture[i], id)
   const wide = data.media && data.media.kind === 'rows'
   const figures = element('div', {className: 'figures'}, element('p', {className: 'score', title: 'memorization, nats'}, score), says(data, i))

@@ -40,8 +40,8 @@ const ABOUT = {
   decided: 'What you have decided so far.',
 }
 
-/** Filters of the page. `selection` is a rectangle in a chart, `pair` a cell of the confusion table. */
-const state = {list: 'memorized', class: null, column: 'memorization', low: null, high: null, search: '', selection: null, pair: null}
+/** Filters of the page. `selection` is a rectangle in a chart, `pair` a cell of the confusion table, `only` the one example opened. */
+const state = {list: 'memorized', class: null, column: 'memorization', low: null, high: null, search: '', selection: null, pair: null, only: null}
 
 /** Positions in the order of the current list. Examples are stored most memorized first. */
 function listOrder(data, decisions) {
@@ -58,7 +58,8 @@ function filtered(data, mask) {
   const low = state.low ?? -Infinity, high = state.high ?? Infinity, bounded = state.low !== null || state.high !== null
   const box = state.selection, x = box && data[box.x], y = box && box.y && data[box.y]
   for (let i = 0; i < n; i++) {
-    mask[i] = !(state.class !== null && data.given[i] !== state.class
+    mask[i] = !(state.only !== null && i !== state.only
+      || state.class !== null && data.given[i] !== state.class
       || bounded && !(column[i] >= low && column[i] <= high)
       || box && !(x[i] >= box.x0 && x[i] <= box.x1 && (!y || y[i] >= box.y0 && y[i] <= box.y1))
       || state.pair && (data.given[i] !== state.pair[0] || data.said_unseen[i] !== state.pair[1])

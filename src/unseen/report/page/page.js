@@ -43,6 +43,7 @@ async function start() {
   const size = list => list === 'decided' ? decisions.size.toLocaleString('en') : data['list_' + list] ? data['list_' + list].length.toLocaleString('en') : ''
 
   function set(change) {
+    if (state.only !== null) change = {only: null, ...change}
     Object.assign(state, change)
     limit = PAGE
     by('class').value = state.class ?? ''
@@ -91,7 +92,7 @@ async function start() {
   }
 
   function open(i) {
-    set({list: 'memorized', class: null, low: null, high: null, selection: null, pair: null, search: data.ids[i]})
+    set({list: 'memorized', class: null, low: null, high: null, selection: null, pair: null, search: '', only: i})
     by('cards').querySelector(`[data-i="${i}"]`)?.focus()
     by('examples').scrollIntoView()
   }
