@@ -15,9 +15,10 @@ WRONG = {"suspects": "labels that are right after all", "rare": "labels that are
 
 @dataclass(frozen=True)
 class Listed:
-    """index: of the examples, first the surest. quality: a sentence on how many do not belong there."""
+    """index: of the examples, the surest first. rate: estimated share that does not belong there. quality: a sentence on it."""
 
     index: "pl.Series"
+    rate: float
     quality: str
 
 
@@ -28,5 +29,5 @@ def lists(run: Run) -> dict[str, Listed]:
         rows = LISTS[name](run)
         rate = error_rate(run, name, rows)
         quality = f"Estimated share of {WRONG[name]}: {rate.rate:.0%} (from {rate.method})." if len(rows) else "Nothing is on this list."
-        found[name] = Listed(rows["index"], quality)
+        found[name] = Listed(rows["index"], rate.rate, quality)
     return found

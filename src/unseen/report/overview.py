@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from unseen.config import Config
+from unseen.report.lists import Listed
 from unseen.runs import Run
 
 if TYPE_CHECKING:
@@ -46,13 +47,21 @@ def tiles(facts: dict[str, Any], suspects: int) -> list[dict[str, str]]:
     ]
     if "test_accuracy_full" in facts:
         shown.append({"name": "Test accuracy", "value": f"{facts['test_accuracy_full']:.1%}", "note": "whole network, examples held out"})
-    shown.append({"name": "Probably wrong", "value": f"{suspects:,}", "note": "labels that the unseen predictions contradict"})
+    shown.append({"name": "Probably wrong", "value": f"{suspects:,}", "note": "labels where another class is likelier"})
     return shown
 
 
-def trust(run: Run, facts: dict[str, Any], scores: "pl.DataFrame") -> list[Verdict]:
+def trust(run: Run, facts: dict[str, Any], scores: "pl.DataFrame", suspects: Listed) -> list[Verdict]:
     """How far the scores can be trusted, point by point."""
-    checks = (_known_errors(facts), _retraining(run), _noise_floor(facts), _spread(facts, scores), _leak(facts), _full(facts))
+    checks = (
+        _known_errors(facts),
+        _suspects(suspects),
+        _retraining(run),
+        _noise_floor(facts),
+        _spread(facts, scores),
+        _leak(facts),
+        _full(facts),
+    )
     return [check for check in checks if check is not None]
 
 
@@ -71,6 +80,13 @@ def _known_errors(facts: dict[str, Any]) -> Verdict:
         f"Of a changed and an unchanged label, memorization ranks the changed one higher {area:.1%} of the time (AUROC {area:.3f}; a coin "
         f"has 0.5). Average precision over the {facts['wrong_labels']:,} changed labels: {facts['average_precision']:.3f}.",
     )  # fmt: skip
+
+
+def _suspects(listed: Listed) -> Verdict | None:
+    if not len(listed.index):
+        return None
+    verdict = GOOD if listed.rate <= 0.1 else FAIR if listed.rate <= 0.4 else POOR
+    return (verdict, f"How right is the list of {len(listed.index):,} probably wrong labels?", listed.quality)
 
 
 def _retraining(run: Run) -> Verdict | None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.report.curves import card_curves, group_curves
-from unseen.report.lists import lists
+from unseen.report.lists import Listed, lists
 from unseen.report.packing import smallest
 from unseen.report.points import PLOTTED, choose
 from unseen.runs import Run
@@ -24,15 +24,14 @@ class Points:
 
     Args:
         scores: their rows of the scores. weights: float32, how many examples each stands for. total: trained examples of the run.
-        lists: positions in ``scores`` of each list's examples, in its order. sizes: of the whole lists. qualities: a sentence on each.
+        listed: the lists, whole. lists: positions in ``scores`` of each list's examples, in its order.
     """
 
     scores: "pl.DataFrame"
     weights: NDArray[np.float32]
     total: int
     lists: dict[str, NDArray[np.int64]]
-    sizes: dict[str, int]
-    qualities: dict[str, str]
+    listed: dict[str, Listed]
 
 
 def read_points(run: Run, limit: int) -> Points:
@@ -48,8 +47,7 @@ def read_points(run: Run, limit: int) -> Points:
     for name, one in listed.items():
         joined = pl.DataFrame({"index": one.index}).join(places, on="index", how="left", maintain_order="left")
         found[name] = joined["place"].drop_nulls().to_numpy()
-    sizes, qualities = {name: len(one.index) for name, one in listed.items()}, {name: one.quality for name, one in listed.items()}
-    return Points(chosen, chosen["weight"].to_numpy(), len(scores), found, sizes, qualities)
+    return Points(chosen, chosen["weight"].to_numpy(), len(scores), found, listed)
 
 
 def page_data(run: Run, points: Points) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -67,7 +65,7 @@ def page_data(run: Run, points: Points) -> tuple[dict[str, NDArray[Any]], dict[s
         "weight": float(points.weights.max()),
         "ids": scores["id"].to_list(),
         "classes": list(run.classes),
-        "qualities": points.qualities,
+        "qualities": {name: one.quality for name, one in points.listed.items()},
         "curves": {"epochs": epochs, "largest": largest},
         "history": group_curves(run, run.scores.filter("trained")),
         "members": run.summary.get("estimator") == "members",
