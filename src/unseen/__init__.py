@@ -6,11 +6,13 @@ from unseen.audit import audit, leak_of_a_step
 from unseen.config import Config
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
+from unseen.indexed import IndexedDataset, with_index
 from unseen.masks import HalfMask
-from unseen.measure import measure, memorization
+from unseen.measure import measure, measure_batches, memorization
 from unseen.models import cct, mlp, vgg11
 from unseen.norms import convert_batch_norm
 from unseen.places import Place
+from unseen.recorder import Recorder
 from unseen.recurrent import convert_recurrent
 from unseen.runs import Run, open_run
 from unseen.scoring import score
@@ -21,7 +23,9 @@ __all__ = [
     "Config",
     "Examples",
     "HalfMask",
+    "IndexedDataset",
     "Place",
+    "Recorder",
     "Run",
     "TurnOver",
     "TurnOverNet",
@@ -34,10 +38,12 @@ __all__ = [
     "leak_of_a_step",
     "load",
     "measure",
+    "measure_batches",
     "memorization",
     "mlp",
     "open_run",
     "score",
     "train",
     "vgg11",
+    "with_index",
 ]

@@ -93,6 +93,7 @@ def judged(run: "Run") -> "pl.DataFrame":
     """What the lists are cut from: a row per trained example, with suggested_label, wrong_probability, support and difficulty."""
     import polars as pl
 
+    run.require_halves()
     scores, classes = run.scores, run.classes
     labels = scores["given_label"].to_numpy()
     votes = neighbour_votes(run, scores["index"].to_numpy(), labels, len(classes))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from unseen.data import Examples
 from unseen.train import channels_last
-from unseen.turnover import TurnOverNet
+from unseen.turnover import Inputs, TurnOverNet
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -25,16 +25,16 @@ def statistics(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     Returns float32 (n,): loss in nats; margin, the label's logit minus the best other; correct, 0 or 1; error_norm, the
     norm of softmax minus one-hot (EL2N); predicted, the class.
     """
-    logits = logits.float()
-    predicted = logits.argmax(1)
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    other = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-    error = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
+    columns = logits.float().T.contiguous()  # (classes, n): along few classes, reductions are several times slower
+    own = labels[None]
+    logs = columns.log_softmax(0)
+    error = logs.exp().scatter_add(0, own, torch.full_like(logs[:1], -1.0))
+    predicted = columns.argmax(0)
     return {
-        "loss": F.cross_entropy(logits, labels, reduction="none"),
-        "margin": own - other,
+        "loss": -logs.gather(0, own)[0],
+        "margin": columns.gather(0, own)[0] - columns.scatter(0, own, -torch.inf).amax(0),
         "correct": (predicted == labels).float(),
-        "error_norm": error.norm(dim=1),
+        "error_norm": error.square().sum(0).sqrt(),
         "predicted": predicted.float(),
     }
 
@@ -71,7 +71,26 @@ def measure(
 
 
 @torch.no_grad()
-def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Tensor, Tensor, Tensor]], batch_size: int = 512) -> Tensor:
+def measure_batches(net: TurnOverNet, batches: Iterable[tuple[Inputs, Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Measure both halves and the full network on batches (x, labels, index) of a loader of one's own.
+
+    Returns, in the order of the batches, index, what ``measure`` returns, and the unseen half's probabilities.
+    """
+    training = net.training
+    net.eval()
+    parts = []
+    for x, labels, index in batches:
+        logits = [side.float() for side in net(x, index, "all")]
+        part = {f"{name}_{side}": value for side, one in zip(SIDES, logits, strict=True) for name, value in statistics(one, labels).items()}
+        parts.append(
+            {"index": index.cpu()} | {name: value.cpu() for name, value in part.items()} | {"probabilities": logits[1].softmax(1).cpu()}
+        )
+    net.train(training)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+@torch.no_grad()
+def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Inputs, Tensor, Tensor]], batch_size: int = 512) -> Tensor:
     """Loss of the unseen half minus loss of the seen half of each example on itself (Liu et al. 2021, eq. 6).
 
     Args:

@@ -73,6 +73,14 @@ class Run:
         """Out-of-sample class probabilities of the training examples: float32 array (examples, classes)."""
         return self.table("unseen_probabilities").drop("index").to_numpy()
 
+    def require_halves(self) -> None:
+        """Raise UnseenError where the scores know no unseen half, as of a ``Recorder`` of an ordinary network."""
+        if "memorization" not in self.scores.columns:
+            raise UnseenError(
+                f"{self.path} was recorded of an ordinary network, which has no unseen half. `unseen show` shows its scores; for the rest "
+                "wrap the network (unseen.TurnOverNet) and measure its halves: recorder.end_epoch(unseen.measure_batches(net, loader))."
+            )
+
     def table(self, name: str) -> "pl.DataFrame":
         """Read NAME.parquet. Raises UnseenError where it is missing or is not a Parquet file."""
         import polars as pl

@@ -36,6 +36,8 @@ def print_summary(run: Run, top: int = 10) -> None:
 def print_top(run: Run, sort: str, top: int, as_json: bool) -> None:
     """The first rows of the scores by a column, highest first. Raises UnseenError for an unknown column."""
     scores = run.scores
+    if sort == "memorization" and sort not in scores.columns:  # recorded of an ordinary network: it has no unseen half
+        sort = "cumulative_loss"
     if sort not in scores.columns:
         raise UnseenError(f"There is no column {sort!r}. The columns are {', '.join(scores.columns)}.")
     rows = scores.sort(sort, descending=True, nulls_last=True).head(top)

@@ -68,6 +68,7 @@ def report(
 def _check(run: Run, points: int) -> None:
     if not run.finished:
         raise UnseenError(f"{run.path} is not finished, so there is nothing to show. `unseen score … --resume` goes on with it.")
+    run.require_halves()
     if points < 100:
         raise UnseenError(f"--points is {points}; it must be at least 100.")
 
