@@ -113,3 +113,9 @@ def test_class_names_and_paths(tmp_path):
     rows = curate.easy(run, 0.3)
     assert set(rows["given_class"]) <= {"cat", "dog"} and all(path.endswith(".png") for path in rows["path"])
     assert (rows["path"][0], rows["id"][0]) == (f"{tmp_path}/photos/{rows['id'][0]}", rows["id"][0])
+
+
+def test_an_ordinary_network_has_no_lists(tmp_path):
+    run = unseen.score("digits", estimator="plain", hidden=(16,), epochs=1, out=tmp_path / "run")
+    with pytest.raises(unseen.UnseenError, match="no unseen half"):
+        curate.suspects(run)

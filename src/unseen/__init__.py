@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from unseen.audit import audit, leak_of_a_step
+from unseen.bridges import label_quality, subset, to_datalab
 from unseen.config import Config
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
@@ -35,6 +36,7 @@ __all__ = [
     "cct",
     "convert_batch_norm",
     "convert_recurrent",
+    "label_quality",
     "leak_of_a_step",
     "load",
     "measure",
@@ -43,6 +45,8 @@ __all__ = [
     "mlp",
     "open_run",
     "score",
+    "subset",
+    "to_datalab",
     "train",
     "vgg11",
     "with_index",

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from unseen.commands import judge, report, score, study
+from unseen.commands import clean, judge, report, score, study
 from unseen.errors import UnseenError
 
 COMMANDS: dict[str, Any] = {
@@ -13,6 +13,13 @@ COMMANDS: dict[str, Any] = {
     "show": score.Show,
     "plot": score.Plot,
     "report": report.Report,
+    "suspects": clean.Suspects,
+    "rare": clean.Rare,
+    "easy": clean.Easy,
+    "selfcheck": clean.Selfcheck,
+    "prune": clean.Prune,
+    "apply": clean.Apply,
+    "export": clean.Export,
     "audit": score.Audit,
     "truth": judge.Truth,
     "influence": judge.Influence,

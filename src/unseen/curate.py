@@ -6,6 +6,7 @@ example is rare but right.
 """
 
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,14 @@ def difficulty(run: "Run") -> str:
 
 def judged(run: "Run") -> "pl.DataFrame":
     """What the lists are cut from: a row per trained example, with suggested_label, wrong_probability, support and difficulty."""
+    run.require_halves()
+    files = (run.path / f"{name}.parquet" for name in ("scores", "unseen_probabilities", "neighbours"))
+    return _judged(run, tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files))
+
+
+@lru_cache(maxsize=1)
+def _judged(run: "Run", written: tuple[int, ...]) -> "pl.DataFrame":
+    """As ``judged``, once for files as they are: several lists of a run ask for it in a row."""
     import polars as pl
 
     run.require_halves()

@@ -81,6 +81,24 @@ class Run:
                 "wrap the network (unseen.TurnOverNet) and measure its halves: recorder.end_epoch(unseen.measure_batches(net, loader))."
             )
 
+    def subset(self, which: str = "easy", share: float = 0.1, data: Any = None) -> Any:
+        """Easy, difficult, suspects or rare: a torch ``Subset`` and its index; see ``bridges.subset``."""
+        import unseen
+
+        return unseen.subset(self, which, share, data)  # type: ignore[arg-type]
+
+    def label_quality(self) -> "pl.DataFrame":
+        """Cleanlab's columns; see ``bridges.label_quality``."""
+        import unseen
+
+        return unseen.label_quality(self)
+
+    def to_datalab(self) -> Any:
+        """A cleanlab ``Datalab`` of this run; see ``bridges.to_datalab``."""
+        import unseen
+
+        return unseen.to_datalab(self)
+
     def table(self, name: str) -> "pl.DataFrame":
         """Read NAME.parquet. Raises UnseenError where it is missing or is not a Parquet file."""
         import polars as pl

@@ -14,6 +14,7 @@ from unseen.cost import cost_facts
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
 from unseen.estimators import cost_name, final_name, new_net, train_all
+from unseen.loggers import log_history, make_loggers
 from unseen.prepare import example_table, load_options, prepare, run_examples, subset_table, watched_subsets
 from unseen.runs import Run, start_run
 from unseen.scores import (
@@ -43,6 +44,7 @@ def score(
     resume: bool = False,
     force: bool = False,
     progress: bool = False,
+    loggers: Sequence[Any] = (),
     **config: Any,
 ) -> Run:
     """Train once with turn-over dropout and score every training example.
@@ -53,6 +55,7 @@ def score(
         out: the run's folder; default runs/<data>-<model>-<hash of the configuration>.
         data_dir: where mnist/, cifar10/ … lie. devices: processes, or GPUs.
         resume: go on with an unfinished run. force: train again what is there. progress: show a bar.
+        loggers: csv, tensorboard, wandb, mlflow, or loggers of Lightning: they get every epoch when the run is finished.
         config: fields of ``Config``: epochs, random_labels, seed, …
 
     Returns the run; ``run.scores`` is a Polars frame, one row per training example. A finished run of the same
@@ -69,7 +72,9 @@ def score(
     settings, examples = prepare(data, model, data_dir, config)
     if settings.estimator == "members" and settings.members % devices:
         raise UnseenError(f"{settings.members} members do not divide among {devices} processes. Make --members a multiple of --devices.")
-    run = start_run(Path(out) if out else settings.folder(), settings, resume, force)
+    folder = Path(out) if out else settings.folder()
+    logged = make_loggers(loggers, folder)
+    run = start_run(folder, settings, resume, force)
     if run.finished:
         return run
     run.write_table("examples", example_table(examples))
@@ -84,6 +89,7 @@ def score(
     else:
         train_all(make_fabric(1, settings.precision), run, settings, examples, model, progress)
     finish(run, settings, examples, model)
+    log_history(run, logged)
     return run
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from unseen.recipes.claims import Claim
 
+LISTED = {"suspects": "Probably wrong", "rare": "Rare but right", "easy": "Easy"}
 SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "label_score"]
 
 
@@ -239,3 +240,40 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_list(run: Run, name: str, top: int, form: str, missing: str | None) -> None:
+    """A list of ``curate`` (form: table, json or csv), with its estimated error rate. missing: why there are no neighbours."""
+    from unseen.curate import LISTS, error_rate
+
+    found = LISTS[name](run)
+    rate = error_rate(run, name, found)
+    shown = found.head(top) if top else found
+    if form == "csv":
+        print(shown.write_csv(), end="")
+    elif form == "json":
+        facts = {"list": name, "examples": len(found), "error_rate": rate.rate, "error_rate_from": rate.method}
+        print(json.dumps(facts | {"neighbours": missing is None, "rows": shown.to_dicts()}, indent=1))
+    else:
+        if len(shown):
+            columns = [column for column in shown.columns if column not in ("index", "given_label", "suggested_label", "score")]
+            print_rows(shown.select(columns).to_dicts(), title=LISTED[name])
+        print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate.rate:.1%} (from {rate.method}).")
+        if missing:
+            print(f"Without nearest examples, which would make it better: {missing}")
+
+
+def print_selfcheck(run: Run, as_json: bool) -> None:
+    """The finding of a self-check in a sentence, or as JSON."""
+    facts = run.read_json("selfcheck.json")
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    else:
+        print(f"{facts['sentence']}\n{run.path / 'selfcheck.png'}")
+
+
+def print_curve(run: Run, table: "pl.DataFrame") -> None:
+    """Mean test accuracy by share kept and order."""
+    means = table.group_by("order", "fraction", maintain_order=True).mean()
+    print_rows(means.select("order", "fraction", "examples", "accuracy").to_dicts(), title="Test accuracy by share kept")
+    print(run.path / "prune.png")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -27,6 +28,8 @@ class Score(Config):
     """train again what is there"""
     report: bool = False
     """write report.html too, one page that shows the run"""
+    logger: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
+    """also give every epoch's accuracies and losses to these loggers"""
 
     def __call__(self) -> None:
         """Run the main job and print what it found."""
@@ -44,6 +47,7 @@ class Score(Config):
             resume=self.resume,
             force=self.force,
             progress=True,
+            loggers=self.logger,
             **options,
         )
         print_summary(run)

@@ -1,0 +1,177 @@
+"""Lists to act on, the loop that cleans a data set, and files for other tools."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from unseen.commands.score import Score
+from unseen.errors import UnseenError
+from unseen.runs import open_run
+
+
+@dataclass(frozen=True)
+class _List:
+    """The flags of a list."""
+
+    run: Positional[Path]
+    """a run folder"""
+    top: int = 20
+    """number of examples; 0: all"""
+    json: bool = False
+    """print JSON: the estimated error rate, where it comes from, and the rows"""
+    csv: bool = False
+    """print CSV"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+
+    def __call__(self) -> None:
+        """Find the nearest examples where they are not known yet, and print the list with its estimated error rate."""
+        from unseen.neighbours import find_neighbours
+        from unseen.terminal import print_list
+
+        if self.json and self.csv:
+            raise UnseenError("--json and --csv are both given. Choose one.")
+        if self.top < 0:
+            raise UnseenError(f"--top is {self.top}; it must be at least 0 (0: all).")
+        run = open_run(self.run)
+        missing = find_neighbours(run, self.data_dir)
+        print_list(run, type(self).__name__.lower(), self.top, "json" if self.json else "csv" if self.csv else "table", missing)
+
+
+@dataclass(frozen=True)
+class Suspects(_List):
+    """List the examples whose label is probably wrong, the surest first."""
+
+
+@dataclass(frozen=True)
+class Rare(_List):
+    """List the examples that are rare but right: hard to predict, though their nearest have the same label."""
+
+
+@dataclass(frozen=True)
+class Easy(_List):
+    """List the examples that are easiest to predict without having seen them."""
+
+
+@dataclass(frozen=True)
+class Selfcheck(Score):
+    """Change 5% of the labels on purpose, score, and say what share of them the scores find: can they be trusted here?"""
+
+    share: float = 0.05
+    """share of the training labels to change"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Score with planted errors, write selfcheck.json and selfcheck.png, print the finding."""
+        from unseen.config import Config
+        from unseen.selfcheck import selfcheck
+        from unseen.terminal import print_selfcheck
+
+        if self.random_labels or self.label_noise != "uniform":
+            raise UnseenError("--random-labels and --label-noise are what selfcheck sets itself. Use --share, or `unseen score`.")
+        planted = {"data", "model", "random_labels", "label_noise"}
+        options = {field.name: getattr(self, field.name) for field in fields(Config) if field.name not in planted}
+        folder = {
+            "out": self.out,
+            "devices": self.devices,
+            "resume": self.resume,
+            "force": self.force,
+            "progress": True,
+            "loggers": self.logger,
+        }
+        run = selfcheck(self.data, self.model, share=self.share, data_dir=self.data_dir, **options, **folder)
+        print_selfcheck(run, self.json)
+        if self.report:
+            from unseen.report import report
+
+            report(run, self.data_dir)
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Choose a share of the training examples to keep, and write keep.txt; --curve trains on shares to show what it costs."""
+
+    run: Positional[Path]
+    """a run folder"""
+    keep: float = 0.7
+    """share of the training examples to keep"""
+    keep_hard: bool = False
+    """keep the hardest (the default)"""
+    keep_easy: bool = False
+    """keep the easiest"""
+    random: bool = False
+    """keep any"""
+    drop_suspects: bool = False
+    """leave out first the examples whose label is probably wrong"""
+    stratify: bool = False
+    """the same share of each class"""
+    curve: bool = False
+    """train on 10 to 100% chosen so and at random; write prune.json and prune.png"""
+    seeds: int = 3
+    """trainings for each point of the curve"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+
+    def __call__(self) -> None:
+        """Write keep.txt, and with --curve the figure, and print where they are."""
+        from unseen.neighbours import find_neighbours
+        from unseen.prepare import run_examples
+        from unseen.prune import Order, curve, prune
+        from unseen.terminal import print_curve
+
+        asked: dict[Order, bool] = {"hard": self.keep_hard, "easy": self.keep_easy, "random": self.random}
+        orders = [name for name, given in asked.items() if given]
+        if len(orders) > 1:
+            raise UnseenError("Choose one of --keep-hard, --keep-easy and --random.")
+        order = orders[0] if orders else "hard"
+        run = open_run(self.run)
+        find_neighbours(run, self.data_dir)
+        kept = prune(run, self.keep, order, self.drop_suspects, self.stratify)
+        print(f"{len(kept):,} of {len(run.scores):,} training examples stay.\n{run.path / 'keep.txt'}")
+        if self.curve:
+            examples = run_examples(run, data_dir=self.data_dir)[1]
+            print_curve(run, curve(run, examples, order, self.drop_suspects, self.stratify, seeds=self.seeds))
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Write a cleaned copy of a data set: decisions.csv or keep.txt, source, destination. Never in place."""
+
+    decisions: Positional[Path]
+    """decisions.csv with the columns id, decision (keep, drop, relabel) and label; or keep.txt with an id per line"""
+    source: Positional[Path]
+    """a folder of images per class, a .csv, .tsv or .parquet file; or a run folder, for a list of indices"""
+    destination: Positional[Path]
+    """a new folder or file"""
+    target: str | None = None
+    """column of the class in a table"""
+    id_column: str | None = None
+    """column of the ids in a table; default: row/0, row/1, …"""
+
+    def __call__(self) -> None:
+        """Write the copy, and print what became of the examples."""
+        from unseen.apply import apply
+
+        counts = apply(self.decisions, self.source, self.destination, self.target, self.id_column)
+        print(f"{counts['keep']:,} kept, {counts['drop']:,} dropped, {counts['relabel']:,} relabelled.\n{self.destination}")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's scores in the file format of another tool."""
+
+    run: Positional[Path]
+    """a run folder"""
+    format: Literal["aum", "cartography", "cleanlab"] = "cleanlab"
+    """aum: aum_values.csv; cartography: td_metrics.jsonl; cleanlab: label_issues.csv"""
+    out: Path | None = None
+    """the file; default: the tool's own name, in the run folder"""
+
+    def __call__(self) -> None:
+        """Write the file and print where it is."""
+        from unseen.bridges import export
+
+        print(export(open_run(self.run), self.format, self.out))
