@@ -3,7 +3,8 @@
 import sys
 from typing import Any
 
-from torch.utils.data import Dataset
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from unseen.errors import UnseenError
 
@@ -56,3 +57,10 @@ def with_index(dataset: Any) -> Any:
             "The column 'index' does not tell examples apart. Allowed: different integers. Rename it, and call with_index again."
         )
     return dataset
+
+
+def in_order(loader: Any) -> DataLoader[Any]:
+    """The data set of a loader in its own order, every example once: the share of this process, of the loader's batch size."""
+    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if torch.distributed.is_initialized() else (0, 1)
+    share = Subset(loader.dataset, range(rank, len(loader.dataset), world))
+    return DataLoader(share, batch_size=getattr(loader, "batch_size", None) or 64, collate_fn=loader.collate_fn)

@@ -159,6 +159,15 @@ class TurnOverNet(nn.Module):
         self.net, self.fork = net, not is_read_by_width(net) if fork is None else fork
         self.switch = attach(net, **options)
 
+    @classmethod
+    def around(cls, net: nn.Module, switch: Switch) -> "TurnOverNet":
+        """A network to which masks with this switch are attached already; it is not copied."""
+        wrapped = cls.__new__(cls)
+        nn.Module.__init__(wrapped)
+        wrapped.net, wrapped.fork, wrapped.switch = net, not is_read_by_width(net), switch
+        wrapped.training = net.training
+        return wrapped
+
     def forward(self, x: Inputs, index: Tensor | None = None, side: str | None = None) -> Any:
         """Logits of one side, or of both.
 
