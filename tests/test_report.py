@@ -213,6 +213,13 @@ def test_bad_input(run, tmp_path, capsys):
     assert "is not there" in gallery(unseen.open_run(tmp_path))
 
 
+def test_a_run_without_an_unseen_side_has_no_page(tmp_path):
+    run = unseen.score("digits", out=tmp_path / "run", estimator="plain", limit=300, **FAST)
+    with pytest.raises(UnseenError, match="has no unseen side. Use turnover or members"):
+        report(run)
+    assert "<table" in gallery(run)
+
+
 def test_the_run_keeps_the_names_of_its_classes(run):
     assert run.summary["classes"] == [str(c) for c in range(10)] and run.summary["shared_parameters"] == {"output.bias": 10}
     assert json.loads((run.path / "summary.json").read_text())["parameters"] == 64 * 64 + 64 + 64 * 10 + 10

@@ -32,6 +32,7 @@ def group_curves(run: Run, scores: "pl.DataFrame") -> dict[str, Any]:
         .group_by("epoch", "group")
         .agg(pl.len().alias("count"), *(pl.col(name).mean() for name in wanted))
         .collect(engine="streaming")
+        .fill_nan(None)
         .sort("epoch", "group")
     )
     whole = means.group_by("epoch").agg(((pl.col(name) * pl.col("count")).sum() / pl.col("count").sum()) for name in wanted).sort("epoch")

@@ -24,6 +24,8 @@ def gallery(run: Run) -> str:
 
 def _gallery(run: Run) -> str:
     facts, scores = run.summary, run.scores.filter("trained")
+    if "memorization" not in scores.columns:
+        return f"<p><code>{escape(str(run.path))}</code></p>" + str(scores.head(SHOWN)._repr_html_())
     most = scores.sort("memorization", "index", descending=[True, False]).head(SHOWN)
     examples, _ = load_examples(run)
     head = (

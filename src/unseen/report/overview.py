@@ -32,7 +32,8 @@ def what_was_run(config: Config, facts: dict[str, Any]) -> list[str]:
             f"A network ({config.model}) was trained {times} on {data}, for {config.epochs} epochs, with turn-over dropout: each "
             "example trains only one half of the network's units (its seen half) and never touches the other (its unseen half)."
         )
-    return [how + noise]
+    cost = f" All of it cost as much as {facts['cost']:.1f} plain trainings of such a network." if "cost" in facts else ""
+    return [how + noise + cost]
 
 
 def tiles(facts: dict[str, Any], suspects: int) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ def pack(arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> str:
         table[name] = {"type": stored.dtype.name, "offset": len(body), "length": stored.size, "scale": scale}
         body += stored.tobytes()
         body += bytes(-len(body) % 8)
-    header = json.dumps({"facts": facts, "arrays": table}, ensure_ascii=False, separators=(",", ":")).encode()
+    header = json.dumps({"facts": facts, "arrays": table}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     header += b" " * (-(len(header) + 4) % 8)
     whole = len(header).to_bytes(4, "little") + header + bytes(body)
     return base64.b64encode(gzip.compress(whole, 6, mtime=0)).decode()

@@ -47,7 +47,7 @@ def report(
     The file is at most a few bytes per example and epoch: 3 MB for 60,000 images. It needs no network, and its content security policy
     allows none; what the data say (names of classes, ids, texts) is never read as HTML.
 
-    Raises UnseenError where the run is not finished, or ``points`` is below 100.
+    Raises UnseenError where the run is not finished or has no unseen side, or ``points`` is below 100.
     """
     _check(run, points)
     chosen = read_points(run, points)

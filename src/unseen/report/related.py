@@ -31,7 +31,7 @@ def related(run: Run, index: "pl.Series") -> "pl.DataFrame":
         parts.append(
             table.filter(pl.col("train_index") != pl.col("query_index")).select(*_columns("query_index", kind, "train_index", "influence"))
         )
-    return pl.concat(parts)
+    return pl.concat(parts).filter(pl.col("value").is_finite())
 
 
 def _columns(index: str, kind: "pl.Expr", other: str, value: str) -> "list[pl.Expr]":

@@ -229,4 +229,4 @@ function write(store, value) {
   try { localStorage.setItem(store, JSON.stringify(value)) } catch { by('progress').textContent = 'This browser keeps nothing: download before you close the page.' }
 }
 
-start()
+start().catch(error => by('charts').prepend(element('p', {className: 'notice', role: 'alert'}, `This browser cannot show the charts and examples (${error.message}). A current Firefox, Chrome or Safari can.`)))
