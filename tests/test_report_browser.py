@@ -151,6 +151,16 @@ def test_lists_classes_and_cells(run, open_page):
     assert counted(page) == len(run.scores.filter("trained"))
 
 
+def test_a_sampled_page_counts_what_it_stands_for(run, open_page, tmp_path):
+    page = open_page(report(run, out=tmp_path / "sampled.html", points=300))
+    trained = len(run.scores.filter("trained"))
+    assert counted(page) == 300 and f"300 of the {trained:,} examples" in page.text_content("#sampled")
+    cells = page.locator("#confusion button").evaluate_all(
+        "all => all.map(b => +b.getAttribute('aria-label').split('≈ ')[1].replace(',', ''))"
+    )
+    assert sum(cells) == pytest.approx(trained, rel=0.05)
+
+
 def test_selecting_in_a_chart_shows_the_cards(run, open_page):
     page = open_page(report(run))
     whole = counted(page)

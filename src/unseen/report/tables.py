@@ -65,6 +65,7 @@ def page_data(run: Run, points: Points) -> tuple[dict[str, NDArray[Any]], dict[s
         "weight": float(points.weights.max()),
         "ids": scores["id"].to_list(),
         "classes": list(run.classes),
+        "sizes": {name: len(one.index) for name, one in points.listed.items()},
         "qualities": {name: one.quality for name, one in points.listed.items()},
         "curves": {"epochs": epochs, "largest": largest},
         "history": group_curves(run, run.scores.filter("trained")),

@@ -75,7 +75,7 @@ function card(data, i, decision, decide) {
 
 function actions(data, i, decision, decide) {
   const suggested = data.said_unseen[i]
-  const button = (name, key, text, label) => element('button', {className: name, tabIndex: -1, title: `${name} (${key})`, 'aria-label': name === 'relabel' ? `relabel as ${named(data, suggested)}` : name, 'aria-pressed': String(decision?.decision === name), onclick: () => decide(i, decision?.decision === name ? null : name, label)}, text)
+  const button = (name, key, text, label) => element('button', {className: name, tabIndex: -1, title: `${name === 'relabel' ? `relabel as ${named(data, suggested)}` : name} (${key})`, 'aria-label': name === 'relabel' ? `relabel as ${named(data, suggested)}` : name, 'aria-pressed': String(decision?.decision === name), onclick: () => decide(i, decision?.decision === name ? null : name, label)}, text)
   const choices = element('div', {className: 'actions'}, button('keep', 'k', 'keep'), button('drop', 'd', 'drop'), button('relabel', 'r', suggested === data.given[i] ? 'relabel' : `relabel ${named(data, suggested)}`, suggested))
   if (decision?.decision === 'relabel') {
     const select = element('select', {tabIndex: -1, 'aria-label': 'New label', onchange: () => decide(i, 'relabel', +select.value)}, ...data.classes.map((name, c) => element('option', {value: c, selected: name === decision.label}, name)))

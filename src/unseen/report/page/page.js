@@ -40,7 +40,12 @@ async function start() {
     for (const button of by('lists').children) button.querySelector('span').textContent = size(button.dataset.list)
   }
 
-  const size = list => list === 'decided' ? decisions.size.toLocaleString('en') : data['list_' + list] ? data['list_' + list].length.toLocaleString('en') : ''
+  function size(list) {
+    if (list === 'decided') return decisions.size.toLocaleString('en')
+    if (!data['list_' + list]) return ''
+    const [here, whole] = [data['list_' + list].length, data.sizes[list]].map(number => number.toLocaleString('en'))
+    return here === whole ? here : `${here} of ${whole}`
+  }
 
   function set(change) {
     if (state.only !== null) change = {only: null, ...change}
