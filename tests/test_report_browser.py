@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import unseen
+from unseen.apply import apply
 from unseen.report import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -210,6 +211,25 @@ def test_an_attackers_names_are_text(attacked, open_page, tmp_path):
     names = dict(run.scores.select("id", "predicted_unseen").iter_rows())
     assert row == [page.locator(".card .id").first.text_content(), "relabel", examples.classes[names[row[0]]]]
     assert page.title() != "owned"
+
+
+def test_the_decisions_go_through_apply(open_page, tmp_path):
+    random = np.random.default_rng(0)
+    pl.DataFrame({"a": random.normal(size=90), "b": random.normal(size=90), "kind": [ATTACK, 'a "b", c', "ok"] * 30}).write_csv(
+        tmp_path / "in.csv"
+    )
+    run = unseen.score(str(tmp_path / "in.csv"), target="kind", out=tmp_path / "run", **FAST)
+    page = open_page(report(run))
+    page.locator(".card").first.focus()
+    page.keyboard.press("d")
+    page.keyboard.press("r")
+    (dropped, _, _), (relabelled, _, label) = decisions(page, tmp_path)[1:]
+    counts = apply(tmp_path / "decisions.csv", tmp_path / "in.csv", tmp_path / "out.csv", target="kind")
+    before, after = pl.read_csv(tmp_path / "in.csv"), pl.read_csv(tmp_path / "out.csv")
+    row = int(relabelled.removeprefix("row/"))
+    assert len(after) == 89 and label in (ATTACK, 'a "b", c', "ok") and sum(counts.values()) == 90
+    assert after["kind"][row - (int(dropped.removeprefix("row/")) < row)] == label
+    assert (before["a"].is_in(after["a"].implode())).sum() == 89
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390), ("dark", 390)])
