@@ -25,7 +25,7 @@ Integers = NDArray[np.integer[Any]]
 
 ROUNDS = 50
 SHARPNESS = tuple(2 ** (power / 2) for power in range(-3, 6))
-LARGEST_SAMPLE = 10_000
+LARGEST_SAMPLE = 1_000_000  # numbers, for the choice of the sharpness
 PLANTED = ("random_labels", "label_noise")
 
 
@@ -53,16 +53,17 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
 def rare(run: "Run", share: float = 0.1) -> "pl.DataFrame":
     """Examples that are hard to predict without having seen them, though their nearest examples have the same label; hardest first.
 
-    Their leading class is the given one, half of their nearest examples or more have it, and they stand out from the noise floor where
-    there is one (q_value < 0.1); of those whose leading class is the given one, they are among the hardest ``share`` by ``difficulty``.
-    Columns as ``suspects``; score is the difficulty. No example is in both lists.
+    Their label is probably right (wrong_probability at most 0.5), half of their nearest examples or more have it, and they stand out from
+    the noise floor where there is one (q_value < 0.1); of those whose label is probably right, they are among the hardest ``share`` by
+    ``difficulty``. Columns as ``suspects``; score is the difficulty. No example is in both lists.
     """
     import polars as pl
 
-    agreed = judged(run).filter(pl.col("suggested_label") == pl.col("given_label"))
+    agreed = judged(run).filter(pl.col("wrong_probability") <= 0.5)
     hard = pl.col("difficulty") >= pl.col("difficulty").quantile(1 - share)
     stands_out = pl.col("q_value") < 0.1 if "q_value" in agreed.columns else pl.lit(True)
-    return _listed(agreed.filter(hard & stands_out & (pl.col("support").fill_null(1.0) >= 0.5)), "difficulty", "difficulty")
+    supported = pl.col("support").fill_null((pl.col("suggested_label") == pl.col("given_label")).cast(pl.Float64)) >= 0.5
+    return _listed(agreed.filter(hard & stands_out & supported), "difficulty", "difficulty")
 
 
 def easy(run: "Run", share: float = 0.1) -> "pl.DataFrame":
@@ -148,37 +149,34 @@ def right_probability(evidence: Floats, labels: Integers) -> Floats:
 
     Args: evidence (n, classes), not negative, of each example by others than itself. labels (n,). Returns float64 (n,), above 0.
     """
-    logs = np.log(np.maximum(evidence, 1e-12))
-    some = slice(None, None, max(1, len(labels) // LARGEST_SAMPLE))
+    order = np.argsort(labels, kind="stable")
+    logs, labels = np.log(np.maximum(evidence[order], 1e-12)), labels[order]
+    some = slice(None, None, max(1, labels.size * evidence.shape[1] // LARGEST_SAMPLE))
     sharpest = max(SHARPNESS, key=lambda sharpness: _expectation(logs[some], labels[some], sharpness)[1])
-    return np.maximum(_expectation(logs, labels, sharpest)[0], 1e-300)
+    right = np.empty(len(labels))
+    right[order] = np.maximum(_expectation(logs, labels, sharpest)[0], 1e-300)
+    return right
 
 
 def _expectation(logs: Floats, labels: Integers, sharpness: float) -> tuple[Floats, float]:
-    """Probability of each given label, and the mean logarithm of its likelihood."""
-    classes = logs.shape[1]
-    groups = [np.flatnonzero(labels == g) for g in range(classes)]
+    """Probability of each given label, and the mean logarithm of its likelihood; rows in the order of their labels."""
+    classes, rows = logs.shape[1], np.arange(len(labels))
+    present, starts = np.unique(labels, return_index=True)
     raised = np.exp(sharpness * (logs - logs.max(1, keepdims=True)))
     raised /= raised.sum(1, keepdims=True)
-    blocks = [raised[group] for group in groups]
     matrix = np.full((classes, classes), 0.1 / max(1, classes - 1))
     np.fill_diagonal(matrix, 0.9)
     for _ in range(ROUNDS):
-        counts = np.stack([_posterior(block, matrix[:, g]).sum(0) for g, block in enumerate(blocks)], 1) + 1 / classes
+        joint = raised * matrix.T[labels] + 1e-300
+        likelihood = joint.sum(1, keepdims=True)
+        counts = np.full((classes, classes), 1 / classes)
+        counts[:, present] += np.add.reduceat(joint / likelihood, starts).T
         matrix, before = counts / counts.sum(1, keepdims=True), matrix
         if np.abs(matrix - before).max() < 1e-4:
             break
-    right, likelihood = np.empty(len(labels)), 0.0
-    for g, (group, block) in enumerate(zip(groups, blocks, strict=True)):
-        right[group] = _posterior(block, matrix[:, g])[:, g]
-        likelihood += float(np.log(np.maximum(block @ matrix[:, g], 1e-300)).sum())
-    return right, likelihood / len(labels)
-
-
-def _posterior(evidence: Floats, column: Floats) -> Floats:
-    joint = evidence * column + 1e-300
-    posterior: Floats = joint / joint.sum(1, keepdims=True)
-    return posterior
+    joint = raised * matrix.T[labels] + 1e-300
+    likelihood = joint.sum(1)
+    return joint[rows, labels] / likelihood, float(np.log(likelihood).mean())
 
 
 def error_rate(run: "Run", name: str, rows: "pl.DataFrame") -> ErrorRate:
