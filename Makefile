@@ -24,6 +24,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python tests/run_readme.py README.md
 
+# The table of the paper's claims in README.md, from docs/results/small (`unseen recipe all --scale small` writes that).
+results: $(INSTALLED)
+	$(BIN)/python -m unseen.recipes.claims docs/results/small README.md
+
 format: $(INSTALLED)
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks

@@ -1,12 +1,14 @@
 """What a figure claims, as data: the words, the number, the threshold, and whether it holds."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unseen.errors import UnseenError
 
+BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
 FIELDS = ("figure", "claim", "number", "threshold", "holds", "seeds", "scale")
 
 
@@ -73,3 +75,17 @@ def markdown(claims: Iterable[Claim]) -> str:
             f"| {claim.figure} | {claim.claim} | {claim.number:.3g}{spread} | {sign} {claim.threshold:g} | {verdict} | {claim.seeds} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, claims: Sequence[Claim]) -> str:
+    """A Markdown page with the table of claims between its markers, ``<!-- claims -->`` and ``<!-- /claims -->``."""
+    before, found, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not found or not end:
+        raise UnseenError(f"The page has no place for the table: put {BEGIN} and {END} on lines of their own.")
+    return f"{before}{BEGIN}\n{markdown(claims)}{END}{after}"
+
+
+if __name__ == "__main__":  # python -m unseen.recipes.claims docs/results/small README.md
+    results, readme = Path(sys.argv[1]), Path(sys.argv[2])
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), read_claims(results)), encoding="utf-8")
