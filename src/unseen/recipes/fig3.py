@@ -1,9 +1,9 @@
 """Figure 3: with random labels among them, easy examples are learned first, and test accuracy peaks when they are.
 
-MNIST, 20,000 of 60,000 labels random, MLP 784-4096-10, learning rate 0.01, batches of 256, 200 epochs in the paper. Easy: labels that are
-right; difficult: labels that are wrong. Curves are those of each example's own seen half; test accuracy is that of a half (a test
-example has one too), and beside it that of the full network, which averages what single halves memorize away. Cost at small scale: 3 seeds of 50
-epochs with gradients (figure 4 reads them), about 25 minutes on two cores.
+MNIST, 20,000 of 60,000 labels random, MLP 784-4096-10, learning rate 0.01, batches of 256, 200 epochs in the paper. Easy: labels
+that are right; difficult: labels that are wrong. Curves are those of each example's own seen half; test accuracy is that of a half (a
+test example has one too), and beside it that of the full network, which averages what single halves memorize away.
+Cost at small scale: 3 seeds of 50 epochs with gradients (figure 4 reads them), about 25 minutes on two cores.
 """
 
 from typing import TYPE_CHECKING, Any
