@@ -88,7 +88,10 @@ class Recipe:
         from unseen.recipes import cook
         from unseen.terminal import print_claims
 
-        for claims in cook(self.names, self.scale, self.out, self.runs, self.data_dir, progress=True):
-            print_claims(claims, self.json)
-        if not self.json:
-            print(self.out / self.scale)
+        cooking = cook(self.names, self.scale, self.out, self.runs, self.data_dir, progress=True)
+        if self.json:
+            print_claims([claim for claims in cooking for claim in claims], as_json=True)
+            return
+        for claims in cooking:
+            print_claims(claims, as_json=False)
+        print(self.out / self.scale)

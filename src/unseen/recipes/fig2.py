@@ -22,7 +22,7 @@ PAPER: dict[str, Any] = {"data": "mnist", "hidden": (4096,), "lr": 0.06, "moment
 SCALES: dict[str, dict[str, Any]] = {
     "paper": PAPER,
     "small": PAPER | {"epochs": 20, "history_every": 2},
-    "tiny": PAPER | {"data": "digits", "hidden": (256,), "epochs": 20, "batch_size": 16, "history_every": 4},
+    "tiny": PAPER | {"data": "digits", "hidden": (256,), "lr": 0.15, "epochs": 16, "batch_size": 32, "history_every": 4},
 }
 RANDOM_LABELS = {"paper": 20_000, "small": 20_000, "tiny": 300}
 

@@ -27,15 +27,8 @@ SCALES: dict[str, dict[str, Any]] = {
     "paper": PAPER,
     "small": PAPER | {"epochs": 50, "history_every": 2, "gradient_examples": 500},
     "tiny": PAPER
-    | {
-        "data": "digits",
-        "hidden": (256,),
-        "epochs": 24,
-        "batch_size": 16,
-        "random_labels": 400,
-        "history_every": 2,
-        "gradient_examples": 100,
-    },
+    | {"data": "digits", "hidden": (256,), "lr": 0.03, "epochs": 20, "batch_size": 32, "random_labels": 400}
+    | {"gradient_examples": 60, "history_every": 2},
 }
 
 

@@ -19,7 +19,8 @@ SCALES: dict[str, dict[str, Any]] = {
     "paper": PAPER | {"limit": 60_000},
     "small": PAPER
     | {"epochs": 20, "limit": 20_000, "test_limit": 2000, "hidden": (1024,), "batch_size": 64, "history_every": 2, "seeds": 1},
-    "tiny": PAPER | {"data": "digits", "hidden": (256,), "epochs": 16, "batch_size": 16, "limit": 500, "history_every": 2, "seeds": 1},
+    "tiny": PAPER
+    | {"data": "digits", "hidden": (256,), "lr": 0.15, "epochs": 16, "batch_size": 16, "limit": 400, "history_every": 4, "seeds": 1},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "real": {},
