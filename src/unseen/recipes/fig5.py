@@ -4,7 +4,7 @@ MNIST with the MLP of figure 2, and CIFAR-10 with VGG-11 without batch norm (lea
 epochs 100 and 150; 200 epochs in the paper); real labels. What is easy and what is difficult is computed beforehand, by a run that
 trains on train and test together (``--join-test``), so that test examples have scores too; the curves are
 those of an ordinary network (``--estimator plain``), trained on train alone.
-At small scale CIFAR-10 is cut to 20,000 training and 2,000 test images and VGG-11 narrowed. Cost there: about 20 minutes on two cores.
+At small scale CIFAR-10 is cut to 10,000 training and 2,000 test images and VGG-11 narrowed. Cost there: about 20 minutes on two cores.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHARE = 0.2
 VGG: dict[str, Any] = {"data": "cifar10", "model": "vgg11", "lr": 0.01, "momentum": 0.9, "batch_size": 256, "epochs": 200}
 VGG |= {"schedule": "step", "milestones": (100, 150)}
-CUT: dict[str, Any] = {"limit": 20_000, "test_limit": 2000, "batch_size": 64, "lr": 0.03}
+CUT: dict[str, Any] = {"limit": 10_000, "test_limit": 2000, "batch_size": 64, "lr": 0.03}
 TINY: dict[str, Any] = {"data": "digits", "limit": 200, "test_limit": 60, "batch_size": 16, "lr": 0.02, "epochs": 4, "milestones": (2, 3)}
 SCORED: dict[str, dict[str, Any]] = {  # by turn-over dropout
     "paper": VGG,
