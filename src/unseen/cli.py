@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from unseen.commands import clean, judge, report, score, study
+from unseen.commands import clean, judge, language, report, score, study
 from unseen.errors import UnseenError
 
 COMMANDS: dict[str, Any] = {
@@ -23,6 +23,7 @@ COMMANDS: dict[str, Any] = {
     "audit": score.Audit,
     "truth": judge.Truth,
     "influence": judge.Influence,
+    "language": language.Language,
     "evaluate": judge.Evaluate,
     "dynamics": study.Dynamics,
     "gradients": study.Gradients,

@@ -19,6 +19,10 @@ PROBABILITY = ("probability", "0..1")
 COLUMNS: dict[str, Column] = {
     "index": Column("position in the unshuffled data set, train first, then test", "", "0..2^62", "joins all tables"),
     "id": Column("stable name of the example: path, row, or the user's column"),
+    "copies": Column("how often the same document occurs", "", ">= 1"),
+    "tokens": Column("tokens of the document", "", ">= 1"),
+    "token_memorization": Column("memorization of each token, in order", "nats", "", "memorized"),
+    "text": Column("the text, where the examples are texts"),
     "split": Column("train (trained on), held (of the train split, never trained on) or test"),
     "trained": Column("false for test examples and for the held-out null examples"),
     "given_label": Column("the label trained on", "class number"),

@@ -17,6 +17,7 @@ DEFAULTS: dict[
     "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step", "groups": 32, "tied": True, "mask_scale": 2**0.5},
     "cct": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
     "cct2": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
+    "text": {"lr": 0.2, "momentum": 0.9, "schedule": "constant", "weight_decay": 0.001} | INDEPENDENT,
 }
 
 
@@ -30,7 +31,7 @@ class Config:
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
     model: str = "mlp"
-    """mlp, vgg11, cct (CCT-7/3x1) or cct2 (CCT-2/3x2)"""
+    """mlp (text for --text), vgg11, cct (CCT-7/3x1) or cct2 (CCT-2/3x2)"""
     hidden: tuple[int, ...] = (4096,)
     """widths of the MLP's hidden layers"""
     width: float = 1.0
@@ -43,8 +44,8 @@ class Config:
     """learning rate"""
     momentum: float | None = None
     """momentum of SGD"""
-    weight_decay: float = 0.0
-    """L2 penalty"""
+    weight_decay: float | None = None
+    """L2 penalty (text: 0.001, else 0)"""
     batch_size: int = 256
     """examples per step"""
     schedule: Literal["constant", "step", "cosine"] | None = None
@@ -108,6 +109,8 @@ class Config:
     """measure the gradients of the watched subsets after every so many epochs; 0: never"""
     gradient_examples: int = 1000
     """examples of each watched subset whose gradients are measured"""
+    text: str | None = None
+    """column of texts in a table, which become the input"""
     target: str | None = None
     """column of the class in a table"""
     test_fraction: float = 0.2
@@ -117,9 +120,12 @@ class Config:
 
     def resolved(self) -> "Config":
         """The same with the model's values in place of None. Raises UnseenError for values out of range."""
+        if self.text is not None and self.model == "mlp":
+            return replace(self, model="text").resolved()
         defaults = DEFAULTS.get(self.model, DEFAULTS["mlp"] | {"mask_scale": None})  # a module of one's own: ``attach`` decides
         if self.model == "vgg11":
             defaults = defaults | {"groups": min(defaults["groups"], round(64 * self.width))}  # the narrowest layer's channels
+        defaults = {"weight_decay": 0.0} | defaults
         config = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
         if config.estimator == "auto":
             config = replace(config, estimator="members" if self.model == "mlp" else "turnover")

@@ -17,7 +17,7 @@ from torch.nn import functional
 from unseen.checks import check_classes, check_finite, checked_ids, checked_index, encode_labels
 from unseen.errors import UnseenError
 from unseen.frames import Columns, Raw
-from unseen.images import Lazy, Pictures, read_pictures
+from unseen.images import Lazy, read_pictures
 from unseen.masks import uniform
 from unseen.sources import data_folder, read
 
@@ -43,6 +43,7 @@ class Examples:
         mean, std: of the inputs of the train split it was loaded with, float32: per channel for images (of pixel / 255
             for uint8), per feature for tables. A constant feature has std 1.
         name: of the data set.
+        texts: N texts, where these are the inputs; ``inputs`` then are their ``text.bags``, with mean 0 and std 1.
     """
 
     inputs: Tensor | Lazy
@@ -55,6 +56,7 @@ class Examples:
     mean: Tensor
     std: Tensor
     name: str
+    texts: list[str] | None = None
 
     def __len__(self) -> int:
         """How many examples, N."""
@@ -111,6 +113,7 @@ class Examples:
             index=_rows(self.index, chosen),
             ids=[self.ids[i] for i in places],
             split=[self.split[i] for i in places],
+            texts=None if self.texts is None else [self.texts[i] for i in places],
             true_labels=None if self.true_labels is None else _rows(self.true_labels, chosen),
         )
 
@@ -163,6 +166,7 @@ def load(
     test_limit: int | None = None,
     target: str | None = None,
     image_column: str | None = None,
+    text: str | None = None,
     id_column: str | None = None,
     test_fraction: float = 0.2,
     image_size: int | None = None,
@@ -190,6 +194,7 @@ def load(
         limit, test_limit: keep the first so many train examples, and test examples.
         target: the column of labels; by default ``label``, ``labels`` or ``target``.
         image_column: the column of images; by default found by its type.
+        text: the column of texts, which become the only input.
         id_column: the column (or array of an npz) that names each example.
         test_fraction: share held out where there is no test split: the examples with uniform(index, seed, "test")
             below it, so that it stays put when rows are added.
@@ -205,7 +210,7 @@ def load(
     if isinstance(data, Examples):
         is_test = torch.tensor([split == "test" for split in data.split])
         return data if limit is None and test_limit is None else data.select(_kept(is_test, limit, test_limit))
-    raw = read(data, data_dir, Columns(target, image_column, id_column))
+    raw = read(data, data_dir, Columns(target, image_column, id_column, text))
     return _examples(raw, (limit, test_limit), test_fraction, image_size, seed, memory_gib)
 
 
@@ -266,10 +271,12 @@ def _examples(
     kept = _kept(test, *limits)
     train_count = int((~test[kept]).sum())
     check_classes(labels[kept[:train_count]], classes, limits[0])
-    inputs = _kept_inputs(raw.inputs, kept, image_size, memory_gib)
+    inputs = _rows(raw.inputs, kept) if isinstance(raw.inputs, Tensor) else read_pictures(raw.inputs, kept, image_size, memory_gib)
     kept_ids = [ids[i] for i in kept.tolist()]
     check_finite(inputs, kept_ids, raw.columns)
-    mean, std = mean_and_std(_take(inputs, torch.arange(train_count)), index[kept[:train_count]])
+    mean, std = torch.zeros(inputs.shape[1]), torch.ones(inputs.shape[1])
+    if raw.texts is None:
+        mean, std = mean_and_std(_take(inputs, torch.arange(train_count)), index[kept[:train_count]])
     return Examples(
         inputs=inputs,
         labels=labels[kept],
@@ -280,13 +287,8 @@ def _examples(
         mean=mean,
         std=std,
         name=raw.name,
+        texts=None if raw.texts is None else [raw.texts[i] for i in kept.tolist()],
     )
-
-
-def _kept_inputs(inputs: Tensor | Pictures, kept: Tensor, image_size: int | None, memory_gib: float) -> Tensor | Lazy:
-    if isinstance(inputs, Pictures):
-        return read_pictures(inputs, kept, image_size, memory_gib)
-    return _rows(inputs, kept)
 
 
 def _kept(test: Tensor, limit: int | None, test_limit: int | None) -> Tensor:

@@ -218,7 +218,7 @@ def _bare(config: Config, examples: Examples, model: str | nn.Module, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(model, str):
-            return build(model, examples.shape, len(examples.classes), config.hidden, config.width, config.output_bias)
+            return build(config.model, examples.shape, len(examples.classes), config.hidden, config.width, config.output_bias)
         return copy.deepcopy(model)
 
 

@@ -5,6 +5,7 @@ beyond what the format itself asks for; ``unseen.data.load`` does that for all a
 """
 
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from unseen.errors import UnseenError
 from unseen.images import Pictures
+from unseen.text import bags
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +41,7 @@ class Raw:
         index: N integers given by the user, or None for positions.
         classes: names in order where the source declares them; integer labels then count into them.
         columns: names of the features, for error messages.
+        texts: N texts, where these are the inputs; ``inputs`` then are their ``bags``.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Raw:
     index: Any = None
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] = ()
+    texts: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,18 @@ class Columns:
     target: str | None = None
     image: str | None = None
     id: str | None = None
+    text: str | None = None
 
 
 def csv(path: Path, columns: Columns) -> Raw:
-    """A table with a header line; .tsv is split at tabs."""
+    """A table with a header line, or without one where columns are named ``column_1``, ``column_2``, …; .tsv is split at tabs."""
     import polars as pl
 
+    numbered = [re.fullmatch(r"column_\d+", name or "") for name in (columns.target, columns.text, columns.id)]
+    options: dict[str, Any] = {"separator": "\t", "quote_char": None} if path.suffix == ".tsv" else {}  # a .tsv has no quoting
     try:
-        frame = pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema_length=None)
+        frame = pl.read_csv(path, infer_schema_length=None, has_header=not any(numbered), **options)
+        frame.columns = [f"column_{place}" for place in range(1, frame.width + 1)] if any(numbered) else frame.columns
     except pl.exceptions.PolarsError as error:
         raise UnseenError(f"Cannot read the table {path}: {error}. Repair the file.") from error
     return table(frame, path.stem, columns)
@@ -125,11 +133,12 @@ def table(
     """A data frame: the target; ``index`` and an id where there are any; a column of pictures, or else features."""
     target = _target(frame, columns.target)
     ids = _values(frame, _existing("id_column", columns.id, frame.columns)) if columns.id else None
+    texts = _texts(frame, columns.text) if columns.text else None
     image = _image_column(frame, columns.image)
     if image:
         pictures = Pictures(partial(_pick_rows, frame[image]), _rows(name, len(frame)))
     features = frame.drop([name for name in frame.columns if name in (target, "index", columns.id)])
-    inputs, names = (pictures, []) if pictures else encode(features)
+    inputs, names = (bags(texts), []) if texts is not None else (pictures, []) if pictures else encode(features)
     return Raw(
         name=name,
         inputs=inputs,
@@ -139,7 +148,17 @@ def table(
         index=_values(frame, "index") if "index" in frame.columns else None,
         classes=tuple(classes[target]) if classes and classes.get(target) else None,
         columns=tuple(names),
+        texts=texts,
     )
+
+
+def _texts(frame: "pl.DataFrame", name: str) -> list[str]:
+    import polars as pl
+
+    column = frame[_existing("text", name, frame.columns)]
+    if column.dtype != pl.String:
+        raise UnseenError(f"Column {name!r} has type {column.dtype}. Allowed for text: strings. Name another column with --text.")
+    return _values(frame, name)
 
 
 def encode(frame: "pl.DataFrame") -> tuple[Tensor, list[str]]:

@@ -50,7 +50,7 @@ def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, dat
 
 def load_options(config: Config) -> dict[str, Any]:
     """What of a configuration ``load`` takes."""
-    return {key: getattr(config, key) for key in ("limit", "test_limit", "target", "test_fraction", "image_size", "seed")}
+    return {key: getattr(config, key) for key in ("limit", "test_limit", "target", "text", "test_fraction", "image_size", "seed")}
 
 
 def add_noise(examples: Examples, config: Config) -> Examples:
@@ -95,13 +95,15 @@ def _subsets(texts: Sequence[str], config: Config, examples: Examples) -> dict[s
 
 
 def example_table(examples: Examples) -> "pl.DataFrame":
-    """index, id, split, given_label and, where known, true_label of all examples."""
+    """index, id, split, given_label and, where there are any, true_label and text of all examples."""
     import polars as pl
 
     columns: dict[str, Any] = {"index": examples.index.cpu().numpy(), "id": examples.ids, "split": examples.split}
     columns["given_label"] = examples.labels.cpu().numpy()
     if examples.true_labels is not None:
         columns["true_label"] = examples.true_labels.cpu().numpy()
+    if examples.texts is not None:
+        columns["text"] = examples.texts
     return pl.DataFrame(columns)
 
 

@@ -138,8 +138,8 @@ class Recorder:
             return
         index, logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting = []
-        block = {"index": index, "given_label": labels} | {name: statistics(logits, labels)[name] for name in KEPT}
-        self._blocks.append(block | {"epoch": torch.full_like(index, self.epoch)})
+        block = {"index": index, "given_label": labels, "epoch": torch.full_like(index, self.epoch)}
+        self._blocks.append(block | statistics(logits, labels))
 
     def _collect(self) -> None:
         """Bring what was recorded to the CPU: the one point of synchronisation."""

@@ -103,7 +103,7 @@ def bf16_gains() -> bool:
 
 def make_optimizer(net: nn.Module, config: Config) -> torch.optim.Optimizer:
     """SGD (or Adam) as configured."""
-    assert config.lr is not None and config.momentum is not None
+    assert config.lr is not None and config.momentum is not None and config.weight_decay is not None
     if config.optimizer == "adam":
         return torch.optim.Adam(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(net.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -125,6 +125,9 @@ def media(
     if examples is not None and is_images(examples):
         positions = {value: position for position, value in enumerate(examples.index.tolist())}
         found = {"kind": "images"} | sheets(examples, [positions[value] for value in places])
+    elif examples is not None and examples.texts is not None:
+        texts = dict(zip(examples.index.tolist(), examples.texts, strict=True))
+        found = {"kind": "rows"} | (rows([texts[value] for value in places], list(range(len(places)))) or {})
     else:
         told = rows(source, list(places), examples)
         found = {"kind": "rows"} | told if told else None
