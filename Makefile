@@ -1,10 +1,12 @@
 # make demo: install, run the main job on embedded data. make test: install, all tests. make check: what CI runs beside them.
+# make docs: the site, into site/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: demo test browser check format results clean
+.PHONY: demo test browser check docs format results clean
 
 demo: $(INSTALLED)
 	$(BIN)/unseen score digits --random-labels 0.05 --force
@@ -19,8 +21,8 @@ browser:
 	  echo "No chromium: the tests of the report's page will be skipped. apt-get install chromium"
 
 check: $(INSTALLED)
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/python tests/run_readme.py README.md
 
@@ -28,14 +30,24 @@ check: $(INSTALLED)
 results: $(INSTALLED)
 	$(BIN)/python -m unseen.recipes.claims docs/results/small README.md
 
+# The pages' blocks are executed, then the site is built: a dead link or a stale name fails.
+docs: $(INSTALLED_DOCS)
+	$(BIN)/python tests/run_readme.py docs/index.md docs/tutorials/*.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "$(CURDIR)/site/index.html"
+
 format: $(INSTALLED)
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff check --fix src tests benchmarks docs
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,200 @@
+"""The site's pages that are made from the code, and formulas as MathML, which browsers draw without a script or a network."""
+
+import contextlib
+import html
+import io
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import griffe
+import polars as pl
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File, Files
+
+import unseen
+from unseen.cli import COMMANDS, main
+from unseen.columns import COLUMNS, Column
+
+ROOT = Path(__file__).parents[1]
+BAD = (
+    "score nowhere",
+    "score digits --epochs 0",
+    "score digits --hidden 1",
+    "score digits --random-labels -1",
+    "score digits --groups 7",
+    "score digits --average 30 --epochs 20",
+    "score digits --gradients-every 5",
+    "score mnist --data-dir empty",
+    "score empty",
+    "score broken.csv",
+    "score digits --train-on easy:0.2",
+    "show nowhere",
+    "suspects nowhere --json --csv",
+    "apply nowhere.csv empty cleaned",
+    "recipe fig1",
+    "audit digits --only nothing",
+)
+"""Commands that are refused before anything is trained."""
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the generated pages."""
+    pages = {
+        "reference/command-line.md": command_line,
+        "reference/run-folder.md": run_folder,
+        "reference/python.md": python,
+        "reference/bad-inputs.md": bad_inputs,
+        "results.md": results,
+        "log.md": lambda: (ROOT / "LOG.md").read_text(encoding="utf-8"),
+        "changes.md": lambda: (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+    }
+    for path, page in pages.items():
+        files.append(File.generated(config, path, content=page()))
+    return files
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Replace TeX by MathML."""
+    content = re.sub(r'<span class="arithmatex">\\\((.*?)\\\)</span>', lambda tex: _mathml(tex[1], "inline"), content, flags=re.DOTALL)
+    return re.sub(r'(<div class="arithmatex">)\s*\\\[(.*?)\\\]', lambda tex: tex[1] + _mathml(tex[2], "block"), content, flags=re.DOTALL)
+
+
+def _mathml(tex: str, display: str) -> str:
+    return convert(html.unescape(tex).strip(), display=display)
+
+
+class Formulas(griffe.Extension):
+    """Docstrings write formulas as Sphinx does; pages as TeX between dollars."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Rewrite the docstring of each module, class and function."""
+        if obj.docstring:
+            obj.docstring.value = dollars(obj.docstring.value)
+
+
+def dollars(text: str) -> str:
+    """``:math:`x` `` to ``$x$``, and blocks ``.. math::`` to ``$$``."""
+    text = re.sub(r":math:`(.*?)`", r"$\1$", text, flags=re.DOTALL)
+    return re.sub(r"\.\. math::(?: *(.+)|\n((?:    .+\n?)+))", lambda tex: f"\n$$\n{(tex[1] or tex[2]).strip()}\n$$\n", text)
+
+
+def command_line() -> str:
+    """Every command's help."""
+    parts = ["# Command line", _fenced(_help())]
+    for name in COMMANDS:
+        parts += [f"## unseen {name}", _fenced(_help(name))]
+    return "\n\n".join(parts)
+
+
+def _help(*command: str) -> str:
+    os.environ["COLUMNS"] = "112"
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main([*command, "--help"])
+    return "\n".join(_without_boxes(out.getvalue().splitlines()))
+
+
+def _without_boxes(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        title = re.fullmatch(r"╭─ (.*?) ─*╮", line)
+        if title:
+            yield f"{title[1]}:"
+        elif not line.startswith("╰"):
+            yield line.removeprefix("│").removesuffix("│").rstrip()
+        else:
+            yield ""
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text.strip()}\n```"
+
+
+def run_folder() -> str:
+    """The files of a run, and the columns of every table: of runs made now, and what ``columns.py`` knows beside them."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    about = readme.partition("## A run folder\n")[2].partition("\n## ")[0]
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        tables = _tables(Path(folder))
+    parts = ["# A run folder", about, "The columns of every table, from runs made when this page was built:"]
+    for name, frame in tables.items():
+        parts += [f"## {name}.parquet", _columns({column: str(kind) for column, kind in frame.schema.items()})]
+    known = {column for frame in tables.values() for column in frame.columns}
+    rest = {name: "" for name in COLUMNS if name not in known}
+    return "\n\n".join([*parts, "## Other columns", "Of several seeds or members, of lists, and of an ordinary network:", _columns(rest)])
+
+
+def _tables(folder: Path) -> dict[str, pl.DataFrame]:
+    small = ["--hidden", "32", "--epochs", "2", "--limit", "200", "--null-fraction", "0.1", "--random-labels", "0.05"]
+    run = str(folder / "run")
+    commands = [
+        ["score", "digits", *small, "--save-every", "1", "--watch", "wrong", "right", "--out", run],
+        ["suspects", run],
+        ["dynamics", run],
+        ["gradients", run],
+        ["influence", run, "--queries", "test[:2]"],
+        ["truth", run, "--members", "8"],
+    ]
+    for command in commands:
+        if main(command):
+            raise RuntimeError(f"unseen {shlex.join(command)} failed")
+    return {path.stem: pl.read_parquet(path) for path in sorted(Path(run).glob("*.parquet"))}
+
+
+def _columns(kinds: dict[str, str]) -> str:
+    rows = ["| column | type | meaning | unit | range | a high value says |", "|---|---|---|---|---|---|"]
+    for name, kind in kinds.items():
+        column = COLUMNS.get(name) or Column(f"out-of-sample probability of class {name.removeprefix('p_')}", "probability", "0..1")
+        cells = (f"`{name}`", kind, column.formula, column.unit, column.range, column.direction)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def python() -> str:
+    """What ``import unseen`` gives, by the module that it is of."""
+    modules: dict[str, list[str]] = {}
+    for name in unseen.__all__:
+        modules.setdefault(getattr(unseen, name).__module__, []).append(name)
+    parts = ["# Python", "What `import unseen` gives, by the file that it stands in."]
+    for module, names in sorted(modules.items(), key=lambda item: item[0]):
+        parts += [f"## {module}", *(f"::: unseen.{name}" for name in names)]
+    return "\n\n".join(parts)
+
+
+def bad_inputs() -> str:
+    """What the command line says to them: each was given to it when the page was built."""
+    parts = ["# Bad inputs", "Each of these was given to `unseen` when this page was built. It exits with status 2 and changes nothing."]
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        Path("empty").mkdir()
+        Path("broken.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+        try:
+            parts += [_fenced(f"$ unseen {command}\n{_refusal(command)}") for command in BAD]
+        finally:
+            os.chdir(before)
+    return "\n\n".join(parts)
+
+
+def _refusal(command: str) -> str:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        status = main(shlex.split(command))
+    if status != 2:
+        raise RuntimeError(f"unseen {command} was not refused: status {status}")
+    return said.getvalue().strip()
+
+
+def results() -> str:
+    """The tables and figures that commands have written to docs/results."""
+    folder = ROOT / "docs" / "results"
+    parts = ["# Results", "Tables and figures as the commands wrote them; what they mean, and what did not work, is in the [log](log.md)."]
+    for path in sorted(folder.rglob("*.md")):
+        parts += [f"- [{path.relative_to(folder).with_suffix('')}]({path.relative_to(ROOT / 'docs')})"]
+    for path in sorted(folder.rglob("*.png")):
+        parts += [f"## {path.relative_to(folder).with_suffix('')}", f"![{path.stem}]({path.relative_to(ROOT / 'docs')})"]
+    return "\n\n".join(parts)
