@@ -69,12 +69,12 @@ def _mathml(tex: str, display: str) -> str:
 
 
 class Formulas(griffe.Extension):
-    """Docstrings write formulas as Sphinx does; pages as TeX between dollars."""
+    """Docstrings write formulas as Sphinx does, pages as TeX between dollars; and Google's style knows Examples in the plural alone."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of each module, class and function."""
         if obj.docstring:
-            obj.docstring.value = dollars(obj.docstring.value)
+            obj.docstring.value = re.sub(r"^Example:$", "Examples:", dollars(obj.docstring.value), flags=re.MULTILINE)
 
 
 def dollars(text: str) -> str:

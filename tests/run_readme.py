@@ -13,6 +13,10 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(python|sh)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
+def python_blocks(page: str) -> list[str]:
+    return [block for language, block in blocks(page) if language == "python"]
+
+
 def run_commands(block: str) -> None:
     from unseen.cli import main
 
