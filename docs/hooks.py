@@ -19,6 +19,7 @@ from mkdocs.structure.files import File, Files
 import unseen
 from unseen.cli import COMMANDS, main
 from unseen.columns import COLUMNS, Column
+from unseen.recipes.claims import markdown, read_claims
 
 ROOT = Path(__file__).parents[1]
 BAD = (
@@ -193,8 +194,12 @@ def results() -> str:
     """The tables and figures that commands have written to docs/results."""
     folder = ROOT / "docs" / "results"
     parts = ["# Results", "Tables and figures as the commands wrote them; what they mean, and what did not work, is in the [log](log.md)."]
-    for path in sorted(folder.rglob("*.md")):
-        parts += [f"- [{path.relative_to(folder).with_suffix('')}]({path.relative_to(ROOT / 'docs')})"]
-    for path in sorted(folder.rglob("*.png")):
-        parts += [f"## {path.relative_to(folder).with_suffix('')}", f"![{path.stem}]({path.relative_to(ROOT / 'docs')})"]
+    parts += [f"- [{path.stem}](results/{path.name})" for path in sorted(folder.glob("*.md"))]
+    for path in sorted(folder.glob("*.png")):
+        parts += [f"## {path.stem}", f"![{path.stem}](results/{path.name})"]
+    for scale in sorted(path for path in folder.iterdir() if path.is_dir()):
+        claims = read_claims(scale)
+        for name in dict.fromkeys(claim.figure for claim in claims):
+            table = markdown(claim for claim in claims if claim.figure == name)
+            parts += [f"## {name}, at scale {scale.name}", f"![{name}](results/{scale.name}/{name}/figure.png)", table]
     return "\n\n".join(parts)

@@ -20,7 +20,7 @@ def python_blocks(page: str) -> list[str]:
 def run_commands(block: str) -> None:
     from unseen.cli import main
 
-    for line in block.splitlines():
+    for line in block.replace("\\\n", "").splitlines():
         words = shlex.split(line, comments=True)
         if words and (words[0] != "unseen" or main(words[1:])):
             sys.exit(f"failed: {line}")
