@@ -160,9 +160,9 @@ def python() -> str:
     modules: dict[str, list[str]] = {}
     for name in unseen.__all__:
         modules.setdefault(getattr(unseen, name).__module__, []).append(name)
-    parts = ["# Python", "What `import unseen` gives, by the file that it stands in."]
+    parts = ["# Python", "What `import unseen` gives, as `unseen.NAME`, by the file that it stands in."]
     for module, names in sorted(modules.items(), key=lambda item: item[0]):
-        parts += [f"## {module}", *(f"::: unseen.{name}" for name in names)]
+        parts += [f"## {module}", *(f"::: {module}.{name}" for name in names)]
     return "\n\n".join(parts)
 
 
