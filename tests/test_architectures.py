@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 import unseen
 from catalogue import CATALOGUE, CLASSES, BagClassifier, RecurrentClassifier, resnet, words
+from run_readme import python_blocks
+from test_layout import ROOT
 from unseen import TurnOverNet, UnseenError, leak_of_a_step
 from unseen.audit import advice
 
@@ -140,3 +142,14 @@ class TwoBatches(nn.Module):
 def test_nets_that_cannot_be_masked_are_refused(build, message):
     with pytest.raises(UnseenError, match=message):
         build()
+
+
+def test_the_documented_network_runs(capsys):
+    (block,) = python_blocks((ROOT / "docs" / "networks.md").read_text(encoding="utf-8"))
+    exec(compile(block, "docs/networks.md", "exec"), {"__name__": "__main__"})
+    assert "5.bias" in capsys.readouterr().out
+
+
+def test_the_table_in_the_docs_has_every_architecture():
+    rows = (ROOT / "docs" / "results" / "architectures.md").read_text(encoding="utf-8").splitlines()
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows if row.startswith("| ")][1:] == list(BY_NAME)

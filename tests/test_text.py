@@ -41,12 +41,12 @@ def table(tmp_path):
     return tmp_path / "films.csv"
 
 
-OPTIONS = {"text": "sentence", "target": "mood", "epochs": 3, "precision": "32"}
+OPTIONS = {"text": "sentence", "target": "mood", "epochs": 3}
 
 
 def test_sentences_are_scored_and_kept(table, tmp_path, capsys):
     run = unseen.score(str(table), out=tmp_path / "run", **OPTIONS)
-    assert run.config.model == "text" and run.classes == ("bad", "good")
+    assert run.config.model == "text" and run.config.precision == "32" and run.classes == ("bad", "good")
     joined = run.scores.join(run.examples, on="index")
     source = pl.read_csv(table)
     assert all(source["sentence"][index] == text for index, text in zip(joined["index"], joined["text"], strict=True))
@@ -66,6 +66,7 @@ def test_a_file_without_header_has_numbered_columns(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"text": "sentence", "target": "mood", "precision": "bf16"}, "cannot hold the numbers of a text's features"),
         ({"text": "words", "target": "mood"}, "no column 'words' for text. Allowed: sentence, mood"),
         ({"text": "sentence", "target": "mood", "model": "vgg11"}, "vgg11 needs images"),
         ({"target": "mood", "model": "text"}, "needs texts.*--text COLUMN"),

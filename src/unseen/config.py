@@ -129,10 +129,14 @@ class Config:
         config = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
         if config.estimator == "auto":
             config = replace(config, estimator="members" if self.model == "mlp" else "turnover")
+        if config.text is not None and config.precision == "auto":
+            config = replace(config, precision="32")  # bf16 would round the numbers of the features
         config._check()
         return config
 
     def _check(self) -> None:
+        if self.text is not None and self.precision == "bf16":
+            raise UnseenError("--precision is 'bf16', which cannot hold the numbers of a text's features. With --text use 32.")
         rules: dict[str, tuple[Callable[[Any], bool], str]] = {
             "epochs": (lambda v: v >= 1, "at least 1"),
             "lr": (lambda v: v > 0, "above 0"),
