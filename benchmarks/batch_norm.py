@@ -144,7 +144,8 @@ def main() -> None:
         page = f"""# Batch norm under masks
 
 Made by `python benchmarks/batch_norm.py {settings} --out docs/results`: ResNet-18 (width {options.width:g}), the first {options.examples:,}
-training images of CIFAR-10 at {options.size} pixels (which went through JPEG, quality 75), units in {options.groups} groups, half of every layer dropped. Seen and unseen half: accuracy on
+training images of CIFAR-10 at {options.size} pixels (which went through JPEG, quality 75), units in
+{options.groups} groups, half of every layer dropped. Seen and unseen half: accuracy on
 the training images. Leak of a step: `unseen.leak_of_a_step` on a batch of {LEAK_BATCH} after training, the output bias held.
 
 {markdown(rows)}"""
