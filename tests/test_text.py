@@ -67,6 +67,7 @@ def test_a_file_without_header_has_numbered_columns(tmp_path):
     ("options", "message"),
     [
         ({"text": "sentence", "target": "mood", "precision": "bf16"}, "cannot hold the numbers of a text's features"),
+        ({"text": "sentence", "target": "mood", "random_inputs": "gaussian"}, "texts have neither pixels nor numbers"),
         ({"text": "words", "target": "mood"}, "no column 'words' for text. Allowed: sentence, mood"),
         ({"text": "sentence", "target": "mood", "model": "vgg11"}, "vgg11 needs images"),
         ({"target": "mood", "model": "text"}, "needs texts.*--text COLUMN"),

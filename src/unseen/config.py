@@ -135,6 +135,10 @@ class Config:
         return config
 
     def _check(self) -> None:
+        if self.text is not None and self.random_inputs != "none":
+            raise UnseenError(
+                f"--random-inputs is {self.random_inputs!r}, and texts have neither pixels nor numbers. With --text leave it out."
+            )
         if self.text is not None and self.precision == "bf16":
             raise UnseenError("--precision is 'bf16', which cannot hold the numbers of a text's features. With --text use 32.")
         rules: dict[str, tuple[Callable[[Any], bool], str]] = {
