@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,28 @@ BAD = (
     "audit digits --only nothing",
 )
 """Commands that are refused before anything is trained."""
+BEYOND = {
+    "unseen.audit": ["advice"],
+    "unseen.curate": ["suspects", "rare", "easy", "error_rate"],
+    "unseen.gradients": [
+        "cosine_similarity",
+        "cosine_matrix",
+        "contributions",
+        "gradient_norms",
+        "gradient_statistics",
+        "GradientStatistics",
+    ],
+    "unseen.influence": ["influence_tile", "top_influence", "run_influence"],
+    "unseen.truth": ["truth", "leave_one_out", "reliability"],
+    "unseen.evaluate": ["evaluate", "linear_datamodeling_score"],
+    "unseen.dynamics": ["subset_curves", "learning_times"],
+    "unseen.selfcheck": ["selfcheck"],
+    "unseen.prune": ["prune"],
+    "unseen.apply": ["apply"],
+    "unseen.report.page": ["report"],
+    "unseen.recipes": ["cook"],
+}
+"""What the commands call, and ``import unseen`` does not give."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -70,12 +91,13 @@ def _mathml(tex: str, display: str) -> str:
 
 
 class Formulas(griffe.Extension):
-    """Docstrings write formulas as Sphinx does, pages as TeX between dollars; and Google's style knows Examples in the plural alone."""
+    """Docstrings as the site's parser knows them: TeX between dollars; Args with text behind it is text; Example is called Examples."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of each module, class and function."""
         if obj.docstring:
-            obj.docstring.value = re.sub(r"^Example:$", "Examples:", dollars(obj.docstring.value), flags=re.MULTILINE)
+            text = re.sub(r"^(Args|Attributes): (?=\S)", r"**\1:** ", dollars(obj.docstring.value), flags=re.MULTILINE)
+            obj.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
 
 
 def dollars(text: str) -> str:
@@ -93,22 +115,11 @@ def command_line() -> str:
 
 
 def _help(*command: str) -> str:
-    os.environ["COLUMNS"] = "112"
+    os.environ["COLUMNS"] = "86"
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         main([*command, "--help"])
-    return "\n".join(_without_boxes(out.getvalue().splitlines()))
-
-
-def _without_boxes(lines: list[str]) -> Iterator[str]:
-    for line in lines:
-        title = re.fullmatch(r"╭─ (.*?) ─*╮", line)
-        if title:
-            yield f"{title[1]}:"
-        elif not line.startswith("╰"):
-            yield line.removeprefix("│").removesuffix("│").rstrip()
-        else:
-            yield ""
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines() if not re.fullmatch(r" *-+ *", line))  # lines between the parts
 
 
 def _fenced(text: str) -> str:
@@ -163,6 +174,8 @@ def python() -> str:
     parts = ["# Python", "What `import unseen` gives, as `unseen.NAME`, by the file that it stands in."]
     for module, names in sorted(modules.items(), key=lambda item: item[0]):
         parts += [f"## {module}", *(f"::: {module}.{name}" for name in names)]
+    parts.append("## Beyond\n\nThe functions behind the commands, to be imported from their files.")
+    parts += [f"::: {module}.{name}\n    options: {{show_root_full_path: true}}" for module, names in BEYOND.items() for name in names]
     return "\n\n".join(parts)
 
 
