@@ -21,8 +21,8 @@ browser:
 	  echo "No chromium: the tests of the report's page will be skipped. apt-get install chromium"
 
 check: $(INSTALLED)
-	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs/hooks.py
+	$(BIN)/ruff check src tests benchmarks docs/hooks.py
 	$(BIN)/mypy
 	$(BIN)/python tests/run_readme.py README.md
 
@@ -37,8 +37,8 @@ docs: $(INSTALLED_DOCS)
 	@echo "$(CURDIR)/site/index.html"
 
 format: $(INSTALLED)
-	$(BIN)/ruff format src tests benchmarks docs
-	$(BIN)/ruff check --fix src tests benchmarks docs
+	$(BIN)/ruff format src tests benchmarks docs/hooks.py
+	$(BIN)/ruff check --fix src tests benchmarks docs/hooks.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
