@@ -9,7 +9,7 @@ INSTALLED_DOCS := $(VENV)/.installed-docs
 .PHONY: demo test browser check docs format results clean
 
 demo: $(INSTALLED)
-	$(BIN)/unseen score digits --random-labels 0.05 --force
+	$(BIN)/unseen score digits --random-labels 0.05 --estimator turnover --force
 
 test: $(INSTALLED) browser
 	$(BIN)/python -m pytest

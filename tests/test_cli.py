@@ -8,7 +8,7 @@ import unseen
 from unseen.cli import COMMANDS, main
 from unseen.terminal import _sentences
 
-FAST = ["--hidden", "64", "--epochs", "2"]
+FAST = ["--estimator", "turnover", "--hidden", "64", "--epochs", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def test_class_names_and_paths(tmp_path):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(20):
             Image.fromarray((random.normal(level, 20, (8, 8)) % 256).astype(np.uint8)).save(tmp_path / "photos" / name / f"{i}.png")
-    run = unseen.score(str(tmp_path / "photos"), hidden=(16,), epochs=3, batch_size=8, out=tmp_path / "run")
+    run = unseen.score(str(tmp_path / "photos"), hidden=(16,), epochs=3, batch_size=8, estimator="turnover", out=tmp_path / "run")
     assert run.classes == ("cat", "dog")
     rows = curate.easy(run, 0.3)
     assert set(rows["given_class"]) <= {"cat", "dog"} and all(path.endswith(".png") for path in rows["path"])

@@ -21,9 +21,12 @@ from unseen.evaluate import (
     seed_stability,
     spearman,
 )
+from unseen.scoring import run_examples, write_truth
+from unseen.truth import retrain
 
 DETECTION = ["auroc", "average_precision", "precision_at_n"]
 KEYS = ["score", *DETECTION, "spearman", "spearman_correct", "spearman_top", "low", "high", "reliability", "cost"]
+KEYS += ["seed_stability", "leave_one_out", "leave_one_out_ceiling", "coverage", "false_discovery_rate", "lds"]
 
 
 @pytest.fixture
@@ -35,7 +38,16 @@ def random():
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate") / "run"
     return unseen.score(
-        "digits", hidden=(64,), epochs=5, lr=0.1, batch_size=64, limit=600, random_labels=0.1, label_noise="other", out=folder
+        "digits",
+        hidden=(64,),
+        epochs=5,
+        lr=0.1,
+        batch_size=64,
+        limit=600,
+        random_labels=0.1,
+        label_noise="other",
+        estimator="turnover",
+        out=folder,
     )
 
 
@@ -185,6 +197,36 @@ def test_evaluate_with_truth(run):
     for row in rows:
         assert row["low"] - 1e-3 <= row["spearman_correct"] <= row["high"] + 1e-3
     assert rows == sorted(rows, key=lambda row: -row["spearman_correct"])
+
+
+def test_evaluate_tells_what_intervals_floor_and_influence_are_worth(tmp_path, random):
+    options = {"hidden": (64,), "epochs": 5, "lr": 0.1, "batch_size": 64, "limit": 600, "precision": "32", "null_fraction": 0.25}
+    run = unseen.score("digits", estimator="members", members=16, random_labels=0.1, out=tmp_path / "run", **options)
+    write_truth(run, members=16)
+    rows = {row["score"]: row for row in evaluate(run)}
+    assert 0.5 < rows["memorization"]["coverage"] <= 1 and 0 <= rows["memorization"]["false_discovery_rate"] < 0.3
+    assert rows["memorization"]["seed_stability"] is None and rows["aum"]["coverage"] is None and "influence" not in rows
+
+    config, examples = run_examples(run)
+    losses, member = retrain(examples, config, 16, run=run)
+    train, queries = examples.train.index.numpy(), examples.index[[3, len(examples) - 1]].numpy()  # of both splits
+    influence = random.normal(size=(2, len(train)))
+    grid = np.meshgrid(queries, train, indexing="ij")
+    columns = {"query_index": grid[0].ravel(), "train_index": grid[1].ravel(), "influence": influence.ravel()}
+    run.write_table("influence", pl.DataFrame(columns).sample(fraction=1, shuffle=True, seed=0))
+    row = evaluate(run)[-1]
+    expected = linear_datamodeling_score(influence, member.numpy(), losses[:, [3, len(examples) - 1]].double().numpy())
+    assert row["score"] == "influence" and row["lds"] == pytest.approx(expected.value) and row["auroc"] is None
+
+
+def test_evaluate_after_leave_one_out_and_with_seeds(tmp_path):
+    run = unseen.score("digits", hidden=(32,), epochs=2, limit=100, seeds=2, estimator="turnover", out=tmp_path / "run")
+    some = run.scores.head(20).select("index", "memorization", memorization_se=pl.lit(0.0))
+    run.write_table("truth", some)
+    run.write_json("truth.json", {"left_out": 20, "seeds": 3, "reliability": None})
+    row = next(row for row in evaluate(run) if row["score"] == "memorization")
+    assert row["leave_one_out"] == pytest.approx(1) and row["leave_one_out_ceiling"] == pytest.approx(1)
+    assert row["seed_stability"] == pytest.approx(run.summary["seed_correlation"], abs=1e-6) and row["cost"] > 1
 
 
 def test_evaluate_without_true_labels(tmp_path, digits):

@@ -10,8 +10,11 @@ from reference_influence import gradient_influence_one_by_one, influence_one_by_
 from unseen import TurnOverNet, UnseenError
 from unseen.extremes import extremes, influence_table
 from unseen.influence import LastLayerTiles, PairTiles, influence_of_shifts, influence_tile, query_tiles, run_influence, top_influence
+from unseen.members import membership, new_members
 from unseen.queries import parse_queries
+from unseen.scoring import run_examples
 from unseen.tracin import factors, gradient_influence, inverse_curvature
+from unseen.truth import small
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +250,7 @@ def test_gradients_need_epochs_of_this_network(digits):
 
 @pytest.mark.parametrize("method", ["turnover", "gradient"])
 def test_influence_of_a_run(digits, tmp_path, method):
-    run = unseen.score("digits", hidden=(64,), epochs=2, limit=300, null_fraction=0.1, out=tmp_path / "run")
+    run = unseen.score("digits", hidden=(64,), epochs=2, limit=300, null_fraction=0.1, estimator="turnover", out=tmp_path / "run")
     table = run_influence(run, "test[:5]", 3, method)
     written = run.table("influence")
     assert written.equals(table) and len(table) == 5 * 2 * 3
@@ -272,9 +275,32 @@ def test_influence_of_averaged_weights_is_of_what_was_scored(tmp_path):
 
 
 def test_influence_of_a_run_of_other_data(digits, tmp_path):
-    run = unseen.score(digits, hidden=(32,), epochs=1, out=tmp_path / "run")
+    run = unseen.score(digits, hidden=(32,), epochs=1, estimator="turnover", out=tmp_path / "run")
     with pytest.raises(UnseenError):
         run_influence(run, "test[:5]")
     assert len(run_influence(run, "test[:5]", 2, data=digits)) == 20
     with pytest.raises(UnseenError, match="was made of"):
         run_influence(run, "test[:5]", 2, data=digits.select(range(100)))
+
+
+def test_influence_of_a_run_of_members(tmp_path):
+    """Against each member alone, by the definition."""
+    options = {"hidden": (64,), "epochs": 3, "lr": 0.1, "batch_size": 32, "limit": 120, "precision": "32", "null_fraction": 0.1}
+    run = unseen.score("digits", estimator="members", members=6, out=tmp_path / "run", **options)
+    config, examples = run_examples(run)
+    kept = examples.train.select(torch.isin(examples.train.index, torch.tensor(run.scores.filter("trained")["index"].to_list())))
+    table = run_influence(run, "test[:3]", top=len(kept))
+    member = membership(kept.index, 0, 6, config.fraction)
+    net, tensors = new_members(small(config, len(kept)), kept, [0]).shell[0], run.read_tensors("seed-0")[0]
+    x, labels, index = examples.test.batch(torch.arange(3))
+    losses = []
+    for k in range(6):
+        net.load_state_dict({name.removeprefix("net."): value[k] for name, value in tensors.items()})
+        losses.append(torch.nn.functional.cross_entropy(net(x), labels, reduction="none").detach())
+    for query in range(3):
+        for row in table.filter((pl.col("query_index") == int(index[query])) & (pl.col("side") == "top")).iter_rows(named=True):
+            inside = member[:, kept.index == row["train_index"]].flatten()
+            own = torch.stack(losses)[:, query]
+            assert row["influence"] == pytest.approx(float(own[~inside].mean() - own[inside].mean()), abs=1e-4)
+    with pytest.raises(UnseenError, match="--estimator turnover"):
+        run_influence(run, "test[:3]", method="gradient")

@@ -277,6 +277,8 @@ def test_members_score_wrong_labels_with_their_uncertainty(corrupted):
 
 
 def test_the_estimators_members_are_small():
-    config = small(Config(hidden=(512,), lr=0.05, batch_size=64).resolved(), 5000)
-    assert (config.hidden, config.batch_size) == ((128,), 256) and config.lr == pytest.approx(0.15)
-    assert small(config, 400).batch_size == 256
+    config = small(Config(hidden=(512,), lr=0.05, momentum=0.9, batch_size=64, epochs=30).resolved(), 5000)
+    assert (config.hidden, config.batch_size) == ((128,), 250) and config.lr == pytest.approx(0.147, abs=1e-3)
+    assert small(replace(config, epochs=4), 5000).batch_size == 250  # few steps anyway: no larger batches
+    assert small(replace(config, batch_size=64, epochs=1000), 1403).batch_size == 176  # 175 would leave a batch of 3
+    assert small(config, 400).batch_size == 200

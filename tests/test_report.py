@@ -18,7 +18,7 @@ from unseen.report.packing import pack, unpack
 from unseen.report.pictures import rows, sheets
 from unseen.report.points import PLOTTED, choose
 
-FAST = {"hidden": (64,), "epochs": 3, "batch_size": 32}
+FAST = {"estimator": "turnover", "hidden": (64,), "epochs": 3, "batch_size": 32}
 ATTACK = "<script>document.title='owned'</script>"
 
 

@@ -15,7 +15,7 @@ from unseen.report import report
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-FAST = {"hidden": (64,), "epochs": 3, "batch_size": 32}
+FAST = {"estimator": "turnover", "hidden": (64,), "epochs": 3, "batch_size": 32}
 ATTACK = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
 
 pytestmark = pytest.mark.skipif(

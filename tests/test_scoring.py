@@ -332,6 +332,15 @@ def test_config_is_plain_json(run):
 def test_mnist_long_tail(tmp_path, data_dir):
     """The paper's figure 2b in little: random labels are memorized far more than real ones, in one epoch of real data."""
     run = score(
-        "mnist", data_dir=data_dir, limit=4000, hidden=(512,), epochs=4, lr=0.1, batch_size=64, random_labels=400, out=tmp_path / "run"
+        "mnist",
+        data_dir=data_dir,
+        limit=4000,
+        hidden=(512,),
+        epochs=4,
+        lr=0.1,
+        batch_size=64,
+        random_labels=400,
+        estimator="turnover",
+        out=tmp_path / "run",
     )
     assert run.summary["auroc"] > 0.95 and run.summary["accuracy_unseen_true"] > 0.75

@@ -64,7 +64,8 @@ COLUMNS: dict[str, Column] = {
     "train_id": Column("stable name of the training example"),
     "influence": Column(
         "turnover: loss of the query in the half that never saw the example minus in the half that it trained (Liu et al. 2021, "
-        "eq. 5), nats; gradient: sum over saved epochs of rate * gradient products in the K-FAC metric, query normalised",
+        "eq. 5), nats; members: the same of networks without and with it (Feldman & Zhang 2020), nats; "
+        "gradient: sum over saved epochs of rate * gradient products in the K-FAC metric, query normalised",
         "", "", "training on it helps the query",
     ),
     "subset": Column("name of a subset of the examples"),

@@ -79,8 +79,8 @@ class Config:
     null_fraction: float = 0.0
     """share of the training examples that keep a mask and are never trained: the noise floor"""
     estimator: Literal["auto", "turnover", "members", "plain"] = "turnover"
-    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp, else turnover; plain: one
-    ordinary network, which has the free scores but no memorization"""
+    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp, unless an option that only
+    turn-over dropout has is set, else turnover; plain: one ordinary network, which has the free scores but no memorization"""
     members: int = 64
     """number of small networks, for --estimator members"""
     fraction: float = 0.7
@@ -128,11 +128,16 @@ class Config:
         defaults = {"weight_decay": 0.0} | defaults
         config = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
         if config.estimator == "auto":
-            config = replace(config, estimator="members" if self.model == "mlp" else "turnover")
+            config = replace(config, estimator="members" if self.model == "mlp" and not self._asks_for_one_network() else "turnover")
         if config.text is not None and config.precision == "auto":
             config = replace(config, precision="32")  # bf16 would round the numbers of the features
         config._check()
         return config
+
+    def _asks_for_one_network(self) -> bool:
+        """Whether an option is set that members do not have."""
+        masks = any(getattr(self, name) is not None for name in ("groups", "tied", "mask_scale", "only", "skip"))
+        return masks or self.average > 1 or bool(self.save_every or self.gradients_every or self.watch)
 
     def _check(self) -> None:
         if self.text is not None and self.random_inputs != "none":

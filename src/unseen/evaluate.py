@@ -30,6 +30,9 @@ SUSPECT = {
 """Scores that are judged, and whether high (1) or low (-1) means memorized, hence suspect."""
 
 
+NORMAL_90 = 1.6448536269514722  # half the width of a 90% interval, in standard errors
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number, and the ends of the central interval that holds it with probability ``level`` (90%) by the bootstrap."""
@@ -49,26 +52,44 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
     without ``truth.parquet``); cost in plain training runs, where the run measured it. All are taken with the sign that makes
     high suspect, over the examples that were trained.
 
+    And what only some runs tell: seed_stability (several seeds; losses and memorization); leave_one_out, the Pearson
+    correlation, and its ceiling (after ``unseen truth --leave-one-out``); coverage, the share of 90% intervals of memorization that
+    hold the truth, its own noise added; false_discovery_rate, of planted never-trained examples called at 10% (a noise floor of 100 or
+    more held out). Where there are ``influence.parquet`` and a truth of random subsets, a last row, influence, has lds with
+    low and high; pairs that the table does not hold count as 0, so keep many (``unseen influence --top``).
+
     Raises UnseenError where the run has no scores yet.
     """
-    scores = run.scores.filter("trained")
+    scores = run.scores
+    null, scores = scores.filter(~scores["trained"]), scores.filter("trained")
     truth, facts = _truth(run)
     if truth is not None:
         scores = scores.join(truth, on="index", how="left", maintain_order="left")
     cost = run.summary.get("cost") if run.finished else None
-    rows = [_row(scores, name, facts, cost) for name in SUSPECT if name in scores.columns]
+    history = run.history if run.config.seeds > 1 else None
+    rows = [_row(scores, name, facts, cost) | _more(scores, name, facts, history) for name in SUSPECT if name in scores.columns]
+    for row in rows:
+        if row["score"] == "memorization" and len(null) >= 100:
+            planted = planted_discoveries(scores["memorization"].to_numpy(), null["memorization"].to_numpy())
+            row["false_discovery_rate"] = planted["false_discovery_rate"]
     by = next((name for name in ("spearman_correct", "spearman", "auroc") if rows and rows[0][name] is not None), "score")
     rows.sort(key=lambda row: row[by] if isinstance(row[by], str) else -row[by])
+    if "losses" in facts and (run.path / "influence.parquet").exists():
+        lds = _lds(run, facts)
+        found = {"score": "influence", "lds": lds.value, "low": lds.low, "high": lds.high, "reliability": facts["reliability"]}
+        rows.append(dict.fromkeys(rows[0]) | found)
     run.write_json("metrics.json", rows)
     return rows
 
 
 def _truth(run: Run) -> "tuple[pl.DataFrame | None, dict[str, Any]]":
-    """Index and truth, and what the truth says of itself; nothing where there is none."""
+    """Index, truth and its standard error, and what the truth says of itself; nothing where there is none."""
     if not (run.path / "truth.parquet").exists():
         return None, {}
-    table = run.table("truth").select("index", truth="memorization")
-    return table, run.read_json("truth.json") if (run.path / "truth.json").exists() else {}
+    table = run.table("truth")
+    errors = {"truth_se": "memorization_se"} if "memorization_se" in table.columns else {}
+    facts = run.read_json("truth.json") if (run.path / "truth.json").exists() else {}
+    return table.select("index", truth="memorization", **errors), facts
 
 
 def _row(scores: "pl.DataFrame", name: str, facts: dict[str, Any], cost: float | None) -> dict[str, Any]:
@@ -87,6 +108,50 @@ def _row(scores: "pl.DataFrame", name: str, facts: dict[str, Any], cost: float |
         interval = agreed.get("spearman_correct", agreed["spearman"])
         row |= {"low": interval.low, "high": interval.high}
     return row | {"reliability": facts.get("reliability"), "cost": cost}
+
+
+def _more(scores: "pl.DataFrame", name: str, facts: dict[str, Any], history: "pl.DataFrame | None") -> dict[str, Any]:
+    """What only some runs tell; None where this one does not."""
+    import polars as pl
+
+    row: dict[str, Any] = dict.fromkeys(
+        ("seed_stability", "leave_one_out", "leave_one_out_ceiling", "coverage", "false_discovery_rate", "lds")
+    )
+    if history is not None and (name == "memorization" or name in history.columns):
+        row["seed_stability"] = seed_stability(history, name)
+    known = scores.filter(pl.col("truth").is_not_null()) if "truth" in scores.columns else scores.head(0)
+    if "left_out" in facts and len(known) >= 3:
+        exact = known.select("index", memorization="truth", memorization_se="truth_se")
+        found = leave_one_out_correlation(known.select("index", score=SUSPECT[name] * pl.col(name)), exact, "score")
+        row |= {"leave_one_out": found["pearson"], "leave_one_out_ceiling": found["ceiling"]}
+    elif name == "memorization" and "memorization_low" in scores.columns and "truth_se" in known.columns:
+        gap, low, high, true, error = known.select(
+            name, "memorization_low", "memorization_high", "truth", "truth_se"
+        ).to_numpy().T  # fmt: skip
+        row["coverage"] = coverage(gap, (high - low) / 2 / NORMAL_90, true, error)
+    return row
+
+
+def _lds(run: Run, facts: dict[str, Any]) -> Estimate:
+    """The linear datamodeling score of ``influence.parquet`` from the losses of the truth's members."""
+    import polars as pl
+    import torch
+
+    from unseen.members import membership
+
+    examples, pairs = run.examples, run.table("influence")
+    train = examples.filter(pl.col("split") == "train")["index"].to_numpy()
+    queries = pairs["query_index"].unique().sort().to_numpy()
+    paths = sorted((run.path / "weights" / facts["losses"]).glob("*.safetensors"))
+    losses = torch.cat([run.read_tensors(f"{facts['losses']}/{path.stem}")[0]["losses"] for path in paths]).numpy()
+    member = membership(torch.from_numpy(train.copy()), facts["seed"], len(losses), facts["share"]).numpy()
+    influence = np.zeros((len(queries), len(train)))
+    order = np.argsort(train)
+    columns = order[np.searchsorted(train, pairs["train_index"].to_numpy(), sorter=order)]
+    influence[np.searchsorted(queries, pairs["query_index"].to_numpy()), columns] = pairs["influence"].to_numpy()
+    index = examples["index"].to_numpy()
+    rows = np.argsort(index)[np.searchsorted(np.sort(index), queries)]
+    return linear_datamodeling_score(influence, member, losses[:, rows].astype(np.float64))
 
 
 def precision_at_n(wrong: Bools, score: Floats) -> float:
@@ -180,7 +245,9 @@ def leave_one_out_correlation(scores: "pl.DataFrame", exact: "pl.DataFrame", sco
     if len(table) < 3:
         raise UnseenError(f"{len(table)} examples have both a score and their leave-one-out; at least 3 are needed.")
     left, right = table["score"].to_numpy(), table["exact"].to_numpy()
-    found = {"pearson": float(np.corrcoef(left, right)[0, 1]), "spearman": spearman(left, right, 1).value, "ceiling": float("nan")}
+    with np.errstate(invalid="ignore", divide="ignore"):  # a constant score has no correlation
+        pearson = float(np.corrcoef(left, right)[0, 1])
+    found = {"pearson": pearson, "spearman": spearman(left, right, 1).value, "ceiling": float("nan")}
     if errors and table["memorization_se"].null_count() == 0:
         noise = float((table["memorization_se"].to_numpy() ** 2).mean())
         found["ceiling"] = float(np.sqrt(max(0.0, 1 - noise / right.var(ddof=1))))

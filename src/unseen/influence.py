@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unseen import queries as asked
+from unseen.crowds import top_by_members
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.estimators import new_net
@@ -224,6 +225,7 @@ def run_influence(
     Args:
         run: finished or not. queries: see ``parse_queries``, or queries themselves. top, memory_gib, precision: see ``top_influence``.
         method: "turnover", or "gradient", see ``gradient_influence``, from the saved epochs; from the last alone where none were saved.
+            A run of many networks (--estimator members) has only its own, see ``members_influence``.
         data, model: what the run was made of, where that was not a name. data_dir: see ``load``. options: of ``gradient_influence``.
 
     Raises UnseenError: no weights, queries that are not there, other data or another model than the run's.
@@ -233,6 +235,10 @@ def run_influence(
     examples = examples.to(device)
     chosen = parse_queries(queries, examples) if isinstance(queries, str) else queries
     train = examples.train.select(~null_mask(examples.train.index.cpu(), config.null_fraction, config.seed))
+    if config.estimator == "members":
+        table = influence_table(top_by_members(run, config, train, chosen, top, method, memory_gib, model), train, chosen)
+        run.write_table("influence", table, method="members", seed=str(config.seed))
+        return table
     nets = {seed: new_net(config, examples, model or config.model, seed) for seed in range(config.seed, config.seed + config.seeds)}
     for seed, net in nets.items():
         net.to(device).load_state_dict(_weights(run, f"seed-{seed}"))

@@ -157,7 +157,7 @@ def score_table(
     facts["discoveries_q10"] = int((rows.filter("trained")["q_value"] < 0.1).sum()) if "q_value" in rows.columns else None
     facts["seed_correlation"] = None if config.estimator == "plain" else _seed_correlation(finals, rows)
     columns = {"index": rows["index"]} | {f"p_{c}": probabilities[train_rows, c] for c in range(probabilities.shape[1])}
-    front = ["index", "id", "trained", "given_label"]
+    front = ["index", "id", "trained", "given_label", *(["unseen_loss_mean"] if config.estimator == "members" else [])]
     return rows.select(*front, pl.exclude(front)), pl.DataFrame(columns), facts
 
 

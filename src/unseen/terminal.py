@@ -28,7 +28,10 @@ def print_summary(run: Run, top: int = 10) -> None:
         return
     print_rows(_accuracies(facts), title="Accuracy on the training examples")
     print_rows(_tail(scores), title="Memorization (nats): the long tail")
-    print_rows(_shown(scores.filter("trained").sort("memorization", descending=True).head(top)), title="The most memorized examples")
+    by, title = "memorization", "The most memorized examples"
+    if facts.get("estimator") == "members":
+        by, title = "unseen_loss_mean", "The examples that are hardest for members that never saw them"
+    print_rows(_shown(scores.filter("trained").sort(by, descending=True).head(top), also=by), title=title)
     for line in _sentences(facts):
         print(line)
     print(run.path)
@@ -146,11 +149,12 @@ def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
 
 
 def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Rows as a table, or as JSON."""
+    """Rows as a table, without the columns that are empty, or as JSON."""
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
-        print_rows(rows)
+        filled = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+        print_rows([{name: row[name] for name in filled} for row in rows])
 
 
 def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
@@ -202,7 +206,14 @@ def _tail(scores: "pl.DataFrame", buckets: int = 10) -> list[dict[str, Any]]:
 def _sentences(facts: dict[str, Any]) -> list[str]:
     lines = []
     if facts.get("estimator") == "members":
-        lines.append("Scored by many small networks (--estimator members); --estimator turnover is the paper's one network.")
+        lines.append(
+            "Scored by many small networks, which --estimator auto takes for MLPs: their unseen_loss_mean follows retraining best and "
+            "their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and memorization."
+        )
+    else:
+        lines.append(
+            "Scored by one network with turn-over dropout: --estimator auto takes many small networks only for MLPs, where they gain."
+        )
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."

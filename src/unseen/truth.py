@@ -1,7 +1,7 @@
 """What memorization is by definition: networks that had an example against networks that had not.
 
 ``truth`` retrains on random subsets (Feldman & Zhang, *What Neural Networks Memorize and Why*, 2020), ``leave_one_out``
-retrains without single examples (Liu et al. 2021, eq. 2), ``members_scores`` is the same idea small enough to be an estimator.
+retrains without single examples (Liu et al. 2021, eq. 2), ``small`` is the recipe that makes the same idea an estimator.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ Bools = NDArray[np.bool_]
 CHUNK = 8  # members at once: on a CPU the weights of a small MLP stay in its cache
 WARM_UP = 0.1  # share of the epochs whose losses say more about the initial weights than about the examples
 WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this
+STEPS = 600  # of the estimator's members at least, where the network takes as many: fewer did not fit the wrong labels
 LOST = 0.01  # share of the inputs' sum of squares that the estimator's members do without
 
 
@@ -121,7 +122,8 @@ def truth(
     losses, member = retrain(
         examples, config, members, fraction, seed=seed, run=run, fabric=fabric, model=model, chunk=chunk, progress=progress
     )
-    return truth_table(examples, losses, member)
+    table, facts = truth_table(examples, losses, member)
+    return table, facts | {"share": fraction, "seed": seed, "losses": losses_name(config, members, fraction, seed, model, chunk)}
 
 
 def retrain(
@@ -146,8 +148,18 @@ def retrain(
     seeds = [key(seed, "member", number) % 2**31 for number in range(members)]
     orders = [key(seed, "order", number) for number in range(-(-members // chunk))]
     chunks = _Chunks(examples, config, run, fabric or make_fabric(1, config.precision), model, chunk)
-    name = f"truth-{chunks.digest(members, fraction, seed)}"
-    return chunks.losses(name, member, seeds, orders, progress), member
+    return chunks.losses(losses_name(config, members, fraction, seed, model, chunk), member, seeds, orders, progress), member
+
+
+def losses_name(config: Config, members: int, fraction: float, seed: int, model: nn.Module | None = None, chunk: int = CHUNK) -> str:
+    """Folder under a run's ``weights/`` of the losses of the members of ``truth``, a file per chunk."""
+    return f"truth-{_digest(config, chunk, model, members, fraction, seed)}"
+
+
+def _digest(config: Config, chunk: int, model: nn.Module | None, *settings: Any) -> str:
+    """Eight hexadecimal digits that change with anything the losses depend on."""
+    parts = json.dumps([asdict(config), chunk, "" if model is None else repr(model), *settings], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -160,11 +172,6 @@ class _Chunks:
     fabric: "Fabric"
     model: nn.Module | None
     size: int
-
-    def digest(self, *settings: Any) -> str:
-        """Eight hexadecimal digits that change with anything the losses depend on."""
-        parts = [asdict(self.config), self.size, "" if self.model is None else repr(self.model), *settings]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
     def losses(
         self, name: str, member: Tensor, seeds: Sequence[int], orders: Sequence[int], progress: Callable[[int], None] | None = None
@@ -195,9 +202,9 @@ class _Chunks:
 
 
 def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl.DataFrame, dict[str, Any]]":
-    """``truth``'s frame and facts from the members' losses (members, examples, the training ones first) and membership."""
+    """``truth``'s frame and facts from the members' losses (members, examples) and membership (members, training examples)."""
     train = examples.train
-    values, inside = losses[:, : len(train)].double().numpy(), member.numpy()
+    values, inside = losses[:, torch.tensor([split == "train" for split in examples.split])].double().numpy(), member.numpy()
     by_loss, by_probability = two_samples(values, inside), two_samples(-np.exp(-values), inside)
     table = _labels(train).with_columns(
         loss_seen=by_loss.seen,
@@ -207,8 +214,7 @@ def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl
         memorization_probability=by_probability.gap,
         memorization_probability_se=by_probability.standard_error,
     )
-    facts: dict[str, Any] = {"members": len(values), "fraction": float(inside.mean())}
-    facts["reliability"] = reliability(values, inside)
+    facts: dict[str, Any] = {"members": len(values), "fraction": float(inside.mean()), "reliability": reliability(values, inside)}
     facts["reliability_probability"] = reliability(-np.exp(-values), inside)
     if train.true_labels is not None:
         correct = (train.labels == train.true_labels).cpu().numpy()
@@ -220,10 +226,11 @@ def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl
 def small(config: Config, examples: int) -> Config:
     """The recipe of the estimator's members, from that of the network they stand for: many narrow ones in large batches.
 
-    A quarter of the widths (16 to 128), four times the batch (an eighth of the examples at most), and the learning rate times 3 for
-    it, SGD's noise being about the same; measured on 5,000 images of MNIST (LOG.md). Models other than MLPs keep their widths.
+    A quarter of the widths (16 to 128), four times the batch where that leaves ``STEPS`` steps and eight per epoch, and the learning
+    rate times 3 for it; see LOG.md. Batches of about equal size: a last one of few examples, at this rate, undoes what the others did.
     """
-    batch_size = max(config.batch_size, min(4 * config.batch_size, examples // 8))
+    most = max(config.batch_size, min(4 * config.batch_size, examples // 8, config.epochs * examples // STEPS))
+    batch_size = math.ceil(examples / max(1, round(examples / most)))
     assert config.lr is not None
     rate = config.lr * (batch_size / config.batch_size) ** math.log(3, 4)
     return replace(config, hidden=tuple(max(16, min(width // 4, WIDEST)) for width in config.hidden), batch_size=batch_size, lr=rate)
@@ -326,7 +333,7 @@ def leave_one_out(
     pairs = []
     for seed in seeds:
         orders = [key(seed, "order")] * -(-len(member) // chunk)
-        losses = chunks.losses(f"leave-one-out-{chunks.digest(list(left_out), seed)}", member, [seed] * len(member), orders)
+        losses = chunks.losses(f"leave-one-out-{_digest(config, chunk, model, list(left_out), seed)}", member, [seed] * len(member), orders)
         without = losses[torch.arange(1, len(member)), torch.tensor(left_out)]
         pairs.append(torch.stack([losses[0, torch.tensor(left_out)], without]))
     seen, unseen = torch.stack(pairs, 1).double().numpy()  # each (seeds, left out)
@@ -339,7 +346,5 @@ def leave_one_out(
 def _labels(train: Examples) -> "pl.DataFrame":
     import polars as pl
 
-    columns = {"index": train.index.cpu().numpy(), "given_label": train.labels.cpu().numpy()}
-    if train.true_labels is not None:
-        columns["true_label"] = train.true_labels.cpu().numpy()
-    return pl.DataFrame(columns)
+    true = {} if train.true_labels is None else {"true_label": train.true_labels.cpu().numpy()}
+    return pl.DataFrame({"index": train.index.cpu().numpy(), "given_label": train.labels.cpu().numpy()} | true)

@@ -54,7 +54,8 @@ class Influence:
     top: int = 20
     """examples to keep at each end, per query"""
     method: Literal["turnover", "gradient"] = "turnover"
-    """turnover: equation 5; gradient: products of gradients over the saved epochs (--save-every), which follow retraining better"""
+    """turnover: equation 5; gradient: products of gradients over the saved epochs (--save-every), which follow
+    retraining better. A run of members has its own"""
     memory_gib: float = 2.0
     """memory ceiling"""
     data_dir: Path | None = None
