@@ -66,7 +66,7 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
     if truth is not None:
         scores = scores.join(truth, on="index", how="left", maintain_order="left")
     cost = run.summary.get("cost") if run.finished else None
-    history = run.history if run.config.seeds > 1 else None
+    history = run.history.join(scores.select("index"), on="index", how="semi") if run.config.seeds > 1 else None
     rows = [_row(scores, name, facts, cost) | _more(scores, name, facts, history) for name in SUSPECT if name in scores.columns]
     for row in rows:
         if row["score"] == "memorization" and len(null) >= 100:
