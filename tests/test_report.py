@@ -214,7 +214,7 @@ def test_bad_input(run, tmp_path, capsys):
 
 
 def test_a_run_without_an_unseen_side_has_no_page(tmp_path):
-    run = unseen.score("digits", out=tmp_path / "run", estimator="plain", limit=300, **FAST)
+    run = unseen.score("digits", out=tmp_path / "run", limit=300, **FAST | {"estimator": "plain"})
     with pytest.raises(UnseenError, match="has no unseen half"):
         report(run)
     assert "<table" in gallery(run)
