@@ -28,7 +28,7 @@ check: $(INSTALLED)
 
 # The table of the paper's claims in README.md, from docs/results/small (`unseen recipe all --scale small` writes that).
 results: $(INSTALLED)
-	$(BIN)/python -m unseen.recipes.claims docs/results/small README.md
+	$(BIN)/python benchmarks/claims.py docs/results/small README.md
 
 # The pages' blocks are executed, then the site is built: a dead link or a stale name fails.
 docs: $(INSTALLED_DOCS)

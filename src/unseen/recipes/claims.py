@@ -1,7 +1,6 @@
 """What a figure claims, as data: the words, the number, the threshold, and whether it holds."""
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,8 +83,3 @@ def with_table(page: str, claims: Sequence[Claim]) -> str:
     if not found or not end:
         raise UnseenError(f"The page has no place for the table: put {BEGIN} and {END} on lines of their own.")
     return f"{before}{BEGIN}\n{markdown(claims)}{END}{after}"
-
-
-if __name__ == "__main__":  # python -m unseen.recipes.claims docs/results/small README.md
-    results, readme = Path(sys.argv[1]), Path(sys.argv[2])
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), read_claims(results)), encoding="utf-8")
