@@ -33,7 +33,7 @@ SCORED: dict[str, dict[str, Any]] = {  # by turn-over dropout
 }
 PLAIN: dict[str, dict[str, Any]] = {  # ordinary networks, whose dynamics are looked at
     "paper": VGG | {"estimator": "plain", "seeds": 3},
-    "small": VGG | CUT | {"estimator": "plain", "width": 0.25, "epochs": 16, "milestones": (12, 14)},
+    "small": VGG | CUT | {"estimator": "plain", "width": 0.25, "epochs": 12, "milestones": (9, 11), "history_every": 2},
     "tiny": VGG | TINY | {"estimator": "plain", "width": 0.25},
 }
 
