@@ -344,3 +344,19 @@ def test_mnist_long_tail(tmp_path, data_dir):
         out=tmp_path / "run",
     )
     assert run.summary["auroc"] > 0.95 and run.summary["accuracy_unseen_true"] > 0.75
+
+
+def test_a_second_writer_is_told(tmp_path, monkeypatch):
+    options = {"hidden": (32,), "epochs": 2, "limit": 100, "out": tmp_path / "run"}
+    import unseen.estimators
+
+    real = unseen.estimators.measure
+
+    def meanwhile(*args, **kwargs):
+        with pytest.raises(UnseenError, match="Another process is writing"):
+            unseen.score("digits", **options, resume=True)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(unseen.estimators, "measure", meanwhile)
+    run = unseen.score("digits", **options)
+    assert run.finished and len(run.scores) == 100

@@ -184,6 +184,24 @@ class Run:
         finally:
             temporary.unlink(missing_ok=True)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from writing the run; the system lets go of it with the process. Raises UnseenError where one does.
+
+        A worker of ``torchrun`` other than the first goes by: the first one has it.
+        """
+        if os.environ.get("RANK", "0") != "0" or os.name == "nt":
+            yield
+            return
+        import fcntl
+
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UnseenError(f"Another process is writing {self.path}. Wait until it is done, or choose another --out.") from error
+            yield
+
     def _repr_html_(self) -> str:
         from importlib import import_module
 

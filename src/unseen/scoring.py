@@ -75,8 +75,15 @@ def score(
     folder = Path(out) if out else settings.folder()
     logged = make_loggers(loggers, folder)
     run = start_run(folder, settings, resume, force)
-    if run.finished:
-        return run
+    if not run.finished:
+        with run.alone():
+            if _train_and_finish(run, settings, examples, model, devices, progress):
+                log_history(run, logged)
+    return run
+
+
+def _train_and_finish(run: Run, settings: Config, examples: Examples, model: str | nn.Module, devices: int, progress: bool) -> bool:
+    """False in a worker of torchrun that leaves the tables to the first process."""
     run.write_table("examples", example_table(examples))
     if settings.watch:
         run.write_table("subsets", subset_table(watched_subsets(settings, examples)))
@@ -84,13 +91,12 @@ def score(
         fabric = make_fabric(devices, settings.precision)
         job = partial(train_all, run=run, config=settings, examples=examples, model=model, progress=progress)
         fabric.launch(job)  # as one function: Fabric takes arguments that are frozen dataclasses apart
-        if fabric.global_rank > 0:  # a torchrun worker: the table is the first process's
-            return run
+        if fabric.global_rank > 0:
+            return False
     else:
         train_all(make_fabric(1, settings.precision), run, settings, examples, model, progress)
     finish(run, settings, examples, model)
-    log_history(run, logged)
-    return run
+    return True
 
 
 def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module) -> None:
