@@ -43,7 +43,7 @@ def cook(study: Study) -> "tuple[Figure, list[Claim]]":
         draw_curves(axes, curves, "accuracy", ["full"], [trained])
         draw_curves(axes, curves, "accuracy", ["full"], [watched])
         axes.set_title(f"trained on the {trained} {SHARE:.0%}")
-        axes.legend(["trained on: " + trained, "never seen: " + watched], frameon=False, fontsize=8)
+        axes.legend(axes.get_lines(), ["trained on: " + trained, "never seen: " + watched], frameon=False, fontsize=8)
         last[trained] = _last(curves, watched)
     gains = [back - forth for back, forth in zip(last["difficult"], last["easy"], strict=True)]
     return figure, [

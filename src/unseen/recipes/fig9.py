@@ -33,7 +33,7 @@ def cook(study: Study) -> "tuple[Figure, list[Claim]]":
     for axes, (title, run) in zip(figure.subplots(1, 2), runs.items(), strict=True):
         curves = curves_of(run, {"training examples": run.scores.filter("trained")["index"].to_list()})
         draw_curves(axes, curves, "accuracy", ["seen", "unseen"], ["training examples"])
-        axes.legend(["seen half", "unseen half"], frameon=False, fontsize=8)
+        axes.legend(axes.get_lines(), ["seen half", "unseen half"], frameon=False, fontsize=8)
         axes.set_title(title)
         for side in ("seen", "unseen"):
             words = f"{title}: the {side} half stays within {WITHIN:.0%} of its last accuracy from this share of the epochs on"
