@@ -20,7 +20,7 @@ def convert_batch_norm(net: nn.Module, to: Literal["group", "frozen"] = "group")
 
     In a batch norm an example moves the mean and variance that all others are normalised with, and its loss reaches their
     activations back through these, so a step on it changes its unseen half: by some 3% of what it changes in the seen half, in a
-    ResNet-18 (docs/results/batch-norm.md). Taking each channel's statistics from the examples that train it does not help: the
+    ResNet-18 (LOG.md). Taking each channel's statistics from the examples that train it does not help: the
     others carry them on.
 
     Args:
