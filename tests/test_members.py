@@ -9,6 +9,7 @@ from scipy.stats import ttest_ind
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+import unseen
 from reference_members import losses_of, train_one
 from unseen import Config, UnseenError, load, noise
 from unseen import truth as truth_module
@@ -282,3 +283,10 @@ def test_the_estimators_members_are_small():
     assert small(replace(config, epochs=4), 5000).batch_size == 250  # few steps anyway: no larger batches
     assert small(replace(config, batch_size=64, epochs=1000), 1403).batch_size == 176  # 175 would leave a batch of 3
     assert small(config, 400).batch_size == 200
+
+
+def test_members_need_no_room_for_masks(tmp_path):
+    run = unseen.score(
+        "digits", "vgg11", width=0.125, estimator="members", members=2, fraction=0.5, epochs=1, limit=40, out=tmp_path / "run"
+    )
+    assert run.scores["memorization"].is_finite().all()

@@ -31,7 +31,8 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, conf
     if not isinstance(data, str):
         settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
     if isinstance(model, str):  # fail before the folder is made
-        new_net(settings, examples, model, settings.seed)
+        masked = settings.estimator != "members"  # members carry no masks
+        new_net(settings if masked else replace(settings, estimator="plain"), examples, model, settings.seed)
     examples = add_noise(examples, settings)
     examples = examples.joined() if settings.join_test else examples
     watched_subsets(settings, examples)  # fail before the folder is made
