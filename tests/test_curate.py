@@ -119,3 +119,17 @@ def test_an_ordinary_network_has_no_lists(tmp_path):
     run = unseen.score("digits", estimator="plain", hidden=(16,), epochs=1, out=tmp_path / "run")
     with pytest.raises(unseen.UnseenError, match="no unseen half"):
         curate.suspects(run)
+
+
+def test_neighbours_that_know_less_than_the_network_are_no_witness(run, tmp_path):
+    import shutil
+
+    blind = Run(tmp_path / "blind")
+    shutil.copytree(run.path, blind.path)
+    table, random = blind.table("neighbours"), np.random.default_rng(0)
+    blind.write_table("neighbours", table.with_columns(neighbour_index=pl.Series(random.permutation(table["neighbour_index"].to_numpy()))))
+    (blind.path / "neighbours.parquet").rename(tmp_path / "kept.parquet")
+    alone = curate.judged(blind)["wrong_probability"].to_list()
+    (tmp_path / "kept.parquet").rename(blind.path / "neighbours.parquet")
+    assert curate.judged(blind)["wrong_probability"].to_list() == alone
+    assert curate.judged(run)["wrong_probability"].to_list() != alone

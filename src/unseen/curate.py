@@ -25,6 +25,7 @@ Integers = NDArray[np.integer[Any]]
 
 ROUNDS = 50
 SHARPNESS = tuple(2 ** (power / 2) for power in range(-3, 6))
+WITNESS = 0.9  # neighbours count where they agree with the labels at least so often, in shares of how often the unseen half does
 LARGEST_SAMPLE = 1_000_000  # numbers, for the choice of the sharpness
 PLANTED = ("random_labels", "label_noise")
 
@@ -110,7 +111,8 @@ def _judged(run: "Run", written: tuple[int, ...]) -> "pl.DataFrame":
     evidence = run.probabilities().astype(np.float64)
     support = None
     if votes is not None:
-        evidence *= votes + 0.5  # as many neighbours of each class as Jeffreys' prior has: no vote is no veto
+        if (votes.argmax(1) == labels).mean() >= WITNESS * (evidence.argmax(1) == labels).mean():  # pixels of photographs are no witness
+            evidence *= votes + 0.5  # as many neighbours of each class as Jeffreys' prior has: no vote is no veto
         support = votes[np.arange(len(labels)), labels] / np.maximum(votes.sum(1), 1)
     right = right_probability(evidence, labels)
     suggested = evidence.argmax(1)
