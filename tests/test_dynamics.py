@@ -15,6 +15,7 @@ from unseen.gradients import contributions, cosine_similarity
 from unseen.influence import saved_epochs
 from unseen.prepare import run_examples
 from unseen.subsets import find_subsets, parse
+from unseen.train import null_mask
 from unseen.watch import coming_steps, gradient_rows
 
 OPTIONS = {"hidden": (128,), "epochs": 4, "batch_size": 32, "random_labels": 0.2, "estimator": "turnover", "precision": "32"}
@@ -175,3 +176,9 @@ def test_commands(run, capsys, tmp_path):
     assert main(["gradients", str(run.path), "--examples", "20"]) == 0 and "wrong × right" in capsys.readouterr().out
     assert main(["dynamics", str(run.path), "--side", "left"]) == 2 and "seen, unseen or full" in capsys.readouterr().err
     assert main(["score", "digits", "--gradients-every", "1"]) == 2 and "--watch" in capsys.readouterr().err
+
+
+def test_no_step_has_an_example_of_the_noise_floor(digits):
+    train, null = digits.train, (0.3, 5)
+    positions = torch.cat(coming_steps(train, 32, 0, 1, null))
+    assert len(positions) == 8 * 32 and not null_mask(train.index[positions], *null).any()

@@ -136,13 +136,13 @@ def run_gradients(
             f"{run.path} has many networks (--estimator members). Gradients are those of one: score with --estimator turnover."
         )
     subsets = run_subsets(run, texts, scores)
-    train = examples.train
+    train, null = examples.train, (config.null_fraction, config.seed)
     rows = []
     for seed in range(config.seed, config.seed + config.seeds):
         net = new_net(config, examples, model or config.model, seed)
         for epoch, weights, _ in saved_epochs(run, seed):
             net.load_state_dict(weights)
-            found = gradient_rows(net, examples, subsets, coming_steps(train, config.batch_size, seed, epoch), most, seed)
+            found = gradient_rows(net, examples, subsets, coming_steps(train, config.batch_size, seed, epoch, null), most, seed)
             rows += [{"seed": seed, "epoch": epoch} | row for row in found]
     table = gradient_table(rows)
     run.write_table("gradients", table)

@@ -252,9 +252,8 @@ def _write_history(run: Run, examples: Examples, measured: dict[str, Tensor], se
 
 def _write_gradients(run: Run, net: TurnOverNet, examples: Examples, config: Config, seed: int, epoch: int) -> None:
     subsets = {str(name): rows["index"].to_list() for (name,), rows in run.table("subsets").group_by("subset", maintain_order=True)}
-    kept = examples.train
-    kept = kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
-    rows = gradient_rows(net, examples, subsets, coming_steps(kept, config.batch_size, seed, epoch), config.gradient_examples, seed)
+    steps = coming_steps(examples.train, config.batch_size, seed, epoch, (config.null_fraction, config.seed))
+    rows = gradient_rows(net, examples, subsets, steps, config.gradient_examples, seed)
     run.write_table(f"parts/gradients-{seed}-{epoch:06d}", gradient_table([{"seed": seed, "epoch": epoch} | row for row in rows]))
 
 

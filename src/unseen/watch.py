@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from unseen.data import Examples
 from unseen.gradients import contributions, cosine_matrix, gradient_statistics
 from unseen.masks import uniform
-from unseen.train import epoch_order
+from unseen.train import epoch_order, null_mask
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,10 +53,14 @@ def gradient_table(rows: list[dict[str, Any]]) -> "pl.DataFrame":
     return pl.DataFrame(rows, schema=types | {"examples": pl.Int64})
 
 
-def coming_steps(examples: Examples, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Mini-batches, evenly spaced, of the epoch that follows ``epoch``: positions in the training examples ``examples``."""
-    batches = epoch_order(examples.index, seed, epoch + 1).split(batch_size)
-    return list(batches[:: max(1, len(batches) // STEPS)])[:STEPS]
+def coming_steps(examples: Examples, batch_size: int, seed: int, epoch: int, null: tuple[float, int] = (0.0, 0)) -> list[Tensor]:
+    """Mini-batches, evenly spaced, of the epoch that follows ``epoch``: positions in the training examples ``examples``.
+
+    Args: null: share and seed of those held out for the noise floor, which no step has.
+    """
+    trained = (~null_mask(examples.index.cpu(), *null)).nonzero()[:, 0]
+    batches = epoch_order(examples.index.cpu()[trained], seed, epoch + 1).split(batch_size)
+    return [trained[batch] for batch in batches[:: max(1, len(batches) // STEPS)]][:STEPS]
 
 
 def _sample(positions: list[int], examples: Examples, most: int, seed: int) -> Tensor:
