@@ -34,7 +34,7 @@ def encode_labels(values: Any, declared: tuple[str, ...] | None, ids: list[str])
         return torch.from_numpy(array.astype(np.int64)), declared
     found, codes = np.unique(array, return_inverse=True)
     names = [str(name) for name in found]
-    order = list(declared) if declared else sorted(names, key=_class_order(names))
+    order = list(declared) if declared else sorted(names, key=class_order(names))
     for name in set(names) - set(order):
         wrong = int(np.flatnonzero(array == name)[0])
         raise _label_error(ids[wrong], name, ", ".join(order), "Correct or drop it.")
@@ -42,7 +42,8 @@ def encode_labels(values: Any, declared: tuple[str, ...] | None, ids: list[str])
     return torch.tensor([places[name] for name in names])[torch.from_numpy(codes)], tuple(order)
 
 
-def _class_order(names: list[str]) -> Callable[[str], Any]:
+def class_order(names: list[str]) -> Callable[[str], Any]:
+    """What classes are sorted by: texts that are all integers by their size."""
     return int if all(name.removeprefix("-").isdecimal() for name in names) else str
 
 

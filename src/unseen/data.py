@@ -19,10 +19,10 @@ from unseen.errors import UnseenError
 from unseen.frames import Columns, Raw
 from unseen.images import Lazy, read_pictures
 from unseen.masks import uniform
+from unseen.moments import Moments
 from unseen.sources import data_folder, read
 
 CROP_PADDING = 4
-CHUNK = 4096
 LARGEST_SAMPLE = 10_000
 HUB_IDS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist", "cifar10": "uoft-cs/cifar10"}
 
@@ -211,7 +211,7 @@ def load(
         is_test = torch.tensor([split == "test" for split in data.split])
         return data if limit is None and test_limit is None else data.select(_kept(is_test, limit, test_limit))
     raw = read(data, data_dir, Columns(target, image_column, id_column, text))
-    return _examples(raw, (limit, test_limit), test_fraction, image_size, seed, memory_gib)
+    return examples_of(raw, (limit, test_limit), test_fraction, image_size, seed, memory_gib)
 
 
 def download(name: str, data_dir: str | Path | None = None) -> Path:
@@ -257,10 +257,16 @@ def crop_and_flip(images: Tensor, index: Tensor, seed: int, epoch: int) -> Tenso
     return padded.gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
 
-def _examples(
-    raw: Raw, limits: tuple[int | None, int | None], test_fraction: float, image_size: int | None, seed: int, memory_gib: float
+def examples_of(
+    raw: Raw,
+    limits: tuple[int | None, int | None] = (None, None),
+    test_fraction: float = 0.2,
+    image_size: int | None = None,
+    seed: int = 0,
+    memory_gib: float = 4.0,
+    is_piece: bool = False,
 ) -> Examples:
-    """Check what a source gave, split it, and read the inputs that are kept."""
+    """Check what a source gave, split it, and read the inputs that are kept. A piece of a larger set keeps mean 0 and std 1."""
     count = len(raw.labels)
     if not count:
         raise UnseenError(f"The data set {raw.name!r} is empty. Allowed: at least two classes of examples. Add some.")
@@ -270,12 +276,13 @@ def _examples(
     test = uniform(index, seed, "test") < test_fraction if raw.test is None else raw.test
     kept = _kept(test, *limits)
     train_count = int((~test[kept]).sum())
-    check_classes(labels[kept[:train_count]], classes, limits[0])
+    if not is_piece:
+        check_classes(labels[kept[:train_count]], classes, limits[0])
     inputs = _rows(raw.inputs, kept) if isinstance(raw.inputs, Tensor) else read_pictures(raw.inputs, kept, image_size, memory_gib)
     kept_ids = [ids[i] for i in kept.tolist()]
     check_finite(inputs, kept_ids, raw.columns)
     mean, std = torch.zeros(inputs.shape[1]), torch.ones(inputs.shape[1])
-    if raw.texts is None:
+    if raw.texts is None and not is_piece:
         mean, std = mean_and_std(_take(inputs, torch.arange(train_count)), index[kept[:train_count]])
     return Examples(
         inputs=inputs,
@@ -308,29 +315,10 @@ def _check_options(limit: int | None, test_limit: int | None, test_fraction: flo
 
 
 def mean_and_std(inputs: Tensor | Lazy, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel or feature, float32, computed in float64."""
+    """Mean and standard deviation per channel or feature; of ``Lazy`` inputs those of a sample."""
     if isinstance(inputs, Lazy):
         inputs = inputs.gather(uniform(index, "standardise").argsort()[:LARGEST_SAMPLE].sort().values)
-    mean, variance = _moments_of_bytes(inputs) if inputs.dtype == torch.uint8 else _moments(inputs)
-    constant = variance.sqrt() <= 1e-9 * mean.abs()  # rounding of the mean leaves a little
-    return mean.float(), torch.where(constant, 1.0, variance.sqrt()).float()
-
-
-def _moments_of_bytes(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of pixel / 255 per channel, by counting: no copy in another type."""
-    counts = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])])
-    shares, values = counts.double() / counts[0].sum(), torch.arange(256).double() / 255
-    mean = shares @ values
-    return mean, (shares * (values - mean[:, None]).square()).sum(1)
-
-
-def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance over all axes but the second, in two passes over chunks."""
-    axes, shape = [axis for axis in range(inputs.dim()) if axis != 1], (-1,) + (1,) * (inputs.dim() - 2)
-    count, chunks = inputs.numel() / inputs.shape[1], torch.split(inputs, CHUNK)
-    mean = torch.stack([chunk.double().sum(axes) for chunk in chunks]).sum(0) / count
-    squares = [(chunk.double() - mean.view(shape)).square_().sum(axes) for chunk in chunks]
-    return mean, torch.stack(squares).sum(0) / count
+    return Moments.of(inputs).mean_and_std()
 
 
 def _unit(inputs: Tensor) -> float:

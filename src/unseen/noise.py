@@ -6,7 +6,7 @@ else is in the set, beyond how many are picked.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -25,7 +25,15 @@ LOOKALIKES: dict[str, dict[str, str]] = {
 }
 CHUNK = 1024
 
-Amount = int | float
+
+@dataclass(frozen=True)
+class UpTo:
+    """An amount of labels: those whose draw, uniform(index, seed, "pick"), is at most this. So a piece of a set picks as the whole does."""
+
+    draw: float
+
+
+Amount = int | float | UpTo
 
 
 def random_labels(examples: Examples, amount: Amount, seed: int = 0, avoid_true: bool = False) -> Examples:
@@ -36,7 +44,7 @@ def random_labels(examples: Examples, amount: Amount, seed: int = 0, avoid_true:
 
     Args:
         examples: with N train examples.
-        amount: how many: an int K in 0..N, or a float in (0, 1] as a share of N. (1 is one label, 1.0 is all.)
+        amount: how many: an int K in 0..N, or a float in (0, 1] as a share of N (1 is one label, 1.0 is all); or ``UpTo``.
         seed: of the choice and of the labels.
         avoid_true: draw from the other classes only.
     """
@@ -176,11 +184,14 @@ def _relabelled(examples: Examples, positions: Tensor, new: Tensor) -> Examples:
 
 def _pick(examples: Examples, candidates: Tensor, amount: Amount, seed: int) -> Tensor:
     """The candidates with the smallest uniform(index, seed, "pick"), so that a larger amount picks these and more."""
-    count = _count(amount, len(candidates))
-    return candidates[uniform(examples.index[candidates], seed, "pick").argsort(stable=True)[:count]]
+    draws = uniform(examples.index[candidates], seed, "pick")
+    if isinstance(amount, UpTo):
+        return candidates[draws <= amount.draw]
+    return candidates[draws.argsort(stable=True)[: count_of(amount, len(candidates))]]
 
 
-def _count(amount: Amount, available: int) -> int:
+def count_of(amount: int | float, available: int) -> int:
+    """How many of the available examples an amount is. Raises UnseenError for one that is out of range."""
     whole = isinstance(amount, int) and not isinstance(amount, bool)
     if whole and 0 <= amount <= available:
         return int(amount)

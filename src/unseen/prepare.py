@@ -54,18 +54,23 @@ def load_options(config: Config) -> dict[str, Any]:
     return {key: getattr(config, key) for key in ("limit", "test_limit", "target", "text", "test_fraction", "image_size", "seed")}
 
 
-def add_noise(examples: Examples, config: Config) -> Examples:
-    """The examples with the configured label noise and random inputs; ``true_labels`` kept."""
+def add_noise(examples: Examples, config: Config, amount: noise.Amount | None = None) -> Examples:
+    """The examples with the configured label noise and random inputs; ``true_labels`` kept. amount: in place of the configured one."""
     if config.random_inputs == "pixels":
         examples = noise.random_pixels(examples, config.seed)
     elif config.random_inputs == "gaussian":
         examples = noise.gaussian_inputs(examples, config.seed)
     if not config.random_labels:
         return examples
-    amount = config.random_labels if config.random_labels < 1 else round(config.random_labels)
+    amount = amount or label_amount(config)
     if config.label_noise == "asymmetric":
         return noise.asymmetric(examples, amount, config.seed)
     return noise.random_labels(examples, amount, config.seed, avoid_true=config.label_noise == "other")
+
+
+def label_amount(config: Config) -> int | float:
+    """How many labels to change: a number, or a share."""
+    return config.random_labels if config.random_labels < 1 else round(config.random_labels)
 
 
 def held_out(examples: Examples, config: Config) -> Examples:

@@ -1,9 +1,13 @@
 """From measurements to one row per example: memorization, out-of-sample predictions, the free scores, the noise floor."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unseen.config import Config
+from unseen.train import null_mask
 
 if TYPE_CHECKING:
     import polars as pl
@@ -107,36 +111,112 @@ def plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name in kept}
 
 
+@dataclass(frozen=True)
+class NoiseFloor:
+    """Memorization of examples that kept a mask and were never trained, ascending; with its mean and standard deviation."""
+
+    gaps: Floats
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, gaps: Floats) -> "NoiseFloor":
+        """Args: gaps (m,), m at least 2, in any order."""
+        return cls(np.sort(gaps), gaps.mean(), max(float(gaps.std()), 1e-12))
+
+    def z_scores(self, gaps: Floats) -> Floats:
+        """How many standard deviations each gap is above the mean."""
+        z: Floats = (gaps - self.mean) / self.deviation
+        return z
+
+    def above(self, gaps: Floats) -> NDArray[np.int64]:
+        """How many of the never trained have a gap at least as large, 0 to m."""
+        below: NDArray[np.int64] = len(self.gaps) - np.searchsorted(self.gaps, gaps, side="left")
+        return below
+
+    def q_values(self, counts: NDArray[np.int64]) -> Floats:
+        """The q-value of each number of ``above``, (m + 1,). Args: counts (m + 1,), how many gaps have that number.
+
+        Empirical p-values (1 + above) / (1 + m), adjusted by Benjamini & Hochberg (1995): the least of p n / rank from here up.
+        """
+        levels = np.flatnonzero(counts)
+        adjusted = (1 + levels) / (1 + len(self.gaps)) * (counts.sum() / np.cumsum(counts)[levels])
+        values = np.ones(len(counts))
+        values[levels] = np.clip(np.minimum.accumulate(adjusted[::-1])[::-1], 0, 1)
+        return values
+
+
 def noise_floor(gaps: Floats, null_gaps: Floats) -> tuple[Floats, Floats]:
     """How far each gap stands out from those of examples that were never trained.
 
     Args: gaps: memorization of the trained examples (n,). null_gaps: of examples with a mask that never trained (m,).
 
-    Returns z-scores against the null's mean and standard deviation, and q-values: empirical p-values
-    (1 + #{null >= gap}) / (1 + m), adjusted by Benjamini & Hochberg (1995). A trained and an untrained example differ
-    in nothing but training only if the null has the same mix of hard and mislabelled examples (``null_fraction``
+    Returns z-scores against the null's mean and standard deviation, and q-values (see ``NoiseFloor``). A trained and an untrained example
+    differ in nothing but training only if the null has the same mix of hard and mislabelled examples (``null_fraction``
     gives that; test examples have clean labels).
     """
-    from scipy.stats import false_discovery_control
-
-    z = (gaps - null_gaps.mean()) / max(float(null_gaps.std()), 1e-12)
-    above = len(null_gaps) - np.searchsorted(np.sort(null_gaps), gaps, side="left")
-    return z, false_discovery_control((1 + above) / (1 + len(null_gaps)))
+    floor = NoiseFloor.of(null_gaps)
+    above = floor.above(gaps)
+    return floor.z_scores(gaps), floor.q_values(np.bincount(above, minlength=len(null_gaps) + 1))[above]
 
 
-def label_issues(probabilities: Floats, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def self_confidence(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
+    """Per class, how many examples have its label and the sum of their probabilities of it: (2, classes). Sums of parts add up."""
+    classes = probabilities.shape[1]
+    own = probabilities[np.arange(len(labels)), labels]
+    return np.stack([np.bincount(labels, minlength=classes), np.bincount(labels, own, classes)])
+
+
+def label_issues(probabilities: Floats, labels: NDArray[np.int64], confidence: Floats | None = None) -> NDArray[np.bool_]:
     """Which labels confident learning doubts (Northcutt et al. 2021, section 3.1).
 
     A class is a candidate for an example if its out-of-sample probability reaches the class's mean self-confidence.
     The label is an issue if there are candidates and the most probable of them is not the given label.
+    confidence: ``self_confidence`` of the whole, where these examples are a part.
     """
-    classes = probabilities.shape[1]
-    own = probabilities[np.arange(len(labels)), labels]
-    counts = np.bincount(labels, minlength=classes)
-    thresholds = np.where(counts > 0, np.bincount(labels, own, classes) / np.maximum(counts, 1), np.inf)
+    counts, sums = self_confidence(probabilities, labels) if confidence is None else confidence
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     candidates = np.where(probabilities >= thresholds, probabilities, -1.0)
     issue: NDArray[np.bool_] = (candidates.max(1) > -1) & (candidates.argmax(1) != labels)
     return issue
+
+
+def joined_scores(examples: "pl.DataFrame", free: "pl.DataFrame", finals: "list[pl.DataFrame]", config: Config) -> "pl.DataFrame":
+    """A row per example, in the order of ``examples``: what it is, its last measurements, its free scores, and whether it was trained."""
+    import polars as pl
+    import torch
+
+    table = examples
+    for part in (final_scores(finals), free):
+        table = table.join(part, on="index", how="left", maintain_order="left")
+    held_out = null_mask(torch.from_numpy(table["index"].to_numpy().copy()), config.null_fraction, config.seed).numpy()
+    return table.with_columns(trained=(pl.col("split") == "train") & ~pl.Series(held_out))
+
+
+def null_rows(table: "pl.DataFrame", config: Config) -> "pl.DataFrame":
+    """The rows of the noise floor: train examples held out at random, or else the test examples."""
+    import polars as pl
+
+    return table.filter(pl.col("trained").not_() & (pl.col("split") == ("train" if config.null_fraction else "test")))
+
+
+def with_judgement(
+    table: "pl.DataFrame", probabilities: Floats, floor: NoiseFloor | None, q_values: Floats, confidence: Floats
+) -> "pl.DataFrame":
+    """Add what depends on the whole: z_score and q_value, where there is a floor, and label_score, predicted_label, is_label_issue.
+
+    Args: q_values: of ``NoiseFloor.q_values``. confidence: ``self_confidence`` of the whole.
+    """
+    import polars as pl
+
+    gaps, labels = table["memorization"].to_numpy(), table["given_label"].to_numpy()
+    if floor is not None:
+        table = table.with_columns(z_score=pl.Series(floor.z_scores(gaps)), q_value=pl.Series(q_values[floor.above(gaps)]))
+    return table.with_columns(
+        label_score=pl.Series(np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]),
+        predicted_label=pl.col("predicted_unseen"),
+        is_label_issue=pl.Series(label_issues(probabilities, labels, confidence)),
+    )
 
 
 def rank_correlation(rows: Floats) -> float:
@@ -156,22 +236,65 @@ def _majority(predictions: list[Floats]) -> NDArray[np.int64]:
     return most
 
 
-def summarize(table: "pl.DataFrame") -> dict[str, Any]:
-    """What to tell of a score table: accuracies of the halves, AUROC and average precision of wrong labels where known."""
+def floor_facts(table: "pl.DataFrame", null_gaps: Floats, config: Config) -> dict[str, Any]:
+    """What the noise floor is, and how many of the trained examples stand out from it at a false discovery rate of 10%."""
     import polars as pl
 
-    trained = table.filter("trained")
-    facts: dict[str, Any] = {"examples": len(table), "trained": len(trained)}
-    for side in SIDES:
-        facts[f"accuracy_{side}"] = float((trained[f"predicted_{side}"] == trained["given_label"]).mean())  # type: ignore[arg-type]
-    if "true_label" not in table.columns:
-        return facts
-    wrong = trained.select((pl.col("true_label") != pl.col("given_label")).alias("wrong"))["wrong"].to_numpy()
-    for side in SIDES:
-        facts[f"accuracy_{side}_true"] = float((trained[f"predicted_{side}"] == trained["true_label"]).mean())  # type: ignore[arg-type]
-    facts["wrong_labels"] = int(wrong.sum())
-    if 0 < wrong.sum() < len(wrong):
-        facts |= detection(wrong, trained["memorization"].to_numpy())
+    facts: dict[str, Any] = {"null": "held out" if config.null_fraction else "test examples", "null_examples": len(null_gaps)}
+    facts["null_gap_std"] = float(null_gaps.std()) if len(null_gaps) else None
+    found = table.filter("trained").select(pl.col("q_value") < 0.1).sum().item() if "q_value" in table.columns else None
+    return facts | {"discoveries_q10": found}
+
+
+def in_order(table: "pl.DataFrame", config: Config) -> "pl.DataFrame":
+    """The columns of the scores in their order."""
+    import polars as pl
+
+    front = ["index", "id", "trained", "given_label", *(["unseen_loss_mean"] if config.estimator == "members" else [])]
+    return table.select(*front, pl.exclude(front))
+
+
+def tally(table: "pl.DataFrame") -> dict[str, int]:
+    """Counts of a score table, of which those of parts add up: see ``accuracies``. A column split tells the test examples apart."""
+    import polars as pl
+
+    is_test = pl.col("split") == "test" if "split" in table.columns else pl.lit(False)
+    trained, test = table.filter("trained"), table.filter(is_test)
+    counts = {"examples": len(table) - len(test), "trained": len(trained), "test": len(test)}
+    for label in ("given_label", "true_label") if "true_label" in table.columns else ("given_label",):
+        for side in SIDES:
+            counts[f"{label}_{side}"] = _equal(trained, f"predicted_{side}", label)
+    if "true_label" in table.columns:
+        counts["right_labels"] = _equal(trained, "given_label", "true_label")
+    if len(test):
+        counts |= {"test_full": _equal(test, "predicted_full", "given_label"), "test_half": _equal(test, "predicted_seen", "given_label")}
+    return counts
+
+
+def _equal(table: "pl.DataFrame", one: str, other: str) -> int:
+    return int((table[one] == table[other]).sum())
+
+
+def accuracies(counts: dict[str, int]) -> dict[str, Any]:
+    """Accuracies of the halves and the full network on the trained and the test examples, from ``tally``'s counts."""
+    trained = counts["trained"]
+    facts: dict[str, Any] = {"examples": counts["examples"], "trained": trained}
+    for label, ending in (("given_label", ""), ("true_label", "_true")):
+        if f"{label}_full" in counts:
+            facts |= {f"accuracy_{side}{ending}": counts[f"{label}_{side}"] / trained for side in SIDES}
+    if "right_labels" in counts:
+        facts["wrong_labels"] = trained - counts["right_labels"]
+    if counts["test"]:
+        facts |= {f"test_accuracy_{side}": counts[f"test_{side}"] / counts["test"] for side in ("full", "half")}
+    return facts
+
+
+def summarize(table: "pl.DataFrame") -> dict[str, Any]:
+    """What to tell of a score table: accuracies of the halves, AUROC and average precision of wrong labels where known."""
+    facts = accuracies(tally(table))
+    if 0 < facts.get("wrong_labels", 0) < facts["trained"]:
+        trained = table.filter("trained")
+        facts |= detection((trained["true_label"] != trained["given_label"]).to_numpy(), trained["memorization"].to_numpy())
     return facts
 
 

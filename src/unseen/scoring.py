@@ -18,17 +18,21 @@ from unseen.loggers import log_history, make_loggers
 from unseen.prepare import example_table, load_options, prepare, run_examples, subset_table, watched_subsets
 from unseen.runs import Run, start_run
 from unseen.scores import (
-    final_scores,
+    NoiseFloor,
+    floor_facts,
     free_scores,
-    label_issues,
+    in_order,
+    joined_scores,
     mean_probabilities,
-    noise_floor,
+    null_rows,
     plain_facts,
     rank_correlation,
+    self_confidence,
     summarize,
+    with_judgement,
     without_halves,
 )
-from unseen.train import make_fabric, null_mask
+from unseen.train import make_fabric
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,38 +137,18 @@ def score_table(
     import numpy as np
     import polars as pl
 
-    table = example_table(examples)
-    for part in (final_scores(finals), free_scores(history)):
-        table = table.join(part, on="index", how="left", maintain_order="left")
-    split = pl.Series(examples.split)
-    train_rows = (split != "test").to_numpy()
-    held_out = null_mask(examples.index.cpu(), config.null_fraction, config.seed).numpy()
-    table = table.with_columns(trained=pl.Series((split == "train").to_numpy() & ~held_out))
-    null = table.filter(pl.col("trained").not_() & (pl.col("split") == ("train" if config.null_fraction else "test")))
-    gaps, null_gaps = table["memorization"].to_numpy(), null["memorization"].to_numpy()
-    if len(null_gaps) > 1:
-        z, q = noise_floor(gaps, null_gaps)
-        table = table.with_columns(z_score=pl.Series(z), q_value=pl.Series(q))
+    table = joined_scores(example_table(examples), free_scores(history), finals, config)
+    gaps, null_gaps = table["memorization"].to_numpy(), null_rows(table, config)["memorization"].to_numpy()
+    floor = NoiseFloor.of(null_gaps) if len(null_gaps) > 1 else None
+    q_values = floor.q_values(np.bincount(floor.above(gaps), minlength=len(null_gaps) + 1)) if floor else np.ones(1)
     probabilities = mean_probabilities(finals)
-    own = np.take_along_axis(probabilities, table["given_label"].to_numpy()[:, None], 1)[:, 0]
-    table = table.with_columns(
-        label_score=pl.Series(own),
-        predicted_label=pl.col("predicted_unseen"),
-        is_label_issue=pl.Series(label_issues(probabilities, table["given_label"].to_numpy())),
-    )
+    table = with_judgement(table, probabilities, floor, q_values, self_confidence(probabilities, table["given_label"].to_numpy()))
+    train_rows = (table["split"] != "test").to_numpy()
+    facts = {"estimator": config.estimator} | summarize(table) | floor_facts(table, null_gaps, config)
     rows = table.filter(pl.col("split") != "test").drop("split")
-    facts = (
-        {"estimator": config.estimator}
-        | summarize(rows)
-        | _test_facts(table)
-        | {"null": "held out" if config.null_fraction else "test examples"}
-    )
-    facts |= {"null_examples": len(null_gaps), "null_gap_std": float(null_gaps.std()) if len(null_gaps) else None}
-    facts["discoveries_q10"] = int((rows.filter("trained")["q_value"] < 0.1).sum()) if "q_value" in rows.columns else None
     facts["seed_correlation"] = None if config.estimator == "plain" else _seed_correlation(finals, rows)
     columns = {"index": rows["index"]} | {f"p_{c}": probabilities[train_rows, c] for c in range(probabilities.shape[1])}
-    front = ["index", "id", "trained", "given_label", *(["unseen_loss_mean"] if config.estimator == "members" else [])]
-    return rows.select(*front, pl.exclude(front)), pl.DataFrame(columns), facts
+    return in_order(rows, config), pl.DataFrame(columns), facts
 
 
 def _sharing(config: Config, examples: Examples, model: str | nn.Module, audited: int = 4) -> dict[str, Any]:
@@ -185,16 +169,6 @@ def _seed_correlation(finals: "Sequence[pl.DataFrame]", rows: "pl.DataFrame") ->
     import numpy as np
 
     return rank_correlation(np.stack([(part["loss_unseen"] - part["loss_seen"]).to_numpy() for part in kept]))
-
-
-def _test_facts(table: "pl.DataFrame") -> dict[str, float]:
-    import polars as pl
-
-    test = table.filter(pl.col("split") == "test")
-    if not len(test):
-        return {}
-    names = {"test_accuracy_full": "predicted_full", "test_accuracy_half": "predicted_seen"}
-    return {name: float((test[column] == test["given_label"]).mean()) for name, column in names.items()}  # type: ignore[arg-type]
 
 
 def audit_model(data: Any, model: str, data_dir: str | Path | None, examples: int, config: dict[str, Any]) -> tuple[list[Leak], str]:

@@ -120,13 +120,19 @@ def digits() -> Raw:
 
 
 def folder(path: Path, columns: Columns) -> Raw:
-    """A folder of IDX files, of the hub's parquet files (train-*.parquet, test-*.parquet), or of images."""
+    """A folder of IDX files, of parquet files (the hub's train-*.parquet and test-*.parquet, or any), or of images."""
     if any(path.glob("*idx3-ubyte*")):
         return idx_folder(path)
+    train, test = parquet_files(path)
+    return parquet_splits(path.name, train, test, columns) if train else image_folder(path)
+
+
+def parquet_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The parquet files of a folder, by name: those of the train split and of the test split, or all of them as the first."""
     for files in ("{}*.parquet", "*/{}*.parquet"):
         if train := sorted(path.glob(files.format("train"))):
-            return parquet_splits(path.name, train, sorted(path.glob(files.format("test"))), columns)
-    return image_folder(path)
+            return train, sorted(path.glob(files.format("test")))
+    return sorted(path.glob("*.parquet")), []
 
 
 def idx_folder(path: Path) -> Raw:

@@ -55,20 +55,39 @@ def train(
     model, optimizer = fabric.setup(net, optimizer)
     steps = math.ceil(len(examples) / config.batch_size)
     for epoch in range(done + 1, config.epochs + 1):
-        losses = []
-        augment = (seed, epoch) if config.augment else None
-        for step, positions in enumerate(epoch_order(examples.index, seed, epoch).split(config.batch_size)):
-            optimizer.param_groups[0]["lr"] = learning_rate(config, epoch - 1 + step / steps)
-            x, labels, index = examples.batch(positions[fabric.global_rank :: fabric.world_size], augment)
-            loss = F.cross_entropy(model(channels_last(x), index).float(), labels, reduction="sum") / len(positions)
-            optimizer.zero_grad()
-            fabric.backward(loss * fabric.world_size)
-            optimizer.step()
-            losses.append(loss.detach())
-            if progress:
-                progress(len(positions), losses[-1])
-        epoch_loss = _checked_losses(torch.stack(losses), fabric, epoch, config)
+        losses = take_steps(model, optimizer, examples, config, seed, epoch, (0, steps), fabric, progress)
+        epoch_loss = float(checked_losses(losses, fabric, f"epoch {epoch}", config).mean())
         yield Epoch(epoch, epoch_loss, get_state(net, optimizer))
+
+
+def take_steps(
+    model: Any,
+    optimizer: Any,
+    examples: Examples,
+    config: Config,
+    seed: int,
+    epoch: int,
+    steps: tuple[int, int],
+    fabric: "Fabric",
+    progress: Any = None,
+) -> Tensor:
+    """Train on every example once, in the order of (seed, epoch, index); returns the losses of the steps.
+
+    Args: model, optimizer: as ``fabric.setup`` gives them. steps: of this epoch, how many were taken before, and how many there are.
+    """
+    losses = []
+    augment = (seed, epoch) if config.augment else None
+    for step, positions in enumerate(epoch_order(examples.index, seed, epoch).split(config.batch_size), steps[0]):
+        optimizer.param_groups[0]["lr"] = learning_rate(config, epoch - 1 + step / steps[1])
+        x, labels, index = examples.batch(positions[fabric.global_rank :: fabric.world_size], augment)
+        loss = F.cross_entropy(model(channels_last(x), index).float(), labels, reduction="sum") / len(positions)
+        optimizer.zero_grad()
+        fabric.backward(loss * fabric.world_size)
+        optimizer.step()
+        losses.append(loss.detach())
+        if progress:
+            progress(len(positions), losses[-1])
+    return torch.stack(losses)
 
 
 def make_fabric(devices: int = 1, precision: str = "auto") -> "Fabric":
@@ -155,13 +174,14 @@ def load_state(net: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str
             optimizer.state[parameters[parameter]][slot] = value.to(parameters[parameter].device).clone()
 
 
-def _checked_losses(losses: Tensor, fabric: "Fabric", epoch: int, config: Config) -> float:
+def checked_losses(losses: Tensor, fabric: "Fabric", where: str, config: Config) -> Tensor:
+    """The losses of the steps, over all processes. Raises UnseenError for one that is not finite; ``where``: the epoch, in words."""
     if fabric.world_size > 1:
         losses = fabric.all_reduce(losses, reduce_op="sum")  # type: ignore[assignment]
     bad = (~losses.isfinite()).nonzero().flatten()
     if len(bad):
         raise UnseenError(
-            f"The loss became {losses[bad[0]].item()} in epoch {epoch}, batch {int(bad[0]) + 1} of {len(losses)}. Training stopped; "
+            f"The loss became {losses[bad[0]].item()} in {where}, batch {int(bad[0]) + 1} of {len(losses)}. Training stopped; "
             f"what was finished before is kept. Lower the learning rate (--lr {config.lr:g} now), or use --precision 32."
         )
-    return float(losses.mean())
+    return losses
