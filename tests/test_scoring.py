@@ -2,6 +2,8 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -143,7 +145,30 @@ def test_a_stopped_run_resumes_to_the_same_bits(run, tmp_path, monkeypatch, when
     monkeypatch.undo()
     with pytest.raises(UnseenError, match="unfinished run.*--resume"):
         score("digits", **options)
+    resumed = score("digits", resume=True, **options)
+    assert equal(tables(resumed), tables(run))
+    for seed in ("seed-0", "seed-1"):
+        (one, notes), (other, _) = run.read_tensors(seed), resumed.read_tensors(seed)
+        assert notes["epoch"] == "3" and all(torch.equal(one[name], other[name]) for name in one | other)
+
+
+def test_a_run_whose_summary_was_deleted_is_made_again(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    options = FAST | {"seeds": 2, "null_fraction": 0.1, "out": tmp_path / "run"}
     assert equal(tables(score("digits", resume=True, **options)), tables(run))
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_writing(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "run").mkdir()
+    leftover = tmp_path / "run" / f".config.json.{gone.pid}.tmp"
+    leftover.write_text("{")
+    other = tmp_path / "run" / ".config.json.1.tmp"  # process 1 lives
+    other.write_text("{")
+    score("digits", hidden=(32,), epochs=1, limit=100, out=tmp_path / "run")
+    assert not leftover.exists() and other.exists()
 
 
 def test_a_finished_run_is_not_trained_again(run):

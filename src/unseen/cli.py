@@ -1,6 +1,9 @@
 """The command line: a thin face of the Python functions. Flags are the names of ``Config``'s fields."""
 
+import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated, Any
 
 import tyro
@@ -34,7 +37,7 @@ COMMANDS: dict[str, Any] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 2 for bad input, 130 for Ctrl-C."""
+    """Run one command. Returns the exit status: 0, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM."""
     arms = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()]
     union: Any = arms[0]
     for arm in arms[1:]:
@@ -45,16 +48,26 @@ def main(arguments: list[str] | None = None) -> int:
     except UnseenError as error:
         print(f"unseen: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nunseen: stopped. What was finished is kept; the same command with --resume goes on.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print("\nunseen: stopped. What was finished is kept; the same command goes on, `unseen score` with --resume.", file=sys.stderr)
+        return 143 if isinstance(stop, _Terminated) else 130
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at the end
         return 0
     return 0
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as batch systems and containers send it."""
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise _Terminated
+
+
 def entry() -> None:
     """The console script."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
 
 

@@ -96,11 +96,17 @@ def judged(run: "Run") -> "pl.DataFrame":
     """What the lists are cut from: a row per trained example, with suggested_label, wrong_probability, support and difficulty."""
     run.require_halves()
     files = (run.path / f"{name}.parquet" for name in ("scores", "unseen_probabilities", "neighbours"))
-    return _judged(run, tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files))
+    return _judged(run, tuple(_version(path) for path in files))
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What changes with every write of the file, whatever the clock says: a new file takes the place of the old one."""
+    facts = path.stat() if path.exists() else None
+    return (facts.st_ino, facts.st_size, facts.st_mtime_ns) if facts else ()
 
 
 @lru_cache(maxsize=1)
-def _judged(run: "Run", written: tuple[int, ...]) -> "pl.DataFrame":
+def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
     """As ``judged``, once for files as they are: several lists of a run ask for it in a row."""
     import polars as pl
 

@@ -31,9 +31,14 @@ def train_all(fabric: "Fabric", run: Run, config: Config, examples: Examples, mo
     """Train and measure every seed that is not done; in each process."""
     examples = examples.to(fabric.device)
     for seed in range(config.seed, config.seed + config.seeds):
-        if not (run.path / final_name(seed)).exists():
+        if not _done(run, config, seed):
             one_seed = train_members_of_seed if config.estimator == "members" else train_seed
             one_seed(fabric, run, config, examples, model, seed, progress)
+
+
+def _done(run: Run, config: Config, seed: int) -> bool:
+    """Whether the seed's last measurement is there and, since a run can be killed between them, its last weights."""
+    return (run.path / final_name(seed)).exists() and int(_last_state(run, seed)[2]["epoch"]) == config.epochs
 
 
 def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool) -> None:
@@ -41,6 +46,8 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
     net = new_net(config, examples, model, seed)
     kept = _kept(examples, config)
     state, mean, notes = _last_state(run, seed)
+    if int(notes["epoch"]) == config.epochs:  # the seed is not done all the same: its tables were deleted
+        state, mean, notes = None, {}, {"epoch": "0", "seconds": "{}"}
     writer, done, laps = fabric.global_rank == 0, int(notes["epoch"]), Laps(fabric.device, json.loads(notes["seconds"]))
     bar = Bar(config, len(kept), seed, done, progress and writer)
     with bar:
@@ -281,5 +288,5 @@ def cost_name(seed: int) -> str:
 
 
 def final_name(seed: int) -> str:
-    """File of a seed's last measurement; where it is, the seed is done."""
+    """File of a seed's last measurement."""
     return f"parts/final-{seed}.parquet"

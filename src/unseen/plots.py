@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REAL, RANDOM = "#4477aa", "#cc6677"
 COLOURS = {"easy": REAL, "right": REAL, "difficult": RANDOM, "wrong": RANDOM, "all": "#999999", "test": "#228833"}
+FORMATS = ("png", "svg", "pdf")
 DASHES = {"seen": "-", "unseen": "--", "full": ":"}
 
 
@@ -67,8 +68,16 @@ def save_dynamics(curves: "pl.DataFrame", path: Path) -> Path:
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         draw_curves(axes, curves, quantity)
     figure.axes[-1].legend(frameon=False, fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    return save_figure(figure, path)
+
+
+def save_figure(figure: "Figure", path: Path, **options: Any) -> Path:
+    """Write a figure whole or not at all, in the format that the path ends in, and return the path. Raises UnseenError for another."""
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise UnseenError(f"The figure {path} ends in {path.suffix!r}. Allowed: {', '.join(f'.{name}' for name in FORMATS)}.")
+    with Run(path.parent).writing(path.name) as temporary:
+        figure.savefig(temporary, dpi=150, format=kind, **options)
     return path
 
 

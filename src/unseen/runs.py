@@ -1,10 +1,12 @@
 """A run is a folder: configuration, tables, weights. Files appear whole or not at all, and are never edited."""
 
 import errno
+import glob
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,6 +158,7 @@ class Run:
     def clear(self) -> None:
         """Delete what a run has written here, and nothing else. Raises UnseenError where the configuration is not a run's."""
         _ = self.config
+        self._refuse_links("parts", "weights")
         for folder, pattern in (
             (".", "*.parquet"),
             ("parts", "*.parquet"),
@@ -171,8 +174,10 @@ class Run:
         """Yield a temporary path that becomes ``name`` at the end. A full disk or a read-only folder is an UnseenError."""
         final = self.path / name
         temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+        self._refuse_links(*(str(parent) for parent in Path(name).parents))
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(final)
             yield temporary
             os.replace(temporary, final)
         except OSError as error:
@@ -195,12 +200,33 @@ class Run:
             return
         import fcntl
 
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UnseenError(f"Another process is writing {self.path}. Wait until it is done, or choose another --out.") from error
+        self._refuse_links("parts", "weights")
+        lock = self.path / ".lock"
+        try:
+            file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # a link in a stranger's run could lead anywhere
+        except OSError as error:
+            raise UnseenError(_disk_error(lock, error)) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
+        except BlockingIOError as error:
+            raise UnseenError(f"Another process is writing {self.path}. Wait until it is done, or choose another --out.") from error
+        finally:
+            os.close(file)
+
+    def remove_parts(self) -> None:
+        """Delete what the tables were joined from, once they are there; what cannot be deleted stays."""
+        self._refuse_links("parts")
+        with suppress(OSError):
+            for part in (self.path / "parts").iterdir():
+                part.unlink(missing_ok=True)
+            (self.path / "parts").rmdir()
+
+    def _refuse_links(self, *folders: str) -> None:
+        """Nothing is written or deleted through a link inside the folder: a stranger's run must not reach outside."""
+        for folder in folders:
+            if folder != "." and (self.path / folder).is_symlink():
+                raise UnseenError(f"{self.path / folder} is a link, which a run never holds. Put the folder itself there, or take it out.")
 
     def _repr_html_(self) -> str:
         from importlib import import_module
@@ -224,9 +250,11 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
     run = Run(path)
     replaced = force and (path / "config.json").exists()
     if replaced:
-        run.clear()
+        _ = run.config  # a foreign folder is left as it is, without a lock
+        with run.alone():
+            run.clear()
     if not (path / "config.json").exists():
-        if path.is_dir() and any(path.iterdir()) and not replaced:
+        if path.is_dir() and not replaced and any(not _of_a_writer(entry.name) for entry in path.iterdir()):
             raise UnseenError(f"{path} holds other files. Choose an empty folder, or one that is not there yet.")
         run.write_json("config.json", asdict(config))
         return run
@@ -247,6 +275,29 @@ def list_runs(root: Path) -> list[Run]:
 def _difference(old: Config, new: Config) -> str:
     before, after = asdict(old), asdict(new)
     return ", ".join(f"{name}: {before[name]!r} there, {after[name]!r} asked" for name in before if before[name] != after[name])
+
+
+def _of_a_writer(name: str) -> bool:
+    """Whether the file is one that a writer leaves behind where it is killed."""
+    return name == ".lock" or bool(re.fullmatch(r"\..+\.\d+\.tmp", name))
+
+
+def _remove_leftovers(final: Path) -> None:
+    """Delete what killed writers of this file left, and a file of this process's name, which could be a stranger's link."""
+    for path in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
+        writer = path.name.split(".")[-2]
+        if writer == str(os.getpid()) or (writer.isdigit() and not _is_alive(int(writer))):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _what_writes(name: str) -> str:

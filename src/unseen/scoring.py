@@ -79,10 +79,12 @@ def score(
     folder = Path(out) if out else settings.folder()
     logged = make_loggers(loggers, folder)
     run = start_run(folder, settings, resume, force)
-    if not run.finished:
-        with run.alone():
-            if _train_and_finish(run, settings, examples, model, devices, progress):
-                log_history(run, logged)
+    if run.finished:
+        run.remove_parts()  # of a run that was killed between its last table and this
+        return run
+    with run.alone():
+        if _train_and_finish(run, settings, examples, model, devices, progress):
+            log_history(run, logged)
     return run
 
 
@@ -125,9 +127,7 @@ def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module)
         state.unlink()
     costs = cost_facts([run.read_json(cost_name(seed)) for seed in seeds])
     run.write_json("summary.json", facts | costs | {"classes": list(examples.classes)} | _sharing(config, examples, model))
-    for part in (run.path / "parts").iterdir():
-        part.unlink()
-    (run.path / "parts").rmdir()
+    run.remove_parts()
 
 
 def score_table(
@@ -182,7 +182,7 @@ def audit_model(data: Any, model: str, data_dir: str | Path | None, examples: in
 
 def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = None) -> Path:
     """Write the overview figure of a run, or its long tail where the examples are no images; returns the path."""
-    from unseen.plots import long_tail, overview
+    from unseen.plots import long_tail, overview, save_figure
 
     config = run.config
     try:
@@ -190,9 +190,7 @@ def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = No
         figure = overview(run, examples) if len(examples.shape) == 3 else long_tail(run)
     except UnseenError:  # data that came from Python, or is not here: the tables still are
         figure = long_tail(run)
-    out = out or run.path / "overview.png"
-    figure.savefig(out, dpi=150, bbox_inches="tight")
-    return out
+    return save_figure(figure, out or run.path / "overview.png", bbox_inches="tight")
 
 
 def write_truth(
@@ -212,9 +210,23 @@ def write_truth(
     Args: left_out: positions for exact leave-one-out in place of random subsets. data, model: what the run was made of, where that was
     not a name. devices: processes (or GPUs), which share the chunks of members. Chunks that were finished before are not trained again.
     """
+    with run.alone():
+        return _write_truth(run, members, fraction, left_out, run_examples(run, data, model, data_dir), model, devices, progress)
+
+
+def _write_truth(
+    run: Run,
+    members: int,
+    fraction: float,
+    left_out: Sequence[int] | None,
+    recipe: tuple[Config, Examples],
+    model: nn.Module | None,
+    devices: int,
+    progress: Callable[[int], None] | None,
+) -> "tuple[pl.DataFrame, dict[str, Any]]":
     from unseen.truth import leave_one_out, retrain, truth
 
-    config, examples = run_examples(run, data, model, data_dir)
+    config, examples = recipe
     seeds = range(config.seed, config.seed + max(3, config.seeds))
     options: dict[str, Any] = {"run": run, "model": model}
     if devices > 1:  # the processes leave their chunks in the run; this one then finds them all there

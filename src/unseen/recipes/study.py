@@ -44,12 +44,16 @@ class Study:
         return check(figure, self.scale, words, numbers, at_least, at_most)
 
     def write(self, name: str, figure: "Figure", claims: Sequence[Claim]) -> None:
-        """Write OUT/<scale>/<name>/: figure.png, figure.svg and claims.json."""
-        folder = self.out / self.scale / name
-        folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / "figure.png", dpi=130, bbox_inches="tight")
-        figure.savefig(folder / "figure.svg", bbox_inches="tight", metadata={"Date": None})
-        write_claims(folder / "claims.json", claims)
+        """Write OUT/<scale>/<name>/: figure.png, figure.svg and claims.json, the same bytes for the same runs."""
+        from matplotlib import rc_context
+
+        folder = Run(self.out / self.scale / name)
+        with folder.writing("figure.png") as path:
+            figure.savefig(path, dpi=130, bbox_inches="tight", format="png")
+        with folder.writing("figure.svg") as path, rc_context({"svg.hashsalt": name}):
+            figure.savefig(path, bbox_inches="tight", format="svg", metadata={"Date": None})
+        with folder.writing("claims.json") as path:
+            write_claims(path, claims)
 
 
 def canvas(width: float, height: float) -> "Figure":
