@@ -27,8 +27,9 @@ from unseen.estimators import new_net, running_mean
 from unseen.masks import key
 from unseen.measure import measure
 from unseen.members import members_losses, membership, new_members, train_members
+from unseen.processes import make_fabric
 from unseen.runs import Run
-from unseen.train import make_fabric, train
+from unseen.train import train
 from unseen.truth import LOST, WARM_UP, small, truth, two_samples
 
 Row = dict[str, Any]

@@ -19,7 +19,8 @@ import tyro
 
 from unseen import Config, Examples, load
 from unseen.members import membership, new_members, train_members
-from unseen.train import make_fabric, train
+from unseen.processes import make_fabric
+from unseen.train import train
 from unseen.truth import CHUNK
 from unseen.turnover import Ordinary
 

@@ -12,7 +12,7 @@ from unseen.dynamics import learning_times, run_dynamics, run_gradients, subset_
 from unseen.errors import UnseenError
 from unseen.estimators import new_net
 from unseen.gradients import contributions, cosine_similarity
-from unseen.influence import saved_epochs
+from unseen.influence_run import saved_epochs
 from unseen.prepare import run_examples
 from unseen.subsets import find_subsets, parse
 from unseen.train import null_mask

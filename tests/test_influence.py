@@ -9,7 +9,8 @@ import unseen
 from reference_influence import gradient_influence_one_by_one, influence_one_by_one, sorted_extremes
 from unseen import TurnOverNet, UnseenError
 from unseen.extremes import extremes, influence_table
-from unseen.influence import LastLayerTiles, PairTiles, influence_of_shifts, influence_tile, query_tiles, run_influence, top_influence
+from unseen.influence import LastLayerTiles, PairTiles, influence_of_shifts, influence_tile, query_tiles, top_influence
+from unseen.influence_run import run_influence
 from unseen.members import membership, new_members
 from unseen.queries import parse_queries
 from unseen.scoring import run_examples

@@ -14,8 +14,8 @@ from reference_members import losses_of, train_one
 from unseen import Config, UnseenError, load, noise
 from unseen import truth as truth_module
 from unseen.members import Members, members_losses, membership, new_members, train_members
+from unseen.processes import make_fabric
 from unseen.runs import Run
-from unseen.train import make_fabric
 from unseen.truth import leave_one_out, members_scores, reliability, retrain, small, truth, two_samples
 from unseen.wide import linear_layers, principal_axes
 

@@ -1,8 +1,10 @@
 """The command line: a thin face of the Python functions. Flags are the names of ``Config``'s fields."""
 
+import io
 import os
 import signal
 import sys
+from contextlib import nullcontext, redirect_stdout
 from types import FrameType
 from typing import Annotated, Any
 
@@ -10,7 +12,9 @@ import tyro
 
 from unseen.commands import clean, judge, language, report, score, study
 from unseen.errors import UnseenError
+from unseen.processes import is_first
 
+SHARED = (score.Score, judge.Truth, judge.Influence, clean.Selfcheck)  # by all of torchrun's processes; any other by the first alone
 COMMANDS: dict[str, Any] = {
     "score": score.Score,
     "show": score.Show,
@@ -44,9 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
         union = union | arm
     try:
         command: Any = tyro.cli(union, prog="unseen", args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
-        command()
+        with nullcontext() if is_first() else redirect_stdout(io.StringIO()):
+            if is_first() or isinstance(command, SHARED):
+                command()
     except UnseenError as error:
-        print(f"unseen: {error}", file=sys.stderr)
+        process = "" if is_first() else f" (process {os.environ['RANK']})"
+        print(f"unseen{process}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print("\nunseen: stopped. What was finished is kept; the same command goes on, `unseen score` with --resume.", file=sys.stderr)

@@ -11,7 +11,7 @@ from torch import nn
 
 from unseen.errors import UnseenError
 from unseen.estimators import new_net
-from unseen.influence import saved_epochs
+from unseen.influence_run import saved_epochs
 from unseen.prepare import run_examples
 from unseen.runs import Run, open_run
 from unseen.subsets import find_subsets

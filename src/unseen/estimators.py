@@ -44,11 +44,12 @@ def _done(run: Run, config: Config, seed: int) -> bool:
 def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, model: str | nn.Module, seed: int, progress: bool) -> None:
     """One training run: after each epoch its history and a state to resume from; at the end the last measurement."""
     net = new_net(config, examples, model, seed)
-    kept = _kept(examples, config)
+    kept = trained(examples, config)
     state, mean, notes = _last_state(run, seed)
     if int(notes["epoch"]) == config.epochs:  # the seed is not done all the same: its tables were deleted
         state, mean, notes = None, {}, {"epoch": "0", "seconds": "{}"}
     writer, done, laps = fabric.global_rank == 0, int(notes["epoch"]), Laps(fabric.device, json.loads(notes["seconds"]))
+    _forget(fabric, run, seed, done)
     bar = Bar(config, len(kept), seed, done, progress and writer)
     with bar:
         for epoch in train(net, kept, config, seed, fabric, state, done, bar.step):
@@ -58,8 +59,7 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
             if last or epoch.number % config.history_every == 0:
                 measured = measure(net, examples, fabric, probabilities=last)
                 bar.accuracies(measured, examples)
-                if writer:
-                    _write_history(run, examples, measured, seed, epoch.number)
+                _write_history(fabric, run, examples, measured, seed, epoch.number)
             if last:
                 net.load_state_dict(mean)
                 measured = measure(net, examples, fabric, probabilities=True) if config.average > 1 else measured
@@ -69,14 +69,15 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
                     _write_final(run, examples, measured, seed)
             if writer and config.gradients_every and epoch.number % config.gradients_every == 0:
                 _write_gradients(run, net, examples, config, seed, epoch.number)
+            fabric.barrier()  # the state is written when all shares of the history are
             if writer and config.save_every and epoch.number % config.save_every == 0:
                 weights = {name: value for name, value in epoch.state.items() if name.startswith("net.")}
                 run.write_tensors(f"seed-{seed}-epoch-{epoch.number:06d}", weights, epoch=str(epoch.number))
             if writer:
                 saved = {f"mean.{name}": value for name, value in mean.items()} if config.average > 1 else {}
                 run.write_tensors(f"seed-{seed}", epoch.state | saved, epoch=str(epoch.number), seconds=json.dumps(laps.seconds))
-            fabric.barrier()
             laps.lap("measuring")
+    fabric.barrier()
 
 
 def train_members_of_seed(
@@ -87,12 +88,13 @@ def train_members_of_seed(
     Each process trains its share of the members, on the same batches. Test and held-out examples get a membership too, which no
     member has used: their gaps are the noise floor.
     """
-    kept = _kept(examples, config)
+    kept = trained(examples, config)
     recipe = small(config, len(kept)) if isinstance(model, str) else config
     own = slice(*(config.members * (fabric.global_rank + after) // fabric.world_size for after in (0, 1)))
     seeds = [key(seed, "member", number) % 2**31 for number in range(config.members)]
     state, probabilities, notes = _members_state(fabric, run, seed)
     writer, done, laps = fabric.global_rank == 0, int(notes["epoch"]), Laps(fabric.device, json.loads(notes["seconds"]))
+    _forget(fabric, run, seed, done)
     networks = new_members(recipe, kept, seeds[own], None if isinstance(model, str) else model)
     member = membership(kept.index, seed, config.members, config.fraction)[own]
     with Bar(config, len(kept), seed, done, progress and writer) as bar:
@@ -102,18 +104,21 @@ def train_members_of_seed(
             bar.epoch(len(kept), observed)
             if epoch.number > first_epochs(config.epochs):
                 probabilities = probabilities + chances
-            if writer and (epoch.number == config.epochs or epoch.number % config.history_every == 0):
-                _write_history(run, kept, observed, seed, epoch.number)
+            if epoch.number == config.epochs or epoch.number % config.history_every == 0:
+                _write_history(fabric, run, kept, observed, seed, epoch.number)
+            fabric.barrier()
             if epoch.number < config.epochs:
                 saved = epoch.state() | {"sum.probabilities": probabilities}
-                run.write_tensors(_state_name(fabric, seed), saved, epoch=str(epoch.number), seconds=json.dumps(laps.seconds))
-                fabric.barrier()
+                name = _state_name(fabric, seed)
+                run.write_tensors(f"{name}-{epoch.number:06d}", saved, epoch=str(epoch.number), seconds=json.dumps(laps.seconds))
+                fabric.barrier()  # so that there is an epoch of which all processes have theirs
+                (run.path / f"weights/{name}-{epoch.number - 1:06d}.safetensors").unlink(missing_ok=True)
             laps.lap("measuring")
     networks = epoch.members()
     measured = measure_members(networks, examples, membership(examples.index, seed, config.members, config.fraction), fabric)
-    trained = torch.isin(examples.index.cpu(), kept.index.cpu())
+    inside = torch.isin(examples.index.cpu(), kept.index.cpu())
     later = config.epochs - first_epochs(config.epochs)
-    measured["probabilities"][trained] = probabilities / later  # less noisy than those of the last epoch alone
+    measured["probabilities"][inside] = probabilities / later  # less noisy than those of the last epoch alone
     weights = {f"net.{name}": _gathered(fabric, value) for name, value in (networks.weights | networks.state).items()}
     laps.lap("measuring")
     _write_cost(fabric, run, config, kept, model, seed, laps)
@@ -124,15 +129,14 @@ def train_members_of_seed(
 
 
 def _members_state(fabric: "Fabric", run: Run, seed: int) -> tuple[dict[str, Tensor] | None, Tensor, dict[str, str]]:
-    """What training left of this process's members, the sum of the probabilities so far, and notes; nothing unless all agree."""
-    state, probabilities, notes = None, torch.zeros(()), {"epoch": "0", "seconds": "{}"}
-    if (run.path / f"weights/{_state_name(fabric, seed)}.safetensors").exists():
-        state, notes = run.read_tensors(_state_name(fabric, seed))
-        probabilities = state.pop("sum.probabilities")
-    done = _gathered(fabric, torch.tensor([int(notes["epoch"])]))
-    if int(done.min()) < int(done.max()):  # stopped between two processes' files
+    """What training left of this process's members at the last epoch that all processes have, the sum of the probabilities, and notes."""
+    paths = (run.path / "weights").glob(f"{_state_name(fabric, seed)}-*.safetensors")
+    last = max((int(path.stem.rpartition("-")[2]) for path in paths), default=0)
+    done = int(_gathered(fabric, torch.tensor([last])).min())
+    if not done:
         return None, torch.zeros(()), {"epoch": "0", "seconds": "{}"}
-    return state, probabilities, notes
+    state, notes = run.read_tensors(f"{_state_name(fabric, seed)}-{done:06d}")
+    return state, state.pop("sum.probabilities"), notes
 
 
 def _state_name(fabric: "Fabric", seed: int) -> str:
@@ -229,8 +233,8 @@ def _bare(config: Config, examples: Examples, model: str | nn.Module, seed: int)
         return copy.deepcopy(model)
 
 
-def _kept(examples: Examples, config: Config) -> Examples:
-    """The training examples less those held out for the noise floor."""
+def trained(examples: Examples, config: Config) -> Examples:
+    """Those that are trained on: the training examples less those held out for the noise floor."""
     kept = examples.train
     return kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
 
@@ -244,17 +248,24 @@ def _last_state(run: Run, seed: int) -> tuple[dict[str, Tensor] | None, dict[str
     return tensors, mean, {"seconds": "{}"} | notes
 
 
-def _write_history(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int) -> None:
+def _forget(fabric: "Fabric", run: Run, seed: int, done: int) -> None:
+    """Delete what was measured after the last state was saved."""
+    for stale in (run.path / "parts").glob(f"history-{seed}-*.parquet") if fabric.global_rank == 0 else ():
+        if int(stale.stem.split("-")[2]) > done:
+            stale.unlink()
+    fabric.barrier()
+
+
+def _write_history(fabric: "Fabric", run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int) -> None:
+    """This process's share of the rows, a file of its own."""
     import polars as pl
 
-    index = examples.index.cpu().numpy()
-    parts = run.path / "parts"
-    for stale in parts.glob(f"history-{seed}-*.parquet"):  # an epoch measured after the last state was saved
-        if int(stale.stem.rpartition("-")[2]) >= epoch:
-            stale.unlink()
+    rank, world = fabric.global_rank, fabric.world_size
+    share = slice(*(len(examples) * (rank + after) // world for after in (0, 1)))
+    index = examples.index.cpu().numpy()[share]
     columns = {"seed": pl.Series([seed] * len(index), dtype=pl.Int64), "epoch": pl.Series([epoch] * len(index), dtype=pl.Int32)}
-    history = pl.DataFrame(columns | {"index": index} | {name: measured[name].numpy() for name in HISTORY})
-    run.write_table(f"parts/history-{seed}-{epoch:06d}", history)
+    history = pl.DataFrame(columns | {"index": index} | {name: measured[name].numpy()[share] for name in HISTORY})
+    run.write_table(f"parts/history-{seed}-{epoch:06d}" + (f"-{rank}-of-{world}" if world > 1 else ""), history)
 
 
 def _write_gradients(run: Run, net: TurnOverNet, examples: Examples, config: Config, seed: int, epoch: int) -> None:

@@ -21,28 +21,19 @@ network runs its mask-free front once per query and the rest, both halves, once 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unseen import queries as asked
-from unseen.crowds import top_by_members
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.estimators import new_net
-from unseen.extremes import Extremes, extremes, influence_table, joined
-from unseen.prepare import run_examples
-from unseen.queries import Queries, parse_queries
-from unseen.runs import Run
-from unseen.tracin import gradient_influence
-from unseen.train import bf16_gains, learning_rate, make_fabric, null_mask
+from unseen.extremes import Extremes, extremes, joined
+from unseen.processes import bf16_gains
+from unseen.queries import Queries
 from unseen.turnover import CHILD, TurnOver, TurnOverNet
-
-if TYPE_CHECKING:
-    import polars as pl
 
 ROWS = {"cpu": 1024, "cuda": 16384}  # of a tile: pairs of query and class; with the next, what stays in the cache
 TRAIN = {"cpu": 512, "cuda": 8192}  # training examples of a tile
@@ -199,87 +190,12 @@ def top_influence(
     each = len(nets) * max(_bytes_per_query(one, x, len(train.classes), precision) for one in nets)
     index = train.index.to(x.device)
     found = []
-    for some in torch.arange(asked.count(queries)).split(_at_once(each, memory_gib)):
+    for some in torch.arange(asked.count(queries)).split(queries_at_once(each, memory_gib)):
         x, labels = asked.batch(queries, some)
         tiles = [query_tiles(one, x, labels, precision) for one in nets]
         columns = 8 * TRAIN[x.device.type]
         found.append(extremes(((part, torch.stack([tile(part) for tile in tiles]).mean(0)) for part in index.split(columns)), top))
     return joined(found)
-
-
-def run_influence(
-    run: Run,
-    queries: str | Queries = "test[:100]",
-    top: int = 20,
-    method: Literal["turnover", "gradient"] = "turnover",
-    *,
-    data: Any = None,
-    model: nn.Module | None = None,
-    data_dir: str | Path | None = None,
-    memory_gib: float = 2.0,
-    precision: str = "auto",
-    **options: Any,
-) -> "pl.DataFrame":
-    """Write a run's ``influence.parquet``, mean over its seeds, and return it; see ``influence_table``.
-
-    Args:
-        run: finished or not. queries: see ``parse_queries``, or queries themselves. top, memory_gib, precision: see ``top_influence``.
-        method: "turnover", or "gradient", see ``gradient_influence``, from the saved epochs; from the last alone where none were saved.
-            A run of many networks (--estimator members) has only its own, see ``members_influence``.
-        data, model: what the run was made of, where that was not a name. data_dir: see ``load``. options: of ``gradient_influence``.
-
-    Raises UnseenError: no weights, queries that are not there, other data or another model than the run's.
-    """
-    config, examples = run_examples(run, data, model, data_dir)
-    device = make_fabric(1, config.precision).device
-    examples = examples.to(device)
-    chosen = parse_queries(queries, examples) if isinstance(queries, str) else queries
-    train = examples.train.select(~null_mask(examples.train.index.cpu(), config.null_fraction, config.seed))
-    if config.estimator == "members":
-        table = influence_table(top_by_members(run, config, train, chosen, top, method, memory_gib, model), train, chosen)
-        run.write_table("influence", table, method="members", seed=str(config.seed))
-        return table
-    nets = {seed: new_net(config, examples, model or config.model, seed) for seed in range(config.seed, config.seed + config.seeds)}
-    for seed, net in nets.items():
-        net.to(device).load_state_dict(_weights(run, f"seed-{seed}"))
-    if method == "turnover":
-        found = top_influence(list(nets.values()), train, chosen, top, memory_gib, precision)
-    else:
-        found = _top_by_gradient(run, nets, train, chosen, top, memory_gib, **options)
-    table = influence_table(found, train, chosen)
-    run.write_table("influence", table, method=method, seed=str(config.seed))
-    return table
-
-
-def _top_by_gradient(
-    run: Run, nets: dict[int, TurnOverNet], train: Examples, queries: Queries, top: int, memory_gib: float, **options: Any
-) -> Extremes:
-    weights = sum(parameter.numel() for parameter in nets[run.config.seed].parameters())  # the most that is formed of a gradient
-    found = []
-    for some in torch.arange(asked.count(queries)).split(_at_once(12 * len(train) + 4 * weights, memory_gib)):
-        lot = asked.batch(queries, some)
-        sums = [
-            gradient_influence(net, train, lot, (kept[1:] for kept in saved_epochs(run, seed)), **options) for seed, net in nets.items()
-        ]
-        found.append(extremes([(train.index, torch.stack(sums).mean(0))], top))
-    return joined(found)
-
-
-def saved_epochs(run: Run, seed: int) -> Iterator[tuple[int, dict[str, Tensor], float]]:
-    """Number, weights and learning rate of the saved epochs (weights/seed-S-epoch-N.safetensors); of the last where none were."""
-    paths = sorted((run.path / "weights").glob(f"seed-{seed}-epoch-*.safetensors"))
-    for path in paths:
-        number = int(path.stem.rpartition("-")[2])
-        yield number, _weights(run, path.stem), learning_rate(run.config, number - 0.5)
-    if not paths:
-        yield run.config.epochs, _weights(run, f"seed-{seed}"), 1.0
-
-
-def _weights(run: Run, name: str) -> dict[str, Tensor]:
-    """Weights as they were scored: the mean of the last epochs where the run took one."""
-    tensors, _ = run.read_tensors(name)
-    prefix = "mean." if any(key.startswith("mean.") for key in tensors) else "net."
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _split(net: TurnOverNet) -> tuple[nn.Module, Any, Tensor, Tensor | None]:
@@ -339,7 +255,7 @@ def _bytes_per_query(net: TurnOverNet, x: Tensor, classes: int, precision: str) 
     return row + x.numel() * 8
 
 
-def _at_once(bytes_each: int, memory_gib: float) -> int:
+def queries_at_once(bytes_each: int, memory_gib: float) -> int:
     """How many queries fit. Raises UnseenError where not one does."""
     tile = 2**25  # masks and shifts of one tile
     count = int((memory_gib * 2**30 - tile) // bytes_each)

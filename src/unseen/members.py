@@ -20,7 +20,8 @@ from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.masks import hash64
 from unseen.models import build
-from unseen.train import channels_last, epoch_order, get_state, learning_rate, load_state, make_fabric, make_optimizer
+from unseen.processes import make_fabric
+from unseen.train import channels_last, epoch_order, get_state, learning_rate, load_state, make_optimizer
 from unseen.wide import WideSteps, fits
 
 if TYPE_CHECKING:

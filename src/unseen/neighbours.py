@@ -16,8 +16,8 @@ from unseen.errors import UnseenError
 from unseen.images import Lazy
 from unseen.masks import uniform
 from unseen.prepare import run_examples
+from unseen.processes import bf16_gains
 from unseen.runs import Run
-from unseen.train import bf16_gains
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,8 +13,9 @@ from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.masks import key, uniform
 from unseen.members import Members, new_members, train_members
+from unseen.processes import make_fabric
 from unseen.runs import Run
-from unseen.train import channels_last, make_fabric
+from unseen.train import channels_last
 
 if TYPE_CHECKING:
     import polars as pl

@@ -28,6 +28,15 @@ def batch(queries: Queries, positions: Tensor) -> tuple[Tensor, Tensor]:
     return x[positions.to(x.device)], labels[positions.to(labels.device)]
 
 
+def share(queries: Queries, rank: int, world: int, device: torch.device) -> Queries:
+    """Process ``rank``'s of ``world`` equal shares, on its device."""
+    some = range(*(count(queries) * (rank + after) // world for after in (0, 1)))
+    if isinstance(queries, Examples):
+        return queries.select(list(some)).to(device)
+    x, labels = (part[some.start : some.stop].to(device) for part in queries)
+    return x, labels
+
+
 def names(queries: Queries) -> tuple[Tensor, list[str]]:
     """Index and id of each; queries of one's own are numbered and called query/<number>."""
     if isinstance(queries, Examples):

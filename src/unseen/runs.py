@@ -191,11 +191,8 @@ class Run:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes from writing the run; the system lets go of it with the process. Raises UnseenError where one does.
-
-        A worker of ``torchrun`` other than the first goes by: the first one has it.
-        """
-        if os.environ.get("RANK", "0") != "0" or os.name == "nt":
+        """Keep other processes from writing the run; the system lets go of it with the process. Raises UnseenError where one does."""
+        if os.name == "nt":
             yield
             return
         import fcntl

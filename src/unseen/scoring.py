@@ -1,6 +1,7 @@
 """The main job: one training run, a run folder that scores every example."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from unseen.errors import UnseenError
 from unseen.estimators import cost_name, final_name, new_net, train_all
 from unseen.loggers import log_history, make_loggers
 from unseen.prepare import example_table, load_options, prepare, run_examples, subset_table, watched_subsets
+from unseen.processes import count, first, is_first, launch, make_fabric
 from unseen.runs import Run, start_run
 from unseen.scores import (
     NoiseFloor,
@@ -32,10 +34,10 @@ from unseen.scores import (
     with_judgement,
     without_halves,
 )
-from unseen.train import make_fabric
 
 if TYPE_CHECKING:
     import polars as pl
+    from lightning_fabric import Fabric
 
 
 def score(
@@ -57,7 +59,7 @@ def score(
         data: what ``load`` takes: a name, a path, arrays, a data set. model: a name, or your own network (not trained
             yet; it is copied for each seed).
         out: the run's folder; default runs/<data>-<model>-<hash of the configuration>.
-        data_dir: where mnist/, cifar10/ … lie. devices: processes, or GPUs.
+        data_dir: where mnist/, cifar10/ … lie. devices: processes, or GPUs; those of ``torchrun`` where it started this one.
         resume: go on with an unfinished run. force: train again what is there. progress: show a bar.
         loggers: csv, tensorboard, wandb, mlflow, or loggers of Lightning: they get every epoch when the run is finished.
         config: fields of ``Config``: epochs, random_labels, seed, …
@@ -74,35 +76,29 @@ def score(
         ['index', 'id', 'trained', 'given_label']
     """
     settings, examples = prepare(data, model, data_dir, config)
-    if settings.estimator == "members" and settings.members % devices:
-        raise UnseenError(f"{settings.members} members do not divide among {devices} processes. Make --members a multiple of --devices.")
+    if settings.estimator == "members" and settings.members % count(devices):
+        raise UnseenError(f"{settings.members} members do not divide among {count(devices)} processes. Make --members a multiple of them.")
     folder = Path(out) if out else settings.folder()
     logged = make_loggers(loggers, folder)
-    run = start_run(folder, settings, resume, force)
+    run = first(partial(start_run, folder, settings, resume, force))
     if run.finished:
-        run.remove_parts()  # of a run that was killed between its last table and this
+        first(run.remove_parts)  # of a run that was killed between its last table and this
         return run
-    with run.alone():
-        if _train_and_finish(run, settings, examples, model, devices, progress):
+    with ExitStack() as stack:
+        first(lambda: stack.enter_context(run.alone()))
+        first(partial(_begin, run, settings, examples))
+        job = partial(train_all, run=run, config=settings, examples=examples, model=model, progress=progress)
+        launch(job, devices, settings.precision)
+        first(partial(finish, run, settings, examples, model))
+        if is_first():
             log_history(run, logged)
     return run
 
 
-def _train_and_finish(run: Run, settings: Config, examples: Examples, model: str | nn.Module, devices: int, progress: bool) -> bool:
-    """False in a worker of torchrun that leaves the tables to the first process."""
+def _begin(run: Run, settings: Config, examples: Examples) -> None:
     run.write_table("examples", example_table(examples))
     if settings.watch:
         run.write_table("subsets", subset_table(watched_subsets(settings, examples)))
-    if devices > 1:
-        fabric = make_fabric(devices, settings.precision)
-        job = partial(train_all, run=run, config=settings, examples=examples, model=model, progress=progress)
-        fabric.launch(job)  # as one function: Fabric takes arguments that are frozen dataclasses apart
-        if fabric.global_rank > 0:
-            return False
-    else:
-        train_all(make_fabric(1, settings.precision), run, settings, examples, model, progress)
-    finish(run, settings, examples, model)
-    return True
 
 
 def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module) -> None:
@@ -210,41 +206,34 @@ def write_truth(
     Args: left_out: positions for exact leave-one-out in place of random subsets. data, model: what the run was made of, where that was
     not a name. devices: processes (or GPUs), which share the chunks of members. Chunks that were finished before are not trained again.
     """
-    with run.alone():
-        return _write_truth(run, members, fraction, left_out, run_examples(run, data, model, data_dir), model, devices, progress)
-
-
-def _write_truth(
-    run: Run,
-    members: int,
-    fraction: float,
-    left_out: Sequence[int] | None,
-    recipe: tuple[Config, Examples],
-    model: nn.Module | None,
-    devices: int,
-    progress: Callable[[int], None] | None,
-) -> "tuple[pl.DataFrame, dict[str, Any]]":
-    from unseen.truth import leave_one_out, retrain, truth
-
-    config, examples = recipe
-    seeds = range(config.seed, config.seed + max(3, config.seeds))
-    options: dict[str, Any] = {"run": run, "model": model}
-    if devices > 1:  # the processes leave their chunks in the run; this one then finds them all there
-        fabric = make_fabric(devices, config.precision)
-        job: Callable[..., Any] = partial(retrain, examples, config, members, fraction, seed=config.seed)
-        if left_out is not None:
-            job = partial(leave_one_out, examples, config, left_out, seeds)
-        fabric.launch(partial(_with_fabric, job, options))
-    fabric = make_fabric(1, config.precision)
-    if left_out is not None:
-        table = leave_one_out(examples, config, left_out, seeds, fabric=fabric, **options)
-        facts: dict[str, Any] = {"left_out": len(left_out), "seeds": len(seeds), "reliability": None}
-    else:
-        table, facts = truth(examples, config, members, fraction, seed=config.seed, fabric=fabric, progress=progress, **options)
-    run.write_table("truth", table)
-    run.write_json("truth.json", facts)
+    config, examples = run_examples(run, data, model, data_dir)
+    job = partial(_truth, run, config, examples, members, fraction, left_out, model)
+    with ExitStack() as stack:
+        first(lambda: stack.enter_context(run.alone()))
+        if count(devices) > 1:  # the processes leave their chunks in the run; the first one then finds them all there
+            launch(job, devices, config.precision)
+        table, facts = first(partial(job, make_fabric(1, config.precision), progress))
+        if is_first():
+            run.write_table("truth", table)
+            run.write_json("truth.json", facts)
     return table, facts
 
 
-def _with_fabric(job: Callable[..., Any], options: dict[str, Any], fabric: Any) -> None:
-    job(fabric=fabric, **options)
+def _truth(
+    run: Run,
+    config: Config,
+    examples: Examples,
+    members: int,
+    fraction: float,
+    left_out: Sequence[int] | None,
+    model: nn.Module | None,
+    fabric: "Fabric",
+    progress: Callable[[int], None] | None = None,
+) -> "tuple[pl.DataFrame, dict[str, Any]]":
+    from unseen.truth import leave_one_out, truth
+
+    if left_out is None:
+        return truth(examples, config, members, fraction, seed=config.seed, run=run, fabric=fabric, model=model, progress=progress)
+    seeds = range(config.seed, config.seed + max(3, config.seeds))
+    table = leave_one_out(examples, config, left_out, seeds, run=run, fabric=fabric, model=model)
+    return table, {"left_out": len(left_out), "seeds": len(seeds), "reliability": None}

@@ -1,5 +1,6 @@
 """Can the scores be trusted here? Errors planted in the user's own data, and how many of them the scores find."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from unseen.errors import UnseenError
 from unseen.evaluate import precision_at_n
 from unseen.neighbours import find_neighbours
 from unseen.prepare import prepare
+from unseen.processes import first
 from unseen.runs import Run
 from unseen.scores import detection
 from unseen.scoring import score
@@ -48,12 +50,16 @@ def selfcheck(
             f"{FEWEST} are needed to say anything: give more data, or a larger --share."
         )
     run = score(data, model, data_dir=data_dir, random_labels=share, label_noise="other", **options)
+    first(partial(_judge, run, data_dir, data))
+    return run
+
+
+def _judge(run: Run, data_dir: str | Path | None, data: Any) -> None:
     find_neighbours(run, data_dir, data)
     facts, curve = findings(run)
     run.write_json("selfcheck.json", facts | {"sentence": sentence(facts), "curve": curve})
     with run.writing("selfcheck.png") as path:
         draw(facts, curve).savefig(path, dpi=150, bbox_inches="tight", format="png")
-    return run
 
 
 def findings(run: Run) -> tuple[dict[str, Any], list[dict[str, float]]]:

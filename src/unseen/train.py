@@ -13,6 +13,7 @@ from unseen.config import Config
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.masks import hash64, uniform
+from unseen.processes import make_fabric
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -88,36 +89,6 @@ def take_steps(
         if progress:
             progress(len(positions), losses[-1])
     return torch.stack(losses)
-
-
-def make_fabric(devices: int = 1, precision: str = "auto") -> "Fabric":
-    """Lightning Fabric with our defaults: all on one device, or data-parallel processes (``torchrun``'s where there are any).
-
-    precision: "bf16", "32", or "auto" for bf16 where the hardware multiplies it faster.
-    """
-    import logging
-    import warnings
-
-    from lightning_fabric import Fabric
-    from lightning_fabric.strategies.ddp import DDPStrategy
-
-    if precision == "auto":
-        precision = "bf16" if bf16_gains() else "32"
-    strategy: Any = "auto"
-    if devices > 1:
-        strategy = DDPStrategy(broadcast_buffers=False, start_method="popen" if torch.distributed.is_torchelastic_launched() else "spawn")
-    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # it announces the precision
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Fabric(accelerator="auto", devices=devices, strategy=strategy, precision="bf16-mixed" if precision == "bf16" else "32-true")
-
-
-def bf16_gains() -> bool:
-    """Whether this machine has instructions for bf16 matrix products."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(torch.backends.mkldnn.is_available() and has_instructions)
 
 
 def make_optimizer(net: nn.Module, config: Config) -> torch.optim.Optimizer:

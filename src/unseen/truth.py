@@ -21,9 +21,9 @@ from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.masks import key
 from unseen.members import Pass, members_losses, membership, new_members, train_members
+from unseen.processes import make_fabric
 from unseen.runs import Run
 from unseen.scores import rank_correlation
-from unseen.train import make_fabric
 
 if TYPE_CHECKING:
     import polars as pl

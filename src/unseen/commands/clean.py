@@ -85,9 +85,10 @@ class Selfcheck(Score):
         run = selfcheck(self.data, self.model, share=self.share, data_dir=self.data_dir, **options, **folder)
         print_selfcheck(run, self.json)
         if self.report:
+            from unseen.processes import first
             from unseen.report import report
 
-            report(run, self.data_dir)
+            first(lambda: report(run, self.data_dir))
 
 
 @dataclass(frozen=True)

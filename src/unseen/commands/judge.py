@@ -57,7 +57,9 @@ class Influence:
     """turnover: equation 5; gradient: products of gradients over the saved epochs (--save-every), which follow
     retraining better. A run of members has its own"""
     memory_gib: float = 2.0
-    """memory ceiling"""
+    """memory ceiling, of each process"""
+    devices: int = 1
+    """processes, or GPUs, that share the queries"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
     json: bool = False
@@ -65,11 +67,13 @@ class Influence:
 
     def __call__(self) -> None:
         """Write influence.parquet and print its first rows."""
-        from unseen.influence import run_influence
+        from unseen.influence_run import run_influence
         from unseen.terminal import print_influence
 
         run = open_run(self.run)
-        table = run_influence(run, self.queries, self.top, self.method, data_dir=self.data_dir, memory_gib=self.memory_gib)
+        table = run_influence(
+            run, self.queries, self.top, self.method, data_dir=self.data_dir, memory_gib=self.memory_gib, devices=self.devices
+        )
         print_influence(run, table, self.json)
 
 

@@ -52,9 +52,10 @@ class Score(Config):
         )
         print_summary(run)
         if self.report:
+            from unseen.processes import first
             from unseen.report import report
 
-            print(report(run, self.data_dir))
+            print(first(lambda: report(run, self.data_dir)))
 
 
 @dataclass(frozen=True)
