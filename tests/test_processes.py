@@ -19,7 +19,7 @@ from unseen.processes import launch
 from unseen.runs import open_run
 from unseen.scoring import write_truth
 
-OPTIONS = FAST | {"epochs": 3, "batch_size": 100, "precision": "32"}
+OPTIONS = FAST | {"epochs": 2, "batch_size": 100, "precision": "32"}
 MEMBERS = OPTIONS | {"estimator": "members", "members": 4}
 
 
@@ -65,7 +65,7 @@ def kill_when(path, victim):
 
 
 def test_a_process_that_dies_ends_the_run_and_the_run_goes_on(tmp_path):
-    options = OPTIONS | {"epochs": 12}
+    options = OPTIONS | {"epochs": 8}
     whole = score("digits", out=tmp_path / "whole", devices=2, **options)
     state = tmp_path / "run" / "weights" / "seed-0.safetensors"
     killer = threading.Thread(target=kill_when, args=(state, lambda: multiprocessing.active_children()[-1].pid))

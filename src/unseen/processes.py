@@ -86,6 +86,7 @@ def launch(job: "Callable[[Fabric], object]", devices: int = 1, precision: str =
         _join()
         fabric.launch()
         _heard(job, fabric, 0.0)
+        distributed.barrier()
     else:
         _spawn(job, fabric)
 
