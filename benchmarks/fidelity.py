@@ -3,6 +3,10 @@
     python benchmarks/fidelity.py --task T1 --data-dir DATA --work work --out docs/results   # one thread
     python benchmarks/fidelity.py --task digits --members 80                                 # all of it, in CI's time
 
+The truth may be that of a run of the task's examples and recipe, which several processes make sooner (`unseen truth T1 --devices 2`):
+
+    python benchmarks/fidelity.py --task T1 --truth T1
+
 Ours: turn-over dropout (equation 6 at the last epoch, its mean over epochs, the unseen half's loss, the full network's; the last weights
 and the mean of the last third's) and members. Theirs: `peers.py`; `--no-peers` leaves them out, a library that is not installed is
 skipped by name. Cost: processor seconds of one thread, of a method's whole run with its measurements, in plain runs without measurements
@@ -28,7 +32,7 @@ from unseen.masks import key
 from unseen.measure import measure
 from unseen.members import members_losses, membership, new_members, train_members
 from unseen.processes import make_fabric
-from unseen.runs import Run
+from unseen.runs import Run, open_run
 from unseen.train import train
 from unseen.truth import LOST, WARM_UP, small, truth, two_samples
 
@@ -110,6 +114,17 @@ def kept(path: Path | None, make: Callable[[], list[Row]]) -> list[Row]:
         return [row | ({"score": stored[str(number)]} if str(number) in stored else {}) for number, row in enumerate(about)]
 
 
+def truth_of_run(task: Task, path: Path) -> tuple[Any, dict[str, Any]]:
+    """The same from a run of the task's examples and recipe."""
+    run = open_run(path)
+    frame, asked, found = run.table("truth"), dataclasses.asdict(task.config), dataclasses.asdict(run.config)
+    recipe = ("model", "hidden", "width", "epochs", "lr", "momentum", "batch_size", "schedule", "optimizer", "weight_decay")
+    same = all(asked[name] == found[name] for name in recipe) and frame["given_label"].to_list() == task.examples.labels.tolist()
+    if not same:
+        raise SystemExit(f"{path} is not a run of {task.name}'s examples and recipe")
+    return frame["memorization"].to_numpy(), run.read_json("truth.json")
+
+
 def retrained(task: Task, count: int, work: Path | None) -> tuple[Any, dict[str, Any]]:
     """The truth's memorization of each example, and its facts; chunks of members that are in ``work`` are not trained again."""
     config = dataclasses.replace(task.config, precision="bf16")
@@ -167,6 +182,7 @@ def main() -> None:
     parser.add_argument("--task", choices=TASKS, default="digits")
     parser.add_argument("--data-dir", help="where the data sets lie; else UNSEEN_DATA")
     parser.add_argument("--members", type=int, default=400, help="of the truth")
+    parser.add_argument("--truth", type=Path, help="a run of the task with a truth.parquet, in place of retraining here")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--counts", type=int, nargs="+", default=[8, 16, 32, 64], help="of the members estimator")
     parser.add_argument("--no-peers", action="store_true")
@@ -191,7 +207,7 @@ def main() -> None:
     if options.stage in ("peers", "all") and not options.no_peers:
         rows += kept(file("peers"), lambda: run_peers(task, range(options.seeds), minutes=options.minutes))
     if options.stage in ("truth", "all"):
-        target, facts = retrained(task, options.members, work)
+        target, facts = truth_of_run(task, options.truth) if options.truth else retrained(task, options.members, work)
         print(facts)
     if options.stage == "all":
         lines = table(task, rows, target)

@@ -251,7 +251,7 @@ def test_your_own_network_and_arrays(tmp_path):
         ("digits", {"schedule": "linear"}, "--schedule is 'linear'.*constant, step, cosine"),
         ("digits", {"null_fraction": 1.5}, "--null-fraction is 1.5"),
         ("digits", {"epoch": 3}, "Unknown option epoch"),
-        ("digits", {"hidden": (10,)}, "Two examples would share a mask"),
+        ("digits", {"hidden": (10,), "estimator": "turnover"}, "Two examples would share a mask"),
         ("digits", {"only": ("conv1",)}, "No hidden layer is called 'conv1'"),
         ("digits", {"random_labels": 10_000}, "10.?000"),
     ],

@@ -78,7 +78,7 @@ class Config:
     """destroy the inputs: an own permutation of the pixels each, or Gaussian noise"""
     null_fraction: float = 0.0
     """share of the training examples that keep a mask and are never trained: the noise floor"""
-    estimator: Literal["auto", "turnover", "members", "plain"] = "turnover"
+    estimator: Literal["auto", "turnover", "members", "plain"] = "auto"
     """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp, unless an option that only
     turn-over dropout has is set, else turnover; plain: one ordinary network, which has the free scores but no memorization"""
     members: int = 64

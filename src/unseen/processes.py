@@ -3,9 +3,11 @@
 Every process makes the same calls, and all meet in the run's folder, which they must share.
 """
 
+import logging
 import os
 import re
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,9 +45,6 @@ def make_fabric(processes: int = 1, precision: str = "auto") -> "Fabric":
 
     precision: "bf16", "32", or "auto" for bf16 where the hardware multiplies it faster.
     """
-    import logging
-    import warnings
-
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
@@ -123,6 +122,7 @@ def _join() -> None:
 def _spawn(job: "Callable[[Fabric], object]", fabric: "Fabric") -> None:
     from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it announces whom it ends
     try:
         # one function of one argument: Fabric takes arguments that are frozen dataclasses apart
         fabric.launch(partial(_heard, job, patience=PATIENCE))
@@ -140,6 +140,7 @@ def _spawn(job: "Callable[[Fabric], object]", fabric: "Fabric") -> None:
 
 def _heard(job: "Callable[[Fabric], object]", fabric: "Fabric", patience: float) -> None:
     """``job(fabric)``; where the connection to another process breaks, an error that says so, after ``patience`` seconds."""
+    warnings.filterwarnings("ignore", ".*broadcast_buffers. is deprecated")  # what takes its place is not in every version of PyTorch
     try:
         job(fabric)  # its result would block a pipe
     except RuntimeError as error:
