@@ -17,6 +17,7 @@ from unseen.recorder import Recorder
 from unseen.recurrent import convert_recurrent
 from unseen.runs import Run, open_run
 from unseen.scoring import score
+from unseen.shards import Shards
 from unseen.train import train
 from unseen.turnover import TurnOver, TurnOverNet, attach
 
@@ -28,6 +29,7 @@ __all__ = [
     "Place",
     "Recorder",
     "Run",
+    "Shards",
     "TurnOver",
     "TurnOverNet",
     "UnseenError",

@@ -93,6 +93,8 @@ class Config:
     """measure both halves every so many epochs (the last always)"""
     precision: Literal["auto", "bf16", "32"] = "auto"
     """auto: bf16 where the hardware gains from it"""
+    shards: bool = False
+    """read a folder of .parquet or .npz files one file at a time: memory for one of them, whatever the size of the whole"""
     limit: int | None = None
     """use only the first so many training examples"""
     test_limit: int | None = None
@@ -137,7 +139,7 @@ class Config:
     def _asks_for_one_network(self) -> bool:
         """Whether an option is set that members do not have."""
         masks = any(getattr(self, name) is not None for name in ("groups", "tied", "mask_scale", "only", "skip"))
-        return masks or self.average > 1 or bool(self.save_every or self.gradients_every or self.watch)
+        return masks or self.shards or self.average > 1 or bool(self.save_every or self.gradients_every or self.watch)
 
     def _check(self) -> None:
         if self.text is not None and self.random_inputs != "none":

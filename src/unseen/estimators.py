@@ -22,6 +22,7 @@ from unseen.turnover import Ordinary, TurnOverNet
 from unseen.watch import coming_steps, gradient_rows, gradient_table
 
 if TYPE_CHECKING:
+    import polars as pl
     from lightning_fabric import Fabric
 
 HISTORY = [f"{quantity}_{side}" for quantity in ("loss", "margin", "correct", "error_norm") for side in SIDES]
@@ -64,7 +65,7 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
                 net.load_state_dict(mean)
                 measured = measure(net, examples, fabric, probabilities=True) if config.average > 1 else measured
                 laps.lap("measuring")
-                _write_cost(fabric, run, config, kept, model, seed, laps)
+                write_cost(fabric, run, config, kept, model, seed, laps)
                 if writer:
                     _write_final(run, examples, measured, seed)
             if writer and config.gradients_every and epoch.number % config.gradients_every == 0:
@@ -121,7 +122,7 @@ def train_members_of_seed(
     measured["probabilities"][inside] = probabilities / later  # less noisy than those of the last epoch alone
     weights = {f"net.{name}": _gathered(fabric, value) for name, value in (networks.weights | networks.state).items()}
     laps.lap("measuring")
-    _write_cost(fabric, run, config, kept, model, seed, laps)
+    write_cost(fabric, run, config, kept, model, seed, laps)
     if writer:
         run.write_tensors(f"seed-{seed}", weights, epoch=str(config.epochs))
         _write_final(run, examples, measured, seed)
@@ -258,14 +259,18 @@ def _forget(fabric: "Fabric", run: Run, seed: int, done: int) -> None:
 
 def _write_history(fabric: "Fabric", run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int) -> None:
     """This process's share of the rows, a file of its own."""
-    import polars as pl
-
     rank, world = fabric.global_rank, fabric.world_size
     share = slice(*(len(examples) * (rank + after) // world for after in (0, 1)))
-    index = examples.index.cpu().numpy()[share]
-    columns = {"seed": pl.Series([seed] * len(index), dtype=pl.Int64), "epoch": pl.Series([epoch] * len(index), dtype=pl.Int32)}
-    history = pl.DataFrame(columns | {"index": index} | {name: measured[name].numpy()[share] for name in HISTORY})
+    history = history_table(examples.index, measured, seed, epoch)[share]
     run.write_table(f"parts/history-{seed}-{epoch:06d}" + (f"-{rank}-of-{world}" if world > 1 else ""), history)
+
+
+def history_table(index: Tensor, measured: dict[str, Tensor], seed: int, epoch: int) -> "pl.DataFrame":
+    """seed, epoch, index, and what an epoch measured of both halves and the full network."""
+    import polars as pl
+
+    columns = {"seed": pl.Series([seed] * len(index), dtype=pl.Int64), "epoch": pl.Series([epoch] * len(index), dtype=pl.Int32)}
+    return pl.DataFrame(columns | {"index": index.cpu().numpy()} | {name: measured[name].numpy() for name in HISTORY})
 
 
 def _write_gradients(run: Run, net: TurnOverNet, examples: Examples, config: Config, seed: int, epoch: int) -> None:
@@ -276,18 +281,28 @@ def _write_gradients(run: Run, net: TurnOverNet, examples: Examples, config: Con
 
 
 def _write_final(run: Run, examples: Examples, measured: dict[str, Tensor], seed: int) -> None:
+    run.write_table(final_name(seed).removesuffix(".parquet"), final_table(examples.index, measured))
+
+
+def final_table(index: Tensor, measured: dict[str, Tensor]) -> "pl.DataFrame":
+    """index, losses, predictions and the unseen half's probabilities, of a last measurement."""
     import polars as pl
 
     names = [f"{quantity}_{side}" for quantity in ("loss", "predicted") for side in SIDES]
-    final = {"index": examples.index.cpu().numpy()} | {name: measured[name].numpy() for name in names}
+    final = {"index": index.cpu().numpy()} | {name: measured[name].numpy() for name in names}
     final |= {name: measured[name].numpy() for name in ("memorization_se", "half_width") if name in measured}
     final |= {f"p_{c}": column.numpy() for c, column in enumerate(measured["probabilities"].unbind(1))}
-    run.write_table(final_name(seed).removesuffix(".parquet"), pl.DataFrame(final))
+    return pl.DataFrame(final)
 
 
-def _write_cost(fabric: "Fabric", run: Run, config: Config, kept: Examples, model: str | nn.Module, seed: int, laps: Laps) -> None:
-    """Seconds of this seed, of process 0, and those of a plain run, timed now on a network without masks."""
-    plain = plain_seconds(_bare(config, kept, model, seed), kept, config, fabric)
+def write_cost(
+    fabric: "Fabric", run: Run, config: Config, kept: Examples, model: str | nn.Module, seed: int, laps: Laps, share: float = 1.0
+) -> None:
+    """Seconds of this seed, of process 0, and those of a plain run, timed now on a network without masks.
+
+    share: of the training examples, that are in ``kept``.
+    """
+    plain = plain_seconds(_bare(config, kept, model, seed), kept, config, fabric) / share
     if fabric.global_rank == 0:
         seconds = {f"{name}_seconds": value for name, value in laps.seconds.items()}
         run.write_json(cost_name(seed), seconds | {"plain_seconds": plain})

@@ -21,7 +21,7 @@ def log_history(run: Run, loggers: Iterable[Any]) -> None:
     """
     import polars as pl
 
-    history = run.history.join(run.scores.filter("trained").select("index"), on="index", how="semi")
+    history = run.history.lazy().join(run.scan("scores").filter("trained").select("index"), on="index", how="semi").collect()
     columns = [name for name in history.columns if name.startswith(("loss_", "correct_"))]
     means = history.group_by("seed", "epoch").agg(pl.col(columns).mean()).sort("seed", "epoch")
     several = means["seed"].n_unique() > 1

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unseen import noise
+from unseen.audit import audit
 from unseen.config import Config
 from unseen.data import Examples, load
 from unseen.errors import UnseenError
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
 def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: dict[str, Any]) -> tuple[Config, Examples]:
     """The resolved configuration and the examples with their noise. Raises UnseenError for a field that is not there."""
-    unknown = sorted(set(config) - set(Config.__dataclass_fields__))
-    if unknown:
-        raise UnseenError(f"Unknown option {', '.join(unknown)}. The options are {', '.join(Config.__dataclass_fields__)}.")
-    name = model if isinstance(model, str) else _fingerprint(model)
-    settings = Config(data=data if isinstance(data, str) else "data", model=name, **config).resolved()
+    settings = settings_of(data, model, config)
+    if settings.shards:
+        raise UnseenError("These data are read in shards, and this needs them whole in memory. Score a part of the files without --shards.")
     examples = load(data, data_dir=data_dir, **load_options(settings))
     if not isinstance(data, str):
         settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
@@ -37,6 +36,15 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, conf
     examples = examples.joined() if settings.join_test else examples
     watched_subsets(settings, examples)  # fail before the folder is made
     return settings, held_out(examples, settings)
+
+
+def settings_of(data: Any, model: str | nn.Module, config: dict[str, Any]) -> Config:
+    """The resolved configuration. Raises UnseenError for a field that is not there, or a value out of range."""
+    unknown = sorted(set(config) - set(Config.__dataclass_fields__))
+    if unknown:
+        raise UnseenError(f"Unknown option {', '.join(unknown)}. The options are {', '.join(Config.__dataclass_fields__)}.")
+    name = model if isinstance(model, str) else _fingerprint(model)
+    return Config(data=data if isinstance(data, str) else "data", model=name, **config).resolved()
 
 
 def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, data_dir: str | Path | None = None) -> tuple[Config, Examples]:
@@ -111,6 +119,17 @@ def example_table(examples: Examples) -> "pl.DataFrame":
     if examples.texts is not None:
         columns["text"] = examples.texts
     return pl.DataFrame(columns)
+
+
+def shared_parameters(config: Config, examples: Examples, model: str | nn.Module, audited: int = 4) -> dict[str, Any]:
+    """Which parameters both halves share, with their sizes, by ``audit``; nothing where there are no halves of one network."""
+    if config.estimator in ("members", "plain"):
+        return {}
+    net = new_net(config, examples, model, config.seed)
+    leaks = audit(net, *examples.train.batch(torch.arange(min(audited, len(examples.train)))))
+    sizes = {name: value.numel() for name, value in net.net.named_parameters()}
+    shared = {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0}
+    return {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
 
 
 def _fingerprint(model: nn.Module) -> str:

@@ -5,7 +5,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,6 +18,9 @@ from unseen.errors import UnseenError
 if TYPE_CHECKING:
     import polars as pl
     from torch import Tensor
+
+
+SHARDED = ("examples", "scores", "unseen_probabilities")
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,43 @@ class Run:
         return unseen.to_datalab(self)
 
     def table(self, name: str) -> "pl.DataFrame":
-        """Read NAME.parquet. Raises UnseenError where it is missing or is not a Parquet file."""
+        """Read NAME.parquet, or all shards of it. Raises UnseenError where it is missing or is not a Parquet file."""
         import polars as pl
 
+        frames = list(self.pieces(name))
+        return frames[0] if len(frames) == 1 else pl.concat(frames)
+
+    def pieces(self, name: str, columns: Sequence[str] | None = None) -> "Iterator[pl.DataFrame]":
+        """Read a table shard by shard: NAME/00000.parquet, NAME/00001.parquet, …; a table in one file comes as one. Errors as ``table``."""
+        import polars as pl
+
+        for path in self.files(name):
+            try:
+                yield pl.read_parquet(path, columns=None if columns is None else list(columns))
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise UnseenError(
+                    f"{path} cannot be read as Parquet ({error}). Delete it and run the command that writes it again."
+                ) from error
+
+    def scan(self, name: str) -> "pl.LazyFrame":
+        """The table as a lazy Polars frame, for queries that need not fit in memory: ``run.scan("scores").filter(…).collect()``."""
+        import polars as pl
+
+        return pl.scan_parquet(self.files(name))
+
+    def files(self, name: str) -> list[Path]:
+        """The file of a table, or those of its shards. Raises UnseenError where there is none, or a shard is missing."""
         path = self.path / f"{name}.parquet"
-        if not path.exists():
+        if path.exists():
+            return [path]
+        found = sorted((self.path / name).glob("[0-9]*.parquet"))
+        if not found:
             raise UnseenError(f"{path} is not there. {_what_writes(name)}")
-        try:
-            return pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise UnseenError(f"{path} cannot be read as Parquet ({error}). Delete it and run the command that writes it again.") from error
+        count = self.summary.get("shards", len(found)) if self.finished else len(found)
+        wanted = [self.path / f"{shard_name(name, number)}.parquet" for number in range(count)]
+        if missing := [file for file in wanted if not file.exists()]:
+            raise UnseenError(f"{missing[0]} is not there, one of {count} shards. Restore it, or start the run again with --force.")
+        return wanted
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run. Raises UnseenError where it is missing or broken."""
@@ -162,6 +192,8 @@ class Run:
         for folder, pattern in (
             (".", "*.parquet"),
             ("parts", "*.parquet"),
+            ("parts", "*.json"),
+            *((name, "[0-9]*.parquet") for name in SHARDED),
             ("weights", "*.safetensors"),
             (".", "*.json"),
             (".", "report.html"),
@@ -229,6 +261,11 @@ class Run:
         from importlib import import_module
 
         return str(import_module("unseen.report").gallery(self))  # by name: the report stands above this file
+
+
+def shard_name(table: str, number: int) -> str:
+    """Name of a shard of a table, for ``write_table``."""
+    return f"{table}/{number:05d}"
 
 
 def open_run(path: str | Path) -> Run:

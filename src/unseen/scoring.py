@@ -16,7 +16,7 @@ from unseen.data import Examples, load
 from unseen.errors import UnseenError
 from unseen.estimators import cost_name, final_name, new_net, train_all
 from unseen.loggers import log_history, make_loggers
-from unseen.prepare import example_table, load_options, prepare, run_examples, subset_table, watched_subsets
+from unseen.prepare import example_table, load_options, prepare, run_examples, shared_parameters, subset_table, watched_subsets
 from unseen.processes import count, first, is_first, launch, make_fabric
 from unseen.runs import Run, start_run
 from unseen.scores import (
@@ -34,6 +34,7 @@ from unseen.scores import (
     with_judgement,
     without_halves,
 )
+from unseen.streaming import is_sharded, score_shards
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,6 +76,8 @@ def score(
         >>> run.scores.columns[:4]
         ['index', 'id', 'trained', 'given_label']
     """
+    if is_sharded(data, config):
+        return score_shards(data, model, out, data_dir, devices, resume, force, progress, config, loggers)
     settings, examples = prepare(data, model, data_dir, config)
     if settings.estimator == "members" and settings.members % count(devices):
         raise UnseenError(f"{settings.members} members do not divide among {count(devices)} processes. Make --members a multiple of them.")
@@ -122,7 +125,7 @@ def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module)
     for state in (run.path / "weights").glob("members-*.safetensors"):
         state.unlink()
     costs = cost_facts([run.read_json(cost_name(seed)) for seed in seeds])
-    run.write_json("summary.json", facts | costs | {"classes": list(examples.classes)} | _sharing(config, examples, model))
+    run.write_json("summary.json", facts | costs | {"classes": list(examples.classes)} | shared_parameters(config, examples, model))
     run.remove_parts()
 
 
@@ -145,17 +148,6 @@ def score_table(
     facts["seed_correlation"] = None if config.estimator == "plain" else _seed_correlation(finals, rows)
     columns = {"index": rows["index"]} | {f"p_{c}": probabilities[train_rows, c] for c in range(probabilities.shape[1])}
     return in_order(rows, config), pl.DataFrame(columns), facts
-
-
-def _sharing(config: Config, examples: Examples, model: str | nn.Module, audited: int = 4) -> dict[str, Any]:
-    """Which parameters both halves share, with their sizes, by ``audit``; nothing where there are no halves of one network."""
-    if config.estimator in ("members", "plain"):
-        return {}
-    net = new_net(config, examples, model, config.seed)
-    leaks = audit(net, *examples.train.batch(torch.arange(min(audited, len(examples.train)))))
-    sizes = {name: value.numel() for name, value in net.net.named_parameters()}
-    shared = {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0}
-    return {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
 
 
 def _seed_correlation(finals: "Sequence[pl.DataFrame]", rows: "pl.DataFrame") -> float | None:
