@@ -1,4 +1,5 @@
 # make demo: install, run the main job on embedded data. make test: install, all tests. make check: what CI runs beside them.
+# make soak: kills, fuzzing and the rest of tests/reliability at length. make test-lowest: all tests with the lowest versions allowed.
 # make docs: the site, into site/.
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,13 +7,25 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: demo test browser check docs format results clean
+VENV_LOWEST ?= .venv-lowest
+
+.PHONY: demo test soak test-lowest browser check docs format results clean
 
 demo: $(INSTALLED)
 	$(BIN)/unseen score digits --random-labels 0.05 --estimator turnover --force
 
 test: $(INSTALLED) browser
 	$(BIN)/python -m pytest
+
+# About two hours of one core. UNSEEN_KILLS, UNSEEN_KILL_SEEDS: more or fewer kills of each command.
+soak: $(INSTALLED)
+	UNSEEN_SOAK=1 $(BIN)/python -m pytest tests/reliability
+
+test-lowest:
+	$(PYTHON) tests/lowest.py > .lowest.txt
+	test -d $(VENV_LOWEST) || $(PYTHON) -m venv $(VENV_LOWEST)
+	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c .lowest.txt -e ".[dev]"
+	$(VENV_LOWEST)/bin/python -m pytest
 
 # The report's page is tested in Debian's chromium. Without it those tests are skipped and say so; with CI=true they fail.
 browser:
@@ -50,4 +63,4 @@ $(INSTALLED_DOCS): $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_LOWEST) .lowest.txt build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

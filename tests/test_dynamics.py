@@ -132,7 +132,7 @@ def test_live_and_later_gradients_are_the_same(run):
 def test_gradient_rows_against_the_functions_they_stand_for(run):
     config, examples = run_examples(run)
     net = new_net(config, examples, config.model, 0)
-    net.load_state_dict(next(saved_epochs(run, 0))[1])
+    net.load_state_dict(next(saved_epochs(run, 0, net))[1])
     index = examples.index.tolist()
     subsets = {"first": index[:40], "rest": index[40:90]}
     steps = coming_steps(examples.train, 32, 0, 2)

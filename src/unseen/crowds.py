@@ -17,10 +17,11 @@ from unseen.truth import small
 
 def saved_members(run: Run, config: Config, train: Examples, seed: int, model: nn.Module | None = None) -> Members:
     """The members of one seed of a run as they were scored. train: the examples that were trained on."""
-    tensors, _ = run.read_tensors(f"seed-{seed}")
     recipe = small(config, len(train)) if model is None else config
     members = new_members(recipe, train, range(config.members), model)
-    for name, value in (members.weights | members.state).items():
+    wanted = members.weights | members.state
+    tensors, _ = run.read_like(f"seed-{seed}", {f"net.{name}": value for name, value in wanted.items()})
+    for name, value in wanted.items():
         value.data.copy_(tensors[f"net.{name}"])
     return members.eval()
 

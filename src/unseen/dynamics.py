@@ -140,7 +140,7 @@ def run_gradients(
     rows = []
     for seed in range(config.seed, config.seed + config.seeds):
         net = new_net(config, examples, model or config.model, seed)
-        for epoch, weights, _ in saved_epochs(run, seed):
+        for epoch, weights, _ in saved_epochs(run, seed, net):
             net.load_state_dict(weights)
             found = gradient_rows(net, examples, subsets, coming_steps(train, config.batch_size, seed, epoch, null), most, seed)
             rows += [{"seed": seed, "epoch": epoch} | row for row in found]

@@ -94,7 +94,7 @@ def _share(
     else:
         nets = {seed: new_net(config, examples, model or config.model, seed) for seed in range(config.seed, config.seed + config.seeds)}
         for seed, net in nets.items():
-            net.to(fabric.device).load_state_dict(_weights(run, f"seed-{seed}"))
+            net.to(fabric.device).load_state_dict(_weights(run, f"seed-{seed}", net))
         found = (
             top_influence(list(nets.values()), train, own, top, **options)
             if method == "turnover"
@@ -111,24 +111,25 @@ def _top_by_gradient(
     for some in torch.arange(asked.count(queries)).split(queries_at_once(12 * len(train) + 4 * weights, memory_gib)):
         lot = asked.batch(queries, some)
         sums = [
-            gradient_influence(net, train, lot, (kept[1:] for kept in saved_epochs(run, seed)), **options) for seed, net in nets.items()
+            gradient_influence(net, train, lot, (kept[1:] for kept in saved_epochs(run, seed, net)), **options)
+            for seed, net in nets.items()
         ]
         found.append(extremes([(train.index, torch.stack(sums).mean(0))], top))
     return joined(found)
 
 
-def saved_epochs(run: Run, seed: int) -> Iterator[tuple[int, dict[str, Tensor], float]]:
+def saved_epochs(run: Run, seed: int, net: nn.Module) -> Iterator[tuple[int, dict[str, Tensor], float]]:
     """Number, weights and learning rate of the saved epochs (weights/seed-S-epoch-N.safetensors); of the last where none were."""
     paths = sorted((run.path / "weights").glob(f"seed-{seed}-epoch-*.safetensors"))
     for path in paths:
         number = int(path.stem.rpartition("-")[2])
-        yield number, _weights(run, path.stem), learning_rate(run.config, number - 0.5)
+        yield number, _weights(run, path.stem, net), learning_rate(run.config, number - 0.5)
     if not paths:
-        yield run.config.epochs, _weights(run, f"seed-{seed}"), 1.0
+        yield run.config.epochs, _weights(run, f"seed-{seed}", net), 1.0
 
 
-def _weights(run: Run, name: str) -> dict[str, Tensor]:
-    """Weights as they were scored: the mean of the last epochs where the run took one."""
-    tensors, _ = run.read_tensors(name)
+def _weights(run: Run, name: str, net: nn.Module) -> dict[str, Tensor]:
+    """The network's weights as they were scored: the mean of the last epochs where the run took one."""
+    tensors, _ = run.read_like(name, {f"net.{key}": value for key, value in net.state_dict().items()})
     prefix = "mean." if any(key.startswith("mean.") for key in tensors) else "net."
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

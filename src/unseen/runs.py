@@ -1,19 +1,18 @@
 """A run is a folder: configuration, tables, weights. Files appear whole or not at all, and are never edited."""
 
-import errno
-import glob
 import json
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.columns import describe
 from unseen.config import Config
 from unseen.errors import UnseenError
+from unseen.files import is_leftover, locked, whole
+from unseen.schema import json_fault, table_fault, tensors_fault
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,9 +36,6 @@ class Run:
     def config(self) -> Config:
         """The resolved configuration. Raises UnseenError where the folder holds no run, or a foreign one."""
         values = self.read_json("config.json")
-        known = {field.name for field in fields(Config)}
-        if not isinstance(values, dict) or set(values) - known:
-            raise UnseenError(f"{self.path / 'config.json'} is not a configuration of this version of unseen.")
         read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return Config(**read)
 
@@ -80,11 +76,17 @@ class Run:
 
     def require_halves(self) -> None:
         """Raise UnseenError where the scores know no unseen half, as of a ``Recorder`` of an ordinary network."""
-        if "memorization" not in self.scores.columns:
+        if "memorization" in self.scores.columns:
+            return
+        if self.summary.get("estimator") == "plain":
             raise UnseenError(
-                f"{self.path} was recorded of an ordinary network, which has no unseen half. `unseen show` shows its scores; for the rest "
-                "wrap the network (unseen.TurnOverNet) and measure its halves: recorder.end_epoch(unseen.measure_batches(net, loader))."
+                f"{self.path} is of an ordinary network (--estimator plain), which has no unseen half. `unseen show` and `unseen dynamics` "
+                "read it; for the rest score again with --estimator turnover or members."
             )
+        raise UnseenError(
+            f"{self.path} was recorded of an ordinary network, which has no unseen half. `unseen show` shows its scores; for the rest "
+            "wrap the network (unseen.TurnOverNet) and measure its halves: recorder.end_epoch(unseen.measure_batches(net, loader))."
+        )
 
     def subset(self, which: str = "easy", share: float = 0.1, data: Any = None) -> Any:
         """Easy, difficult, suspects or rare: a torch ``Subset`` and its index; see ``bridges.subset``."""
@@ -117,11 +119,13 @@ class Run:
 
         for path in self.files(name):
             try:
-                yield pl.read_parquet(path, columns=None if columns is None else list(columns))
+                frame = pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
             except (pl.exceptions.PolarsError, OSError) as error:
-                raise UnseenError(
-                    f"{path} cannot be read as Parquet ({error}). Delete it and run the command that writes it again."
-                ) from error
+                again = "Delete it and run the command that writes it again."
+                raise UnseenError(f"{path} cannot be read as Parquet ({error}). {again}") from error
+            if columns is None and (fault := table_fault(name, frame)):
+                raise UnseenError(f"{path} is not a table of unseen: {fault}. Delete it and run the command that writes it again.")
+            yield frame
 
     def scan(self, name: str) -> "pl.LazyFrame":
         """The table as a lazy Polars frame, for queries that need not fit in memory: ``run.scan("scores").filter(…).collect()``."""
@@ -147,11 +151,15 @@ class Run:
         """Read a JSON file of the run. Raises UnseenError where it is missing or broken."""
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UnseenError(f"{path} is not there. {_what_writes(name)}") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError, OSError) as error:
             raise UnseenError(f"{path} is not JSON ({error}). Restore it, or start the run again with --force.") from error
+        if fault := json_fault(name, value):
+            what = "a configuration" if name == "config.json" else "a file"
+            raise UnseenError(f"{path} is not {what} of this version of unseen: {fault}. Restore it, or start the run again with --force.")
+        return value
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file whole or not at all."""
@@ -181,14 +189,27 @@ class Run:
             raise UnseenError(f"{path} is not there. {_what_writes(name)}")
         try:
             with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118, not a dict
-        except SafetensorError as error:
+                tensors, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118, not a dict
+        except (SafetensorError, OSError) as error:
             raise UnseenError(f"{path} is not a safetensors file ({error}). Delete it; training starts again.") from error
+        if fault := tensors_fault(name, tensors, notes):
+            raise UnseenError(f"{path} is not of a run of unseen: {fault}. Delete it; training starts again.")
+        return tensors, notes
+
+    def read_like(self, name: str, like: "Mapping[str, Tensor]") -> "tuple[dict[str, Tensor], dict[str, str]]":
+        """``read_tensors``, of a file that must have tensors of these names and shapes, and may have others beside them."""
+        tensors, notes = self.read_tensors(name)
+        for key, value in like.items():
+            if key not in tensors or tensors[key].shape != value.shape:
+                found = f"has shape {tuple(tensors[key].shape)}" if key in tensors else "is not there"
+                place = self.path / "weights" / f"{name}.safetensors"
+                raise UnseenError(f"{place} is of another network: its {key!r} {found}. Delete it; training starts again.")
+        return tensors, notes
 
     def clear(self) -> None:
         """Delete what a run has written here, and nothing else. Raises UnseenError where the configuration is not a run's."""
         _ = self.config
-        self._refuse_links("parts", "weights")
+        self._refuse_links("parts", "weights", *SHARDED)
         for folder, pattern in (
             (".", "*.parquet"),
             ("parts", "*.parquet"),
@@ -204,22 +225,9 @@ class Run:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path that becomes ``name`` at the end. A full disk or a read-only folder is an UnseenError."""
-        final = self.path / name
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
         self._refuse_links(*(str(parent) for parent in Path(name).parents))
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(final)
+        with whole(self.path / name) as temporary:
             yield temporary
-            os.replace(temporary, final)
-        except OSError as error:
-            raise UnseenError(_disk_error(final, error)) from error
-        except Exception as error:  # Polars and safetensors wrap the operating system's errors in their own
-            if "os error 28" in str(error).lower() or "no space left" in str(error).lower():
-                raise UnseenError(_disk_error(final, OSError(errno.ENOSPC, "No space left on device"))) from error
-            raise
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -227,21 +235,10 @@ class Run:
         if os.name == "nt":
             yield
             return
-        import fcntl
 
         self._refuse_links("parts", "weights")
-        lock = self.path / ".lock"
-        try:
-            file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # a link in a stranger's run could lead anywhere
-        except OSError as error:
-            raise UnseenError(_disk_error(lock, error)) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked(self.path / ".lock"):
             yield
-        except BlockingIOError as error:
-            raise UnseenError(f"Another process is writing {self.path}. Wait until it is done, or choose another --out.") from error
-        finally:
-            os.close(file)
 
     def remove_parts(self) -> None:
         """Delete what the tables were joined from, once they are there; what cannot be deleted stays."""
@@ -288,7 +285,7 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
         with run.alone():
             run.clear()
     if not (path / "config.json").exists():
-        if path.is_dir() and not replaced and any(not _of_a_writer(entry.name) for entry in path.iterdir()):
+        if path.is_dir() and not replaced and any(not is_leftover(entry.name) for entry in path.iterdir()):
             raise UnseenError(f"{path} holds other files. Choose an empty folder, or one that is not there yet.")
         run.write_json("config.json", asdict(config))
         return run
@@ -311,37 +308,8 @@ def _difference(old: Config, new: Config) -> str:
     return ", ".join(f"{name}: {before[name]!r} there, {after[name]!r} asked" for name in before if before[name] != after[name])
 
 
-def _of_a_writer(name: str) -> bool:
-    """Whether the file is one that a writer leaves behind where it is killed."""
-    return name == ".lock" or bool(re.fullmatch(r"\..+\.\d+\.tmp", name))
-
-
-def _remove_leftovers(final: Path) -> None:
-    """Delete what killed writers of this file left, and a file of this process's name, which could be a stranger's link."""
-    for path in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
-        writer = path.name.split(".")[-2]
-        if writer == str(os.getpid()) or (writer.isdigit() and not _is_alive(int(writer))):
-            path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
-
-
 def _what_writes(name: str) -> str:
     writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
     writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
     writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}
     return f"`{writers.get(name, 'unseen score')}` writes {name}; a run that was stopped goes on with --resume."
-
-
-def _disk_error(path: Path, error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return f"The disk is full: {path} could not be written. What was finished is safe; free some space, then --resume."
-    return f"{path} could not be written ({error.strerror or error}). Choose another --out, then go on with --resume."

@@ -110,8 +110,8 @@ def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module)
 
     seeds = range(config.seed, config.seed + config.seeds)
     parts = sorted((run.path / "parts").glob("history-*.parquet"))
-    history = pl.concat(pl.read_parquet(part) for part in parts).sort("seed", "epoch", "index")
-    finals = [pl.read_parquet(run.path / final_name(seed)) for seed in seeds]
+    history = pl.concat(run.table(f"parts/{part.stem}") for part in parts).sort("seed", "epoch", "index")
+    finals = [run.table(final_name(seed).removesuffix(".parquet")) for seed in seeds]
     table, probabilities, facts = score_table(examples, config, history, finals)
     if config.estimator == "plain":
         history, table, facts = without_halves(history), without_halves(table), plain_facts(facts)
@@ -121,7 +121,9 @@ def finish(run: Run, config: Config, examples: Examples, model: str | nn.Module)
     run.write_table("scores", table, seed=str(config.seed))
     gradients = sorted((run.path / "parts").glob("gradients-*.parquet"))
     if gradients:
-        run.write_table("gradients", pl.concat(pl.read_parquet(part) for part in gradients).sort("seed", "epoch", maintain_order=True))
+        run.write_table(
+            "gradients", pl.concat(run.table(f"parts/{part.stem}") for part in gradients).sort("seed", "epoch", maintain_order=True)
+        )
     for state in (run.path / "weights").glob("members-*.safetensors"):
         state.unlink()
     costs = cost_facts([run.read_json(cost_name(seed)) for seed in seeds])
