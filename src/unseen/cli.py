@@ -4,7 +4,9 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, Any
 
@@ -47,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     for arm in arms[1:]:
         union = union | arm
     try:
+        _check_encoding(sys.argv[1:] if arguments is None else arguments)
         command: Any = tyro.cli(union, prog="unseen", args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
         with nullcontext() if is_first() else redirect_stdout(io.StringIO()):
             if is_first() or isinstance(command, SHARED):
@@ -64,6 +67,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _check_encoding(words: Sequence[str]) -> None:
+    """Raise UnseenError for what the locale cannot read: Python marks such bytes, and no library takes them."""
+    for word in words:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            encoding = sys.getfilesystemencoding()
+            raise UnseenError(f"{word!r} is not text in this locale's encoding, {encoding}. Set LC_ALL=C.UTF-8 or PYTHONUTF8=1.")
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, as batch systems and containers send it."""
 
@@ -75,6 +86,9 @@ def _terminate(_: int, __: FrameType | None) -> None:
 def entry() -> None:
     """The console script."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal's encoding lacks is written as \\u…, not an error
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())
 
 

@@ -1,7 +1,6 @@
 """Files that appear whole or not at all, and locks: what a killed writer leaves, a full disk, a stranger's link."""
 
 import errno
-import fcntl
 import glob
 import os
 import re
@@ -35,6 +34,8 @@ def whole(final: Path) -> Iterator[Path]:
 @contextmanager
 def locked(lock: Path) -> Iterator[None]:
     """Keep other processes out; the system lets go of it with the process. Raises UnseenError where one has it."""
+    import fcntl  # not on Windows
+
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # a link in a stranger's run could lead anywhere
     except OSError as error:

@@ -71,7 +71,7 @@ def _child(asked: dict, output: str) -> None:
         os.dup2(file, stream)
     for name, limit in asked["limits"].items():
         resource.setrlimit(getattr(resource, name), (limit, limit))
-    sys.argv = ["unseen", *asked["command"]]
+    sys.argv = ["unseen", *(os.fsdecode(word.encode("utf-8")) for word in asked["command"])]  # as Python decodes a command line
     status = 1
     try:
         cli.entry()

@@ -55,13 +55,6 @@ FROM_NOTHING = ("score", "score members", "recipe")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def finished(server, tmp_path_factory):
     path = tmp_path_factory.mktemp("finished") / "run"
     assert server.run(*TURNOVER, "--out", path).status == 0
