@@ -15,7 +15,9 @@ import tyro
 from unseen.commands import clean, judge, language, report, score, study
 from unseen.errors import UnseenError
 from unseen.processes import is_first
+from unseen.terminal import printable
 
+LINES = "\n\t"
 SHARED = (score.Score, judge.Truth, judge.Influence, clean.Selfcheck)  # by all of torchrun's processes; any other by the first alone
 COMMANDS: dict[str, Any] = {
     "score": score.Score,
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
                 command()
     except UnseenError as error:
         process = "" if is_first() else f" (process {os.environ['RANK']})"
-        print(f"unseen{process}: {error}", file=sys.stderr)
+        print(f"unseen{process}: {printable(str(error), kept=LINES)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print("\nunseen: stopped. What was finished is kept; the same command goes on, `unseen score` with --resume.", file=sys.stderr)

@@ -5,6 +5,7 @@ A picture is a file path, encoded bytes, the hub's ``{bytes, path}``, a PIL imag
 
 import io
 import os
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -28,6 +29,8 @@ DEFAULT_SIZE = 32
 SMALL = 64 * 64
 GREY_MODES = ("1", "L", "LA", "La")
 WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)  # what PIL raises on damaged files
 
 Shape = tuple[int, ...]
 
@@ -203,7 +206,7 @@ def _pixels(image: "Image.Image", name: str, mode: str, size: tuple[int, int]) -
         if image.mode != mode:
             image = image.convert(mode)
         return np.asarray(image if image.size == size else image.resize(size))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL raises on damaged files
+    except DAMAGE as error:
         raise _corrupt(name, error) from error
 
 
@@ -218,7 +221,7 @@ def _open(item: object, name: str) -> AbstractContextManager["Image.Image"]:
     if isinstance(item, bytes | str | Path):
         try:
             return Image.open(io.BytesIO(item) if isinstance(item, bytes) else item)
-        except (OSError, SyntaxError, EOFError) as error:
+        except (*DAMAGE, Image.DecompressionBombError) as error:
             raise _corrupt(name, error) from error
     raise UnseenError(
         f"{name} is a {type(item).__name__}, not an image. Allowed: an image file, its bytes, a PIL image, an array "

@@ -3,7 +3,10 @@
 import gzip
 import math
 import os
+import struct
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,6 +38,8 @@ NPZ_NAMES: tuple[tuple[tuple[str, str], tuple[str, str] | None], ...] = (
 )
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 NUMBERS = "buif"
+LARGEST_GROWTH = 200  # of what an archive unpacks to over its own size
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, KeyError, TypeError, AttributeError)
 
 
 def read(data: object, data_dir: str | Path | None, columns: Columns) -> Raw:
@@ -196,9 +201,12 @@ def _class_files(path: Path) -> list[tuple[Path, str]]:
 def npz(path: Path, columns: Columns) -> Raw:
     """NumPy arrays by name (see NPZ_NAMES); ``index`` and an id array may stand beside them."""
     try:
+        _refuse_bombs(path)
         with np.load(path, allow_pickle=False) as file:
             found = {name.lower(): file[name] for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
+    except UnseenError:
+        raise
+    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, NotImplementedError, RuntimeError, *ZIP_ERRORS) as error:
         raise UnseenError(f"Cannot read {path}: {error}. Allowed: arrays of numbers or text. Save it again.") from error
     known = [(train, test) for train, test in NPZ_NAMES if set(train) <= set(found)]
     if not known or (columns.id and columns.id.lower() not in found):
@@ -211,6 +219,16 @@ def npz(path: Path, columns: Columns) -> Raw:
     names = train + (test if test and set(test) <= set(found) else ())
     ids = [str(value) for value in found[columns.id.lower()]] if columns.id else None
     return replace(arrays(*(found[name] for name in names)), name=path.stem, index=found.get("index"), ids=ids)
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Raise UnseenError for an archive that says it unpacks to far more than it is."""
+    with zipfile.ZipFile(path) as file:
+        unpacked = sum(entry.file_size for entry in file.infolist())
+    if unpacked > max(LARGEST_GROWTH * path.stat().st_size, 2**26):
+        raise UnseenError(
+            f"Cannot read {path}: {path.stat().st_size} bytes that unpack to {unpacked}. Save it with numpy.savez if that is right."
+        )
 
 
 def arrays(*parts: Any) -> Raw:

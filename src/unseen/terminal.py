@@ -1,6 +1,7 @@
 """What the commands print: short tables, or JSON."""
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from unseen.recipes.claims import Claim
 
 LISTED = {"suspects": "Probably wrong", "rare": "Rare but right", "easy": "Easy"}
+BIDIRECTIONAL = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "label_score"]
 
 
@@ -168,7 +170,7 @@ def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None
     for name, value in rows[0].items():
         table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_text(value)) for value in row.values()))
+        table.add_row(*(escape(printable(_text(value))) for value in row.values()))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
@@ -245,6 +247,19 @@ def _run_row(run: Run) -> dict[str, Any]:
     facts = run.summary if run.finished else {}
     row = {"run": str(run.path), "data": config.data, "model": config.model, "epochs": config.epochs, "finished": run.finished}
     return row | {"auroc": facts.get("auroc"), "seen": facts.get("accuracy_seen"), "unseen": facts.get("accuracy_unseen")}
+
+
+def printable(text: str, kept: str = "") -> str:
+    r"""Text that commands the terminal nothing and reads in its own order: control and bidirectional characters as escapes, but ``kept``.
+
+    >>> printable("\x1b[31mred")
+    '\\x1b[31mred'
+    """
+    return "".join(letter if letter in kept or not _commands(letter) else ascii(letter)[1:-1] for letter in text)
+
+
+def _commands(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Zl", "Zp") or unicodedata.bidirectional(letter) in BIDIRECTIONAL
 
 
 def _text(value: Any) -> str:
