@@ -8,6 +8,7 @@ import torch
 import unseen
 from unseen import UnseenError
 from unseen.cli import main
+from unseen.curate import easy
 from unseen.report.page import load_examples
 from unseen.text import BUCKETS, bags, features
 
@@ -54,6 +55,11 @@ def test_sentences_are_scored_and_kept(table, tmp_path, capsys):
     assert "neither pictures nor rows" not in (run.path / "report.html").read_text()
     assert load_examples(run)[0].texts == run.examples["text"].to_list()
     assert main(["influence", str(run.path), "--queries", "test[:2]", "--top", "2"]) == 0
+    listed = easy(run, 1.0)
+    assert len(listed) and all(source["sentence"][index] == text for index, text in zip(listed["index"], listed["text"], strict=True))
+    pl.read_csv(table).write_parquet(tmp_path / "films.parquet")
+    same = unseen.score(str(tmp_path / "films.parquet"), out=tmp_path / "parquet", **OPTIONS)
+    assert same.scores["memorization"].equals(run.scores["memorization"])
     assert unseen.score(str(table), out=tmp_path / "run", **OPTIONS).finished  # the same configuration: found again
 
 

@@ -43,7 +43,7 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
 
     Columns: index, id, path (where the data is a folder of files), given_label and given_class, suggested_label and suggested_class,
     score (here wrong_probability), wrong_probability, support (share of the nearest examples with the same label; missing without
-    neighbours), memorization. Raises UnseenError where the run has no scores yet.
+    neighbours), memorization, text (where the inputs are texts). Raises UnseenError where the run has no scores yet.
     """
     import polars as pl
 
@@ -242,7 +242,7 @@ def _listed(rows: "pl.DataFrame", by: str, score: str, descending: bool = True) 
     shown = ["given_label", "given_class", "suggested_label", "suggested_class", "score", "wrong_probability", "support", "memorization"]
     front = [name for name in ("index", "id", "path") if name in rows.columns]
     ordered = rows.sort([by, "index"], descending=[descending, False]).with_columns(score=pl.col(score))
-    return ordered.select(*front, *shown)
+    return ordered.select(*front, *shown, *(name for name in ("text",) if name in rows.columns))
 
 
 def _with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":

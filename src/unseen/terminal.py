@@ -283,10 +283,16 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
     else:
         if len(shown):
             columns = [column for column in shown.columns if column not in ("index", "given_label", "suggested_label", "score")]
-            print_rows(shown.select(columns).to_dicts(), title=LISTED[name])
+            short = [{key: _short(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
+            print_rows(short, title=LISTED[name])
         print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate.rate:.1%} (from {rate.method}).")
         if missing:
             print(f"Without nearest examples, which would make it better: {missing}")
+
+
+def _short(value: Any, most: int = 60) -> Any:
+    """A text that fits a table."""
+    return value[: most - 2] + " …" if isinstance(value, str) and len(value) > most else value
 
 
 def print_selfcheck(run: Run, as_json: bool) -> None:
