@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unseen.errors import UnseenError
-from unseen.frames import TARGETS
+from unseen.frames import TARGETS, declared_classes
 from unseen.runs import open_run
 from unseen.sources import image_folder
 
@@ -188,8 +188,6 @@ def _write_csv(source: Path, destination: Path, task: _Task) -> None:
 
 
 def _write_parquet(source: Path, destination: Path, task: _Task) -> None:
-    import json
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -199,8 +197,8 @@ def _write_parquet(source: Path, destination: Path, task: _Task) -> None:
         raise UnseenError(f"Cannot read {source}: {error}. Repair the file.") from error
     target = _column(table.column_names, task.target, source)
     values = table.column(target).to_pylist()
-    features = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    declared = features.get(target, {}).get("names")
+    written = (table.schema.metadata or {}).get(b"huggingface", b"{}").decode("utf-8", "replace")
+    declared = declared_classes(written).get(target)
     codes = dict(zip(declared, range(len(declared)), strict=True)) if declared else {str(value): value for value in values}
     named = table.column(_column(table.column_names, task.id_column, source)).to_pylist() if task.id_column else values
     ids = _row_ids(named, task)

@@ -74,7 +74,7 @@ def csv(path: Path, columns: Columns) -> Raw:
     try:
         frame = pl.read_csv(path, infer_schema_length=None, has_header=not any(numbered), **options)
         frame.columns = [f"column_{place}" for place in range(1, frame.width + 1)] if any(numbered) else frame.columns
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise UnseenError(f"Cannot read the table {path}: {error}. Repair the file.") from error
     return table(frame, path.stem, columns)
 
@@ -94,10 +94,19 @@ def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Colu
         metadata = pl.read_parquet_metadata(train[0]).get("huggingface", "{}")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UnseenError(f"Cannot read {train[0]}: {error}. Repair the file, or get it again.") from error
-    features = json.loads(metadata).get("info", {}).get("features", {})
-    classes = {column: feature.get("names") for column, feature in features.items() if isinstance(feature, dict)}
+    classes = declared_classes(metadata)
     rows = sum(len(part) for part in frames[: len(train)])
     return table(frame, name, columns, split_mask(len(frame), rows) if test else None, classes)
+
+
+def declared_classes(metadata: str) -> dict[str, list[str]]:
+    """Names of the classes by column, as the hub writes them into a file; none from anything else, which is not ours to judge."""
+    try:
+        features = json.loads(metadata)["info"]["features"]
+        found = {column: feature.get("names") for column, feature in features.items() if isinstance(feature, dict)}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {column: names for column, names in found.items() if isinstance(names, list) and all(isinstance(name, str) for name in names)}
 
 
 def hub(dataset: Any, name: str, columns: Columns) -> Raw:
