@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED) browser
 	$(BIN)/python -m pytest
 
-# About two hours of one core. UNSEEN_KILLS, UNSEEN_KILL_SEEDS: more or fewer kills of each command.
+# UNSEEN_KILLS, UNSEEN_KILL_SEEDS: more or fewer kills of each command.
 soak: $(INSTALLED)
 	UNSEEN_SOAK=1 $(BIN)/python -m pytest tests/reliability
 
@@ -25,7 +25,7 @@ test-lowest:
 	$(PYTHON) tests/lowest.py > .lowest.txt
 	test -d $(VENV_LOWEST) || $(PYTHON) -m venv $(VENV_LOWEST)
 	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c .lowest.txt -e ".[dev]"
-	$(VENV_LOWEST)/bin/python -m pytest
+	$(VENV_LOWEST)/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::PendingDeprecationWarning
 
 # The report's page is tested in Debian's chromium. Without it those tests are skipped and say so; with CI=true they fail.
 browser:

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,25 +22,9 @@ from unseen.columns import COLUMNS, Column
 from unseen.recipes.claims import markdown, read_claims
 
 ROOT = Path(__file__).parents[1]
-BAD = (
-    "score nowhere",
-    "score digits --epochs 0",
-    "score digits --hidden 1",
-    "score digits --random-labels -1",
-    "score digits --groups 7",
-    "score digits --average 30 --epochs 20",
-    "score digits --gradients-every 5",
-    "score mnist --data-dir empty",
-    "score empty",
-    "score broken.csv",
-    "score digits --train-on easy:0.2",
-    "show nowhere",
-    "suspects nowhere --json --csv",
-    "apply nowhere.csv empty cleaned",
-    "recipe fig1",
-    "audit digits --only nothing",
-)
-"""Commands that are refused before anything is trained."""
+sys.path.insert(0, str(ROOT / "tests" / "reliability"))
+from bad_inputs import BAD, prepare  # noqa: E402
+
 BEYOND = {
     "unseen.audit": ["advice"],
     "unseen.curate": ["suspects", "rare", "easy", "error_rate"],
@@ -182,14 +167,16 @@ def python() -> str:
 
 def bad_inputs() -> str:
     """What the command line says to them: each was given to it when the page was built."""
-    parts = ["# Bad inputs", "Each of these was given to `unseen` when this page was built. It exits with status 2 and changes nothing."]
+    about = "Each of these was given to `unseen` when this page was built. It exits with status 2."
+    parts = ["# Bad inputs", f"{about} The same list is a test."]
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(io.StringIO()):
+            prepare(Path(folder))
         os.chdir(folder)
-        Path("empty").mkdir()
-        Path("broken.csv").write_text("a,b\n1,2\n", encoding="utf-8")
         try:
-            parts += [_fenced(f"$ unseen {command}\n{_refusal(command)}") for command in BAD]
+            for command, inputs in BAD.items():
+                parts += [f"## unseen {command}", *(_fenced(f"$ unseen {line}\n{_refusal(line)}") for line in inputs)]
         finally:
             os.chdir(before)
     return "\n\n".join(parts)
