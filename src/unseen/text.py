@@ -36,7 +36,7 @@ def bags(texts: Sequence[str]) -> Tensor:
         counts.append(Counter(1 + zlib.crc32(feature.encode()) % (BUCKETS - 1) for feature in found))
     frequency = Counter(bucket for count in counts for bucket in count)
     rarity = {bucket: 1 + math.log((1 + len(texts)) / (1 + times)) for bucket, times in frequency.items()}
-    longest = min(LONGEST, max(map(len, counts)))
+    longest = min(LONGEST, max(map(len, counts), default=1))  # a table without rows is refused later
     table = np.zeros((len(texts), longest, 2), np.float32)
     for row, count in enumerate(counts):
         weights = {bucket: (1 + math.log(times)) * rarity[bucket] for bucket, times in count.items()}
