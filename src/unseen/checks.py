@@ -85,6 +85,8 @@ def checked_index(values: Any, count: int, ids: list[str]) -> Tensor:
 
 
 def _duplicate(values: list[Any]) -> Any:
+    if len(set(values)) == len(values):
+        return None
     seen: set[Any] = set()
     for value in values:
         if value in seen:

@@ -58,12 +58,12 @@ def train_seed(fabric: "Fabric", run: Run, config: Config, examples: Examples, m
             mean = running_mean(mean, epoch, config)
             last = epoch.number == config.epochs
             if last or epoch.number % config.history_every == 0:
-                measured = measure(net, examples, fabric, probabilities=last)
+                measured = measure(net, examples, fabric, measure_size(config), probabilities=last)
                 bar.accuracies(measured, examples)
                 _write_history(fabric, run, examples, measured, seed, epoch.number)
             if last:
                 net.load_state_dict(mean)
-                measured = measure(net, examples, fabric, probabilities=True) if config.average > 1 else measured
+                measured = measure(net, examples, fabric, measure_size(config), probabilities=True) if config.average > 1 else measured
                 laps.lap("measuring")
                 write_cost(fabric, run, config, kept, model, seed, laps)
                 if writer:
@@ -211,6 +211,11 @@ def running_mean(mean: dict[str, Tensor], epoch: Epoch, config: Config) -> dict[
     if count == 1:
         return {name: value.clone() for name, value in weights.items()}
     return {name: mean[name].lerp(value, 1 / count) if value.is_floating_point() else value for name, value in weights.items()}
+
+
+def measure_size(config: Config) -> int:
+    """Examples per batch of a measurement: those of a step, and 256 at least."""
+    return max(256, config.batch_size)
 
 
 def new_net(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> TurnOverNet:

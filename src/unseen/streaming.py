@@ -19,7 +19,7 @@ from unseen.config import Config
 from unseen.cost import Laps
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.estimators import final_table, history_table, new_net, trained, write_cost
+from unseen.estimators import final_table, history_table, measure_size, new_net, trained, write_cost
 from unseen.loggers import log_history, make_loggers
 from unseen.masks import uniform
 from unseen.measure import measure
@@ -226,7 +226,7 @@ def _measure(fabric: "Fabric", run: Run, config: Config, data: Sharded, net: Tur
         if int(notes["epoch"]) == epoch:
             continue
         examples, last = data[number].to(fabric.device), epoch == config.epochs
-        found = measure(net, examples, fabric, probabilities=last)
+        found = measure(net, examples, fabric, measure_size(config), probabilities=last)
         if fabric.global_rank > 0:
             continue
         table = history_table(examples.index, found, seed, epoch)
