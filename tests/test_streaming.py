@@ -1,5 +1,6 @@
 """Data in shards: the same numbers as in memory, one shard at a time, whatever happens on the way."""
 
+import json
 import weakref
 
 import datasets
@@ -10,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import unseen
+from unseen.cli import main
 from unseen.data import examples_of
 from unseen.errors import UnseenError
 from unseen.estimators import new_net, trained
@@ -20,6 +22,7 @@ from unseen.running import Detection, kth_smallest
 from unseen.runs import Run
 from unseen.scores import detection, free_scores, noise_floor
 from unseen.streaming import prepare_shards, settings_of
+from unseen.terminal import print_summary
 from unseen.train import channels_last, epoch_order
 
 SMALL = {"hidden": (32,), "epochs": 3, "lr": 0.1, "batch_size": 64, "random_labels": 0.1, "null_fraction": 0.1}
@@ -361,3 +364,18 @@ def test_tables_are_read_in_shards(run, tmp_path):
         _ = copy.scores
     copy.clear()
     assert not list(copy.path.rglob("*.parquet"))
+
+
+def test_commands_read_a_run_in_shards(run, capsys, monkeypatch):
+    assert main(["show", str(run.path), "--top", "7", "--json"]) == 0
+    shown = [row["id"] for row in json.loads(capsys.readouterr().out)]
+    assert shown == run.scores.sort("memorization", descending=True)["id"].head(7).to_list()
+    for command in ("suspects", "evaluate", "report"):
+        assert main([command, str(run.path)]) == 0
+    monkeypatch.setattr("unseen.runs.MOST_ROWS", 100)
+    assert main(["show", str(run.path), "--top", "7"]) == 0
+    print_summary(run)
+    assert "Wrong labels (" in capsys.readouterr().out
+    for command in ("suspects", "evaluate", "report"):
+        assert main([command, str(run.path)]) == 2
+        assert "rows in shards" in capsys.readouterr().err

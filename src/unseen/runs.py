@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MOST_ROWS = 2_000_000
 SHARDED = ("examples", "scores", "unseen_probabilities")
 
 
@@ -107,11 +108,18 @@ class Run:
         return unseen.to_datalab(self)
 
     def table(self, name: str) -> "pl.DataFrame":
-        """Read NAME.parquet, or all shards of it. Raises UnseenError where it is missing or is not a Parquet file."""
+        """Read NAME.parquet, or all shards of it. Raises UnseenError: missing, no Parquet file, or more than ``MOST_ROWS`` in shards."""
         import polars as pl
 
-        frames = list(self.pieces(name))
-        return frames[0] if len(frames) == 1 else pl.concat(frames)
+        frames: list[pl.DataFrame] = []
+        for piece in self.pieces(name):
+            frames.append(piece)
+            if len(frames) > 1 and sum(map(len, frames)) > MOST_ROWS:
+                raise UnseenError(
+                    f"{self.path / name} has more than {MOST_ROWS:,} rows in shards, and this needs them in memory at once. `unseen show` "
+                    "reads shard by shard; in Python run.scan(name) and run.pieces(name) do. Or score a part of the files."
+                )
+        return pl.concat(frames)
 
     def pieces(self, name: str, columns: Sequence[str] | None = None) -> "Iterator[pl.DataFrame]":
         """Read a table shard by shard: NAME/00000.parquet, NAME/00001.parquet, …; a table in one file comes as one. Errors as ``table``."""
@@ -131,7 +139,11 @@ class Run:
         """The table as a lazy Polars frame, for queries that need not fit in memory: ``run.scan("scores").filter(…).collect()``."""
         import polars as pl
 
-        return pl.scan_parquet(self.files(name))
+        return pl.scan_parquet(self.files(name), glob=False)
+
+    def columns(self, name: str) -> list[str]:
+        """The names of a table's columns."""
+        return next(self.pieces(name)).columns
 
     def files(self, name: str) -> list[Path]:
         """The file of a table, or those of its shards. Raises UnseenError where there is none, or a shard is missing."""

@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +22,18 @@ SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_u
 
 def print_summary(run: Run, top: int = 10) -> None:
     """What a run found: accuracies, the long tail, the most memorized examples, detection of known wrong labels, the path."""
-    facts, scores = run.summary, run.scores
+    facts = run.summary
     if facts["estimator"] == "plain":
         print_rows(_accuracies(facts), title="Accuracy on the training examples")
         print("An ordinary network: scores that cost nothing extra, but no memorization (--estimator turnover has it).")
         print(run.path)
         return
     print_rows(_accuracies(facts), title="Accuracy on the training examples")
-    print_rows(_tail(scores), title="Memorization (nats): the long tail")
+    print_rows(_tail(run), title="Memorization (nats): the long tail")
     by, title = "memorization", "The most memorized examples"
     if facts.get("estimator") == "members":
         by, title = "unseen_loss_mean", "The examples that are hardest for members that never saw them"
-    print_rows(_shown(scores.filter("trained").sort(by, descending=True).head(top), also=by), title=title)
+    print_rows(_shown(_top(run, by, top, trained=True), also=by), title=title)
     for line in _sentences(facts):
         print(line)
     print(run.path)
@@ -41,12 +41,12 @@ def print_summary(run: Run, top: int = 10) -> None:
 
 def print_top(run: Run, sort: str, top: int, as_json: bool) -> None:
     """The first rows of the scores by a column, highest first. Raises UnseenError for an unknown column."""
-    scores = run.scores
-    if sort == "memorization" and sort not in scores.columns:  # recorded of an ordinary network: it has no unseen half
+    columns = run.columns("scores")
+    if sort == "memorization" and sort not in columns:  # recorded of an ordinary network: it has no unseen half
         sort = "cumulative_loss"
-    if sort not in scores.columns:
-        raise UnseenError(f"There is no column {sort!r}. The columns are {', '.join(scores.columns)}.")
-    rows = scores.sort(sort, descending=True, nulls_last=True).head(top)
+    if sort not in columns:
+        raise UnseenError(f"There is no column {sort!r}. The columns are {', '.join(columns)}.")
+    rows = _top(run, sort, top)
     if as_json:
         print(json.dumps(rows.to_dicts(), indent=1))
     else:
@@ -194,10 +194,29 @@ def _accuracies(facts: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _tail(scores: "pl.DataFrame", buckets: int = 10) -> list[dict[str, Any]]:
+def _top(run: Run, by: str, count: int, trained: bool = False) -> "pl.DataFrame":
+    """The rows with the highest scores, from one shard after the other. trained: among those that were trained on."""
+    import polars as pl
+
+    best = None
+    for piece in run.pieces("scores"):
+        piece = piece.filter("trained") if trained else piece
+        both = piece if best is None else pl.concat([best, piece])
+        best = both.sort(by, descending=True, nulls_last=True, maintain_order=True).head(count)
+    assert best is not None
+    return best
+
+
+def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
     import numpy as np
 
-    counts, edges = np.histogram(scores.filter("trained")["memorization"].to_numpy(), buckets)
+    def gaps() -> Iterator[Any]:
+        return (piece.filter("trained")["memorization"].to_numpy() for piece in run.pieces("scores", ["trained", "memorization"]))
+
+    ends = [(part.min(), part.max()) for part in gaps() if len(part)]
+    span = (min(low for low, _ in ends), max(high for _, high in ends))
+    histograms = [np.histogram(part, buckets, span) for part in gaps()]
+    counts, edges = np.sum([counts for counts, _ in histograms], axis=0), histograms[0][1]
     widths = np.log1p(counts) / np.log1p(counts.max())
     return [
         {"from": float(low), "to": float(high), "examples": int(count), "": "█" * round(30 * width)}
