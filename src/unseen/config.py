@@ -19,6 +19,7 @@ DEFAULTS: dict[
     "cct2": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
     "text": {"lr": 0.2, "momentum": 0.9, "schedule": "constant", "weight_decay": 0.001} | INDEPENDENT,
 }
+MEMBERS = {"mlp": 64, "vgg11": 8}  # of the models for which they follow retraining best at their cost; see LOG.md
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ class Config:
     null_fraction: float = 0.0
     """share of the training examples that keep a mask and are never trained: the noise floor"""
     estimator: Literal["auto", "turnover", "members", "plain"] = "auto"
-    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp, unless an option that only
-    turn-over dropout has is set, else turnover; plain: one ordinary network, which has the free scores but no memorization"""
-    members: int = 64
-    """number of small networks, for --estimator members"""
+    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp and vgg11, unless an option that
+    only turn-over dropout has is set, else turnover; plain: one ordinary network, which has the free scores but no memorization"""
+    members: int = 0
+    """number of small networks, for --estimator members; 0: 64 (vgg11: 8)"""
     fraction: float = 0.7
     """share of these that an example trains"""
     seed: int = 0
@@ -129,8 +130,9 @@ class Config:
             defaults = defaults | {"groups": min(defaults["groups"], round(64 * self.width))}  # the narrowest layer's channels
         defaults = {"weight_decay": 0.0} | defaults
         config = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        config = replace(config, members=self.members or MEMBERS.get(self.model, MEMBERS["mlp"]))
         if config.estimator == "auto":
-            config = replace(config, estimator="members" if self.model == "mlp" and not self._asks_for_one_network() else "turnover")
+            config = replace(config, estimator="members" if self.model in MEMBERS and not self._asks_for_one_network() else "turnover")
         if config.text is not None and config.precision == "auto":
             config = replace(config, precision="32")  # bf16 would round the numbers of the features
         config._check()

@@ -228,12 +228,14 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
     lines = []
     if facts.get("estimator") == "members":
         lines.append(
-            "Scored by many small networks, which --estimator auto takes for MLPs: their unseen_loss_mean follows retraining best and "
-            "their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and memorization."
+            "Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their unseen_loss_mean follows retraining "
+            "best and their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and "
+            "memorization."
         )
     else:
         lines.append(
-            "Scored by one network with turn-over dropout: --estimator auto takes many small networks only for MLPs, where they gain."
+            "Scored by one network with turn-over dropout: --estimator auto takes many small networks only for MLPs and VGG-11, where they "
+            "gain."
         )
     if "auroc" in facts:
         lines.append(
