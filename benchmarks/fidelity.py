@@ -30,11 +30,11 @@ from tasks import TASKS, Task, clock, load_task
 from unseen.estimators import new_net, running_mean
 from unseen.masks import key
 from unseen.measure import measure
-from unseen.members import members_losses, membership, new_members, train_members
+from unseen.members import members_losses, membership, new_members, small, train_members
 from unseen.processes import make_fabric
 from unseen.runs import Run, open_run
 from unseen.train import train
-from unseen.truth import LOST, WARM_UP, small, truth, two_samples
+from unseen.truth import LOST, WARM_UP, truth, two_samples
 
 Row = dict[str, Any]
 

@@ -11,11 +11,10 @@ from unseen import TurnOverNet, UnseenError
 from unseen.extremes import extremes, influence_table
 from unseen.influence import LastLayerTiles, PairTiles, influence_of_shifts, influence_tile, query_tiles, top_influence
 from unseen.influence_run import run_influence
-from unseen.members import membership, new_members
+from unseen.members import membership, new_members, small
 from unseen.queries import parse_queries
 from unseen.scoring import run_examples
 from unseen.tracin import factors, gradient_influence, inverse_curvature
-from unseen.truth import small
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import unseen
 from reference_members import losses_of, train_one
 from unseen import Config, UnseenError, load, noise
 from unseen import truth as truth_module
-from unseen.members import Members, members_losses, membership, new_members, train_members
+from unseen.members import Members, members_losses, membership, new_members, small, train_members
 from unseen.processes import make_fabric
 from unseen.runs import Run
-from unseen.truth import leave_one_out, members_scores, reliability, retrain, small, truth, two_samples
+from unseen.truth import leave_one_out, members_scores, reliability, retrain, truth, two_samples
 from unseen.wide import linear_layers, principal_axes
 
 CONFIG = Config(hidden=(24,), epochs=3, lr=0.1, momentum=0.9, batch_size=32, precision="32").resolved()

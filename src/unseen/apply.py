@@ -108,10 +108,10 @@ def read_decisions(path: Path) -> tuple[dict[str, Decision], bool]:
     if path.suffix == ".txt":
         return {line.rstrip("\r"): Decision("keep") for line in text.split("\n") if line.strip()}, True
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if not {"id", "decision"} <= set(rows.fieldnames or ()):
-        raise UnseenError(f"{path} has the columns {', '.join(rows.fieldnames or ()) or 'none'}; it must have id, decision and label.")
     found: dict[str, Decision] = {}
     try:
+        if not {"id", "decision"} <= set(rows.fieldnames or ()):
+            raise UnseenError(f"{path} has the columns {', '.join(rows.fieldnames or ()) or 'none'}; it must have id, decision and label.")
         for row in rows:
             example, decision = row["id"] or "", _decision(row, path)
             if found.setdefault(example, decision) != decision:

@@ -21,11 +21,11 @@ def encode_labels(values: Any, declared: tuple[str, ...] | None, ids: list[str])
     Integers count into ``declared`` classes, texts are looked up in them. Without them the sorted different values
     are the classes, texts that are all integers by their size.
     """
-    array = np.asarray(values)
+    array = _one_each(values)
     kinds = {type(value) for value in array} if array.dtype.kind == "O" else set()
     if array.dtype.kind not in "iubUT" and kinds != {str}:
         wrong = next((i for i, value in enumerate(array) if not isinstance(value, str | int | np.integer)), 0)
-        raise _label_error(ids[wrong], values[wrong], "integers or texts, one class each", "Convert the labels.")
+        raise _label_error(ids[wrong], array[wrong], "integers or texts, one class each", "Convert the labels.")
     if array.dtype.kind in "iu" and declared:
         wrong_ones = np.flatnonzero((array < 0) | (array >= len(declared)))
         if len(wrong_ones):
@@ -36,10 +36,25 @@ def encode_labels(values: Any, declared: tuple[str, ...] | None, ids: list[str])
     names = [str(name) for name in found]
     order = list(declared) if declared else sorted(names, key=class_order(names))
     for name in set(names) - set(order):
-        wrong = int(np.flatnonzero(array == name)[0])
+        wrong = int(np.flatnonzero(codes == names.index(name))[0])
         raise _label_error(ids[wrong], name, ", ".join(order), "Correct or drop it.")
     places = {name: place for place, name in enumerate(order)}
     return torch.tensor([places[name] for name in names])[torch.from_numpy(codes)], tuple(order)
+
+
+def _one_each(values: Any) -> Any:
+    """The values as an array (N,); of objects where each is more than one, so that they are refused by place."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # of different lengths
+        array = None
+    if array is not None and array.ndim == 1:
+        return array
+    each = list(values) if array is None or array.ndim else [values]
+    found = np.empty(len(each), dtype=object)
+    for place, value in enumerate(each):
+        found[place] = value
+    return found
 
 
 def class_order(names: list[str]) -> Callable[[str], Any]:
@@ -71,11 +86,11 @@ def checked_index(values: Any, count: int, ids: list[str]) -> Tensor:
     """The user's index as int64 (N,), else positions."""
     if values is None:
         return torch.arange(count)
-    array = np.asarray(values)
+    array = _one_each(values)
     if len(array) != count:
         raise UnseenError(f"Got {len(array)} index values for {count} examples. Allowed: one each. Match them.")
     if array.dtype.kind not in "iu":
-        raise UnseenError(f"The index is of type {array.dtype}, such as {values[0]!r}. Allowed: integers. Convert it.")
+        raise UnseenError(f"The index is of type {array.dtype}, such as {array[0]!r}. Allowed: integers, one each. Convert it.")
     if array.min() < 0 or array.max() > LARGEST_INDEX:
         raise UnseenError(f"The index is {array.min()} to {array.max()}. Allowed: 0 to {LARGEST_INDEX}. Renumber it.")
     if (twice := _duplicate(array.tolist())) is not None:

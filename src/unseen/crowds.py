@@ -8,11 +8,10 @@ from unseen.config import Config
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.extremes import Extremes, extremes, joined
-from unseen.members import Members, membership, new_members
+from unseen.members import Members, membership, new_members, small
 from unseen.queries import Queries
 from unseen.runs import Run
 from unseen.train import channels_last
-from unseen.truth import small
 
 
 def saved_members(run: Run, config: Config, train: Examples, seed: int, model: nn.Module | None = None) -> Members:

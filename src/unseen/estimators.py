@@ -11,13 +11,13 @@ from unseen.cost import Laps, plain_seconds
 from unseen.data import Examples
 from unseen.masks import key
 from unseen.measure import SIDES, measure
-from unseen.members import Members, Pass, membership, new_members, train_members
+from unseen.members import Members, Pass, membership, new_members, small, train_members
 from unseen.models import build
 from unseen.places import check_capacity
 from unseen.progress import Bar
 from unseen.runs import Run
 from unseen.train import Epoch, channels_last, null_mask, train
-from unseen.truth import LOST, first_epochs, small, two_samples
+from unseen.truth import LOST, first_epochs, two_samples
 from unseen.turnover import Ordinary, TurnOverNet
 from unseen.watch import coming_steps, gradient_rows, gradient_table
 

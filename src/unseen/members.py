@@ -6,9 +6,10 @@ see the same batches in the same order, and all their forward passes are one. Ne
 product (all first layers at once) and batched products; any other goes through ``torch.func``.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 
 SIDES = ("seen", "unseen", "full")
+NARROWEST = 0.125  # of VGG-11's widths
+WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this
+STEPS = 600  # of the estimator's members at least, where the network takes as many: fewer did not fit the wrong labels
 OBSERVED = ("loss", "margin", "correct", "error_norm")
 
 
@@ -250,6 +254,23 @@ class _Observed:
         names = [f"{quantity}_{side}" for side in SIDES for quantity in OBSERVED]
         observed = dict(zip(names, self.sides.flatten(0, 1).cpu(), strict=True))
         return Pass(number, self.losses.cpu(), self.probabilities.cpu(), observed, steps.write, steps.state)
+
+
+def small(config: Config, examples: int) -> Config:
+    """The recipe of the estimator's members, from that of the network they stand for: many narrow ones in large batches.
+
+    A quarter of the widths (16 to 128), four times the batch where that leaves ``STEPS`` steps and eight per epoch, and the learning rate
+    times 3 for it; see LOG.md. Batches of about equal size: a last one of few examples, at this rate, undoes what the others did. Of vgg11
+    half of the widths; larger batches left it untrained.
+    """
+    if config.model == "vgg11":
+        return replace(config, width=min(config.width, max(NARROWEST, config.width / 2)))
+    most = max(config.batch_size, min(4 * config.batch_size, examples // 8, config.epochs * examples // STEPS))
+    batch_size = math.ceil(examples / max(1, round(examples / most)))
+    assert config.lr is not None
+    rate = config.lr * (batch_size / config.batch_size) ** math.log(3, 4)
+    hidden = tuple(max(16, min(width // 4, WIDEST)) for width in config.hidden)
+    return replace(config, hidden=hidden, batch_size=batch_size, lr=rate)
 
 
 def new_members(config: Config, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None) -> Members:

@@ -156,7 +156,7 @@ def idx(path: Path) -> Tensor:
     """One IDX file, plain or gzipped: two zeros, type, number of dimensions, sizes, values, all big-endian."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise UnseenError(f"{path} is truncated or damaged: {error}. Get the file again.") from error
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX_TYPES:
         raise UnseenError(f"{path} is not an IDX file: it begins with {data[:4]!r}. Get the file again.")

@@ -1,14 +1,13 @@
 """What memorization is by definition: networks that had an example against networks that had not.
 
 ``truth`` retrains on random subsets (Feldman & Zhang, *What Neural Networks Memorize and Why*, 2020), ``leave_one_out``
-retrains without single examples (Liu et al. 2021, eq. 2), ``small`` is the recipe that makes the same idea an estimator.
+retrains without single examples (Liu et al. 2021, eq. 2).
 """
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,9 +32,6 @@ Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 CHUNK = 8  # members at once: on a CPU the weights of a small MLP stay in its cache
 WARM_UP = 0.1  # share of the epochs whose losses say more about the initial weights than about the examples
-NARROWEST = 0.125  # of VGG-11's widths
-WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this
-STEPS = 600  # of the estimator's members at least, where the network takes as many: fewer did not fit the wrong labels
 LOST = 0.01  # share of the inputs' sum of squares that the estimator's members do without
 
 
@@ -222,23 +218,6 @@ def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl
         facts["reliability_correct"] = reliability(values, inside, correct)
         facts["reliability_probability_correct"] = reliability(-np.exp(-values), inside, correct)
     return table, facts
-
-
-def small(config: Config, examples: int) -> Config:
-    """The recipe of the estimator's members, from that of the network they stand for: many narrow ones in large batches.
-
-    A quarter of the widths (16 to 128), four times the batch where that leaves ``STEPS`` steps and eight per epoch, and the learning rate
-    times 3 for it; see LOG.md. Batches of about equal size: a last one of few examples, at this rate, undoes what the others did. Of vgg11
-    half of the widths; larger batches left it untrained.
-    """
-    if config.model == "vgg11":
-        return replace(config, width=min(config.width, max(NARROWEST, config.width / 2)))
-    most = max(config.batch_size, min(4 * config.batch_size, examples // 8, config.epochs * examples // STEPS))
-    batch_size = math.ceil(examples / max(1, round(examples / most)))
-    assert config.lr is not None
-    rate = config.lr * (batch_size / config.batch_size) ** math.log(3, 4)
-    hidden = tuple(max(16, min(width // 4, WIDEST)) for width in config.hidden)
-    return replace(config, hidden=hidden, batch_size=batch_size, lr=rate)
 
 
 def first_epochs(epochs: int) -> int:

@@ -66,7 +66,12 @@ def reads(healthy):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         seen = set()
-        for name, ending in (("table", "{}.parquet"), ("read_json", "{}"), ("read_tensors", "weights/{}.safetensors")):
+        for name, ending in (
+            ("table", "{}.parquet"),
+            ("files", "{}.parquet"),
+            ("read_json", "{}"),
+            ("read_tensors", "weights/{}.safetensors"),
+        ):
             patch.setattr(Run, name, _watched(getattr(Run, name), ending, seen))
         for number, command in enumerate(COMMANDS):
             seen.clear()

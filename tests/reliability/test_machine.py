@@ -134,7 +134,7 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(server, whole, moun
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("options", [TURNOVER, MEMBERS], ids=["turnover", "members"])
 def test_a_stop_is_one_line_and_goes_on(server, tmp_path, stop, status, options):
-    options = ["500" if word == "4" else word for word in options]  # far longer than the wait below
+    options = ["20000" if word == "4" else word for word in options]  # far longer than the wait below
     ended = server.run(*options, "--history-every", "500", "--out", tmp_path / "run", after=1.5, stop=stop)
     assert ended.status == status and "Traceback" not in ended.words
     assert ended.words.strip().splitlines()[-1].startswith("unseen: stopped.") and "--resume" in ended.words
