@@ -40,13 +40,13 @@ def jobs(trained: Run) -> dict[str, Job]:
 
     def truth(folder: Path, size: int, devices: int) -> None:
         shutil.copytree(trained.path, folder)
-        write_truth(Run(folder), members=16 * size, devices=devices)
+        write_truth(Run(folder), members=8 * size, devices=devices)
 
     return {
         "score, MLP 784-4096-10": lambda *a: score(*a),
         "score, 16 members of 128": lambda *a: score(*a, estimator="members", members=16, hidden=(512,)),
-        "truth, 784-4096-10": truth,
-        "influence": influence,
+        "truth, 784-512-10, 2 epochs": truth,
+        "influence, 784-512-10": influence,
     }
 
 
@@ -60,14 +60,14 @@ def seconds(job: Job, size: int, devices: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--size", type=int, default=2, help="of the smaller job: epochs, 16 members, 100 queries")
+    parser.add_argument("--size", type=int, default=2, help="of the smaller job: epochs, times 8 members, times 100 queries")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        trained = score(Path(folder) / "trained", 1, 1)
+        trained = score(Path(folder) / "trained", 2, 1, hidden=(512,))
         for name, job in jobs(trained).items():
             work: dict[int, list[float]] = {1: [], 2: []}
             for _ in range(options.rounds):

@@ -140,7 +140,8 @@ def _spawn(job: "Callable[[Fabric], object]", fabric: "Fabric") -> None:
 
 def _heard(job: "Callable[[Fabric], object]", fabric: "Fabric", patience: float) -> None:
     """``job(fabric)``; where the connection to another process breaks, an error that says so, after ``patience`` seconds."""
-    warnings.filterwarnings("ignore", ".*broadcast_buffers. is deprecated")  # what takes its place is not in every version of PyTorch
+    for old in ("broadcast_buffers", "functional.all_gather"):  # what takes their place is not in every version of PyTorch
+        warnings.filterwarnings("ignore", f".*{old}.? is deprecated")
     try:
         job(fabric)  # its result would block a pipe
     except RuntimeError as error:
