@@ -14,6 +14,7 @@ from unseen.measure import SIDES, measure
 from unseen.members import Members, Pass, membership, new_members, small, train_members
 from unseen.models import build
 from unseen.places import check_capacity
+from unseen.processes import share
 from unseen.progress import Bar
 from unseen.runs import Run
 from unseen.train import Epoch, channels_last, null_mask, train
@@ -91,7 +92,7 @@ def train_members_of_seed(
     """
     kept = trained(examples, config)
     recipe = small(config, len(kept)) if isinstance(model, str) else config
-    own = slice(*(config.members * (fabric.global_rank + after) // fabric.world_size for after in (0, 1)))
+    own = share(config.members, fabric.global_rank, fabric.world_size)
     seeds = [key(seed, "member", number) % 2**31 for number in range(config.members)]
     state, probabilities, notes = _members_state(fabric, run, seed)
     writer, done, laps = fabric.global_rank == 0, int(notes["epoch"]), Laps(fabric.device, json.loads(notes["seconds"]))
@@ -265,8 +266,7 @@ def _forget(fabric: "Fabric", run: Run, seed: int, done: int) -> None:
 def _write_history(fabric: "Fabric", run: Run, examples: Examples, measured: dict[str, Tensor], seed: int, epoch: int) -> None:
     """This process's share of the rows, a file of its own."""
     rank, world = fabric.global_rank, fabric.world_size
-    share = slice(*(len(examples) * (rank + after) // world for after in (0, 1)))
-    history = history_table(examples.index, measured, seed, epoch)[share]
+    history = history_table(examples.index, measured, seed, epoch)[share(len(examples), rank, world)]
     run.write_table(f"parts/history-{seed}-{epoch:06d}" + (f"-{rank}-of-{world}" if world > 1 else ""), history)
 
 
@@ -321,3 +321,13 @@ def cost_name(seed: int) -> str:
 def final_name(seed: int) -> str:
     """File of a seed's last measurement."""
     return f"parts/final-{seed}.parquet"
+
+
+def final_shard_name(seed: int, number: int) -> str:
+    """The same of one shard, where the data come in shards."""
+    return f"parts/final-{seed}-{number:05d}.parquet"
+
+
+def sums_name(seed: int, number: int) -> str:
+    """A shard's running sums, under weights/."""
+    return f"sums-{seed}-{number:05d}"

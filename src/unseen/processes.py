@@ -8,7 +8,8 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,8 @@ from unseen.errors import UnseenError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from unseen.runs import Run
 
 Result = TypeVar("Result")
 KEPT = "What was finished is kept; the same command with --resume goes on."
@@ -106,6 +109,19 @@ def first(call: Callable[[], Result]) -> Result:
         raise UnseenError(box[1])
     result: Result = box[0]
     return result
+
+
+@contextmanager
+def holding(run: "Run") -> Iterator[None]:
+    """Keep others from writing the run while these processes do: the first holds it for all. Raises UnseenError as ``Run.alone``."""
+    with ExitStack() as stack:
+        first(lambda: stack.enter_context(run.alone()))
+        yield
+
+
+def share(count: int, rank: int, world: int) -> slice:
+    """Process ``rank``'s part of ``count`` things in a row, of ``world`` parts of about equal size."""
+    return slice(count * rank // world, count * (rank + 1) // world)
 
 
 def _join() -> None:

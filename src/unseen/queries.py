@@ -5,6 +5,7 @@ import re
 import torch
 from torch import Tensor
 
+from unseen import processes
 from unseen.data import Examples
 from unseen.errors import UnseenError
 
@@ -30,10 +31,10 @@ def batch(queries: Queries, positions: Tensor) -> tuple[Tensor, Tensor]:
 
 def share(queries: Queries, rank: int, world: int, device: torch.device) -> Queries:
     """Process ``rank``'s of ``world`` equal shares, on its device."""
-    some = range(*(count(queries) * (rank + after) // world for after in (0, 1)))
+    some = processes.share(count(queries), rank, world)
     if isinstance(queries, Examples):
-        return queries.select(list(some)).to(device)
-    x, labels = (part[some.start : some.stop].to(device) for part in queries)
+        return queries.select(torch.arange(some.start, some.stop)).to(device)
+    x, labels = (part[some].to(device) for part in queries)
     return x, labels
 
 

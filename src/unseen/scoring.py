@@ -1,7 +1,6 @@
 """The main job: one training run, a run folder that scores every example."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from unseen.errors import UnseenError
 from unseen.estimators import cost_name, final_name, new_net, train_all
 from unseen.loggers import log_history, make_loggers
 from unseen.prepare import example_table, load_options, prepare, run_examples, shared_parameters, subset_table, watched_subsets
-from unseen.processes import count, first, is_first, launch, make_fabric
+from unseen.processes import count, first, holding, is_first, launch, make_fabric
 from unseen.runs import Run, start_run
 from unseen.scores import (
     NoiseFloor,
@@ -87,8 +86,7 @@ def score(
     if run.finished:
         first(run.remove_parts)  # of a run that was killed between its last table and this
         return run
-    with ExitStack() as stack:
-        first(lambda: stack.enter_context(run.alone()))
+    with holding(run):
         first(partial(_begin, run, settings, examples))
         job = partial(train_all, run=run, config=settings, examples=examples, model=model, progress=progress)
         launch(job, devices, settings.precision)
@@ -202,8 +200,7 @@ def write_truth(
     """
     config, examples = run_examples(run, data, model, data_dir)
     job = partial(_truth, run, config, examples, members, fraction, left_out, model)
-    with ExitStack() as stack:
-        first(lambda: stack.enter_context(run.alone()))
+    with holding(run):
         if count(devices) > 1:  # the processes leave their chunks in the run; the first one then finds them all there
             launch(job, devices, config.precision)
         table, facts = first(partial(job, make_fabric(1, config.precision), progress))

@@ -7,7 +7,6 @@ Memory holds one or two shards, the network, and of the whole: up to a million g
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,13 @@ from unseen.config import Config
 from unseen.cost import Laps
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.estimators import final_table, history_table, measure_size, new_net, trained, write_cost
+from unseen.estimators import cost_name, final_shard_name, final_table, history_table, measure_size, new_net, sums_name, trained, write_cost
 from unseen.loggers import log_history, make_loggers
 from unseen.masks import uniform
 from unseen.measure import measure
 from unseen.noise import UpTo, count_of
 from unseen.prepare import add_noise, example_table, label_amount, settings_of
-from unseen.processes import first, is_first, launch
+from unseen.processes import first, holding, is_first, launch
 from unseen.progress import Bar
 from unseen.running import Measured, add_epoch, kth_smallest
 from unseen.runs import Run, shard_name, start_run
@@ -82,8 +81,7 @@ def score_shards(
     run = first(partial(start_run, folder, settings, resume, force))
     if run.finished:
         return run
-    with ExitStack() as stack:
-        first(lambda: stack.enter_context(run.alone()))
+    with holding(run):
         first(partial(_write_examples, run, sharded))
         job = partial(train_all, run=run, config=settings, data=sharded, model=model, progress=progress)
         launch(job, devices, settings.precision)
@@ -166,7 +164,7 @@ def _train_seed(
             if visit.done == visit.of and visit.epoch in measured.epochs:
                 _measure(fabric, run, config, data, net, seed, visit.epoch, chosen)
             laps.lap("measuring")
-    if not (run.path / f"parts/cost-{seed}.json").exists():
+    if not (run.path / cost_name(seed)).exists():
         first = data.order(seed, 1)[0]
         kept = trained(data[first].to(fabric.device), config)
         write_cost(fabric, run, config, kept, model, seed, laps, data.trains[first] / sum(data.trains))
@@ -183,7 +181,7 @@ def _last_state(run: Run, config: Config, data: Sharded, seed: int) -> tuple[dic
     allowed |= {epoch} if epoch in measured and int(notes["shards"]) == len(data.order(seed, epoch)) else set()
     for number in range(len(data.counts)):
         summed = int(_sums(run, seed, number)[1]["epoch"])
-        if summed not in allowed or (summed == config.epochs and not (run.path / f"parts/final-{seed}-{number:05d}.parquet").exists()):
+        if summed not in allowed or (summed == config.epochs and not (run.path / final_shard_name(seed, number)).exists()):
             return None, nothing
     return state, notes
 
@@ -234,7 +232,7 @@ def _measure(fabric: "Fabric", run: Run, config: Config, data: Sharded, net: Tur
         if some.any():
             run.write_table(f"parts/history-{seed}-{epoch:06d}-{number:05d}", table.filter(some))
         if last:
-            run.write_table(f"parts/final-{seed}-{number:05d}", final_table(examples.index, found))
+            run.write_table(final_shard_name(seed, number).removesuffix(".parquet"), final_table(examples.index, found))
         sums = add_epoch(sums if epoch > Measured.of(config).epochs[0] else {}, found, epoch, Measured.of(config))
         run.write_tensors(sums_name(seed, number), sums, epoch=str(epoch))
     fabric.barrier()
@@ -244,8 +242,3 @@ def _sums(run: Run, seed: int, number: int) -> tuple[dict[str, Tensor], dict[str
     if not (run.path / f"weights/{sums_name(seed, number)}.safetensors").exists():
         return {}, {"epoch": "0"}
     return run.read_tensors(sums_name(seed, number))
-
-
-def sums_name(seed: int, number: int) -> str:
-    """File of a shard's running sums, under weights/."""
-    return f"sums-{seed}-{number:05d}"

@@ -11,7 +11,7 @@ from torch import nn
 
 from unseen.config import Config
 from unseen.cost import cost_facts
-from unseen.estimators import cost_name
+from unseen.estimators import cost_name, final_shard_name, sums_name
 from unseen.masks import uniform
 from unseen.prepare import shared_parameters
 from unseen.running import EXACT, Detection, Measured, free_of_sums
@@ -131,7 +131,7 @@ def _joined(run: Run, config: Config, data: Sharded) -> "Iterator[tuple[pl.DataF
     """Of each shard the table of examples, measurements and free scores, and the unseen half's probabilities."""
     seeds, epochs = range(config.seed, config.seed + config.seeds), Measured.of(config)
     for number, (examples, finals) in enumerate(zip(run.pieces("examples"), _finals(run, config, data), strict=True)):
-        sums = [run.read_tensors(f"sums-{seed}-{number:05d}")[0] for seed in seeds]
+        sums = [run.read_tensors(sums_name(seed, number))[0] for seed in seeds]
         free = free_of_sums(finals[0]["index"], sums, epochs)
         yield joined_scores(examples, free, finals, config), mean_probabilities(finals)
 
@@ -141,7 +141,7 @@ def _finals(run: Run, config: Config, data: Sharded, columns: list[str] | None =
     import polars as pl
 
     for number in range(len(data.counts)):
-        files = [run.path / f"parts/final-{seed}-{number:05d}.parquet" for seed in range(config.seed, config.seed + config.seeds)]
+        files = [run.path / final_shard_name(seed, number) for seed in range(config.seed, config.seed + config.seeds)]
         yield [pl.read_parquet(file, columns=columns) for file in files]
 
 
