@@ -16,8 +16,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from catalogue import CATALOGUE, CLASSES, Architecture
-from unseen import TurnOverNet, audit, leak_of_a_step
-from unseen.turnover import Inputs, batch_size
+from unseen import TurnOverNet, leak_of_a_step
+from unseen.masks import leaks as audit
+from unseen.masks.turnover import Inputs, batch_size
 
 BATCH, ROUNDS, LEAK_BATCH = 32, 7, 64
 

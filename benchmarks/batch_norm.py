@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import unseen
-from unseen.places import find_places
-from unseen.resnet import resnet18
-from unseen.train import epoch_order
-from unseen.turnover import CHILD, TurnOverNet
+from unseen.masks.places import find_places
+from unseen.masks.turnover import CHILD, TurnOverNet
+from unseen.models.resnet import resnet18
+from unseen.training.loop import epoch_order
 
 LEAK_BATCH = 128
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 import unseen
 from unseen.config import Config
-from unseen.curate import difficulty, judged, rare, right_probability, suspects
-from unseen.evaluate import precision_at_n
-from unseen.models import build
-from unseen.neighbours import find_neighbours
-from unseen.noise import random_labels
-from unseen.scores import detection
-from unseen.train import train
+from unseen.curate.lists import difficulty, judged, rare, right_probability, suspects
+from unseen.curate.neighbours import find_neighbours
+from unseen.data.noise import random_labels
+from unseen.judge.evaluation import precision_at_n
+from unseen.models.paper import build
+from unseen.scoring.scores import detection
+from unseen.training.loop import train
 
 Floats = NDArray[np.floating[Any]]
 SETTING: dict[str, Any] = {

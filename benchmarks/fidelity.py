@@ -27,14 +27,15 @@ import torch
 from peers import run_peers, table
 from tasks import TASKS, Task, clock, load_task
 
-from unseen.estimators import new_net, running_mean
-from unseen.masks import key
-from unseen.measure import measure
-from unseen.members import members_losses, membership, new_members, small, train_members
-from unseen.processes import make_fabric
-from unseen.runs import Run, open_run
-from unseen.train import train
-from unseen.truth import LOST, WARM_UP, truth, two_samples
+from unseen.hashing import key
+from unseen.judge.retraining import truth
+from unseen.runs.run import Run, open_run
+from unseen.scoring.estimators import new_net, running_mean
+from unseen.training.loop import train
+from unseen.training.measuring import measure
+from unseen.training.members import members_losses, membership, new_members, small, train_members
+from unseen.training.processes import make_fabric
+from unseen.training.samples import LOST, WARM_UP, two_samples
 
 Row = dict[str, Any]
 

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import unseen
-from unseen import TurnOverNet, noise
-from unseen.train import epoch_order
+from unseen import TurnOverNet
+from unseen.data import noise
+from unseen.training.loop import epoch_order
 
 PRETRAINED, TUNED, EPOCHS = 20_000, 3_000, 5
 WAYS: dict[str, dict[str, object]] = {

@@ -31,8 +31,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 import unseen
-from unseen.gradients import Batch, contributions, cosine_similarity, gradient_statistics
-from unseen.train import channels_last
+from unseen.gradients.statistics import Batch, contributions, cosine_similarity, gradient_statistics
+from unseen.training.loop import channels_last
 
 Found = tuple[float, Tensor]
 Rows = list[Tensor]

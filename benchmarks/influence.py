@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 import unseen
-from unseen.influence import query_tiles, top_influence
+from unseen.attribution.turnover import query_tiles, top_influence
 
 PEAK_SIZES = (1024, 2048, 4096)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from sklearn.metrics import average_precision_score
 
-from unseen import TurnOverNet, audit
+from unseen import TurnOverNet
+from unseen.hashing import hash64, uniform
 from unseen.language import document_table, documents, next_token_loss, small_gpt2, train_language
-from unseen.masks import hash64, uniform
+from unseen.masks import leaks as audit
 
 
 def planted_corpus(path: Path, count: int, planted: int, times: int, seed: int) -> tuple[list[str], set[str]]:

@@ -18,11 +18,11 @@ import torch
 import tyro
 
 from unseen import Config, Examples, load
-from unseen.members import membership, new_members, train_members
-from unseen.processes import make_fabric
-from unseen.train import train
-from unseen.truth import CHUNK
-from unseen.turnover import Ordinary
+from unseen.judge.retraining import CHUNK
+from unseen.masks.turnover import Ordinary
+from unseen.training.loop import train
+from unseen.training.members import membership, new_members, train_members
+from unseen.training.processes import make_fabric
 
 
 def second_epoch(epochs: Iterator[Any]) -> float:

@@ -36,10 +36,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from unseen.errors import UnseenError
-from unseen.gradients import gradient_norms
-from unseen.scores import detection
-from unseen.train import learning_rate, train
-from unseen.turnover import Ordinary
+from unseen.gradients.statistics import gradient_norms
+from unseen.masks.turnover import Ordinary
+from unseen.scoring.scores import detection
+from unseen.training.loop import learning_rate, train
 
 
 def final_loss(task: Task) -> Floats:

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from unseen.config import Config
-from unseen.runs import Run, open_run
+from unseen.runs.run import Run, open_run
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 NEXT_FRAME = (

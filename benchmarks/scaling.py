@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 import unseen
-from unseen.influence_run import run_influence
-from unseen.runs import Run
-from unseen.scoring import write_truth
+from unseen.attribution.job import run_influence
+from unseen.judge.job import write_truth
+from unseen.runs.run import Run
 
 Job = Callable[[Path, int, int], object]
 IMAGES = {"data_dir": None, "test_limit": 1000, "random_labels": 0.1, "precision": "32"}

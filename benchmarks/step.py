@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import unseen
-from unseen.train import channels_last
+from unseen.training.loop import channels_last
 
 
 class SineMask(nn.Module):
@@ -38,7 +38,7 @@ class SineMask(nn.Module):
 
 def variants(net: nn.Module, examples: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """The same network plain, with turn-over masks, with nn.Dropout and with sine masks behind the same modules."""
-    places = unseen.places.find_places(net)
+    places = unseen.masks.places.find_places(net)
     dropout, sine = copy.deepcopy(net), copy.deepcopy(net)
     sines = []
     for place in places:

@@ -21,7 +21,7 @@ FEATURES, CLASSES, SHARD = 16, 4, 100_000
 def make(count: int, number: int) -> tuple:
     import torch
 
-    from unseen.masks import uniform
+    from unseen.hashing import uniform
 
     first = number * SHARD
     index = torch.arange(first, min(count, first + SHARD))

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import unseen
 from unseen.config import Config
-from unseen.data import Examples
-from unseen.measure import statistics
-from unseen.models import build
-from unseen.noise import random_labels
-from unseen.train import channels_last, train
-from unseen.turnover import Ordinary
+from unseen.data.examples import Examples
+from unseen.data.noise import random_labels
+from unseen.masks.turnover import Ordinary
+from unseen.models.paper import build
+from unseen.training.loop import channels_last, train
+from unseen.training.measuring import statistics
 
 Floats = NDArray[np.float64]
 clock = time.process_time

@@ -18,8 +18,8 @@ from mkdocs.structure.files import File, Files
 
 import unseen
 from unseen.cli import COMMANDS, main
-from unseen.columns import COLUMNS, Column
 from unseen.recipes.claims import markdown, read_claims
+from unseen.runs.columns import COLUMNS, Column
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "reliability"))

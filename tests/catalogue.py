@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import unseen
-from unseen.resnet import resnet18
+from unseen.models.resnet import resnet18
 
 TOKENS, WORDS, CLASSES = 9, 50, 3
 LEAKY_STATE = [f"{kind}_l{layer}" for kind in ("weight_hh", "bias_ih", "bias_hh") for layer in (0, 1)] + ["weight_ih_l1"]
@@ -156,7 +156,7 @@ CATALOGUE = [
     Architecture("ResNet-18, group norm", partial(resnet, "group"), images, ("fc.bias",)),
     Architecture("ResNet-18, frozen batch norm", partial(resnet, "frozen"), images, ("fc.bias",)),
     Architecture("ViT", vit, images, ("classifier.bias",)),
-    Architecture("CCT", lambda: unseen.models.CCT(3, 8, CLASSES, True, dim=32, depth=2), partial(images, size=8), ("output.bias",)),
+    Architecture("CCT", lambda: unseen.models.paper.CCT(3, 8, CLASSES, True, dim=32, depth=2), partial(images, size=8), ("output.bias",)),
     Architecture("BERT classifier", bert, sentences, ("classifier.bias",)),
     Architecture("DistilBERT classifier", distilbert, sentences, ("classifier.bias",)),
     Architecture("GPT-2", gpt2, words, (), loss=next_word_loss),

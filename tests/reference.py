@@ -5,7 +5,8 @@ import itertools
 import torch
 from torch.nn import functional as F
 
-from unseen.masks import HalfMask, key
+from unseen.hashing import key
+from unseen.masks.half import HalfMask
 
 WRAP = 2**64
 

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from unseen.train import epoch_order, learning_rate, make_optimizer
+from unseen.training.loop import epoch_order, learning_rate, make_optimizer
 
 
 def train_one(net, examples, config, inside, seed):

@@ -1,50 +1,105 @@
-"""The shape of the package: imports go down the README's list, and the list is complete."""
+"""The shape of the package: rooms on floors, imports that go down, and rooms that are entered by their door."""
 
 import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "unseen"
+PATHS = sorted(
+    PACKAGE.rglob("*.py"), key=lambda path: (path.parent != PACKAGE, path.name != "__init__.py", path)
+)
 
 
 def listed() -> list[str]:
-    """Module names in the order of the README's file tree."""
-    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("src/unseen/")[2].partition("```")[0]
+    """Rooms and files at the top, from the ground up, as CONTRIBUTING.md lists them."""
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("src/unseen/")[2].partition("```")[0]
     return re.findall(r"^  ([a-z_]+)(?:\.py|/) ", tree, flags=re.MULTILINE)
 
 
-def modules() -> set[str]:
-    """Modules and folders of the package."""
-    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    return folders | {path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+def rooms() -> list[str]:
+    return sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
-def imported(module: str) -> set[str]:
-    """What a module, or a folder's files, import of the package, at the top or in a function; imports for types alone do not count."""
-    found = set()
-    for path in [PACKAGE / f"{module}.py"] if (PACKAGE / f"{module}.py").exists() else (PACKAGE / module).glob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("unseen"):
-                parts = node.module.split(".")
-                found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return (found & modules()) - {module}
+def room_of(path: Path) -> str:
+    """The room that a file is in; its own name where it stands at the top."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
 
 
-def test_the_readme_lists_every_module():
-    assert sorted(listed()) == sorted(modules())
+def imports(path: Path) -> list[tuple[int, str, list[str]]]:
+    """Line, module and names of every import of the package, wherever it stands: in functions and for types too, and by name."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").partition(".")[0] == "unseen"):
+            assert not node.level, f"{path}:{node.lineno} is a relative import"
+            if node.module == "unseen":
+                found += [(node.lineno, f"unseen.{alias.name}", []) for alias in node.names]
+            else:
+                found.append((node.lineno, str(node.module), [alias.name for alias in node.names]))
+        elif isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name, []) for alias in node.names if alias.name.partition(".")[0] == "unseen"]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and "unseen" in ast.unparse(node.args[0]):
+            argument = node.args[0]
+            module = argument.value if isinstance(argument, ast.Constant) else ast.literal_eval(argument.values[0])  # type: ignore[attr-defined]
+            found.append((node.lineno, str(module).rstrip("."), []))
+    return found
 
 
-@pytest.mark.parametrize("module", listed())
-def test_imports_go_down_the_list(module):
-    order = listed()
-    assert imported(module) <= set(order[: order.index(module)])
+def test_contributing_lists_every_room_and_file_at_the_top():
+    there = {room_of(path) for path in PATHS} - {"__init__"}
+    assert sorted(listed()) == sorted(there)
+    assert len(there) <= 25
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [path for path in PATHS if path != PACKAGE / "__init__.py"], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_imports_go_down(path):
+    order, here = listed(), room_of(path)
+    below = order[: order.index(here)]
+    for line, module, names in imports(path):
+        there = (module.split(".") + names)[1] if module != "unseen" else "unseen"
+        if there == "__version__":
+            continue  # the one thing that stands above them all
+        assert there in [*below, here], f"{path.name}:{line} imports {module}, which stands above {here}"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_are_entered_by_their_door(path):
+    """From another room only what its ``__init__`` offers."""
+    here = room_of(path)
+    for line, module, names in imports(path):
+        parts = module.split(".")
+        if len(parts) > 1 and parts[1] in rooms() and parts[1] != here:
+            assert len(parts) == 2, f"{path.name}:{line} reaches into {parts[1]}: {module}"
+            offered = getattr(import_module(module), "__all__", None)
+            missing = set(names) - set(offered or names)
+            assert not missing, f"{path.name}:{line}: {parts[1]} does not offer {missing}"
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_a_room_says_what_belongs_there(room):
+    text = import_module(f"unseen.{room}").__doc__ or ""
+    assert len(re.findall(r"[.!](?:\s|$)", text)) >= 2, f"{room}/__init__.py says it in two sentences or more"
+
+
+@pytest.mark.parametrize("room", ["", *rooms()])
+def test_a_module_and_a_function_do_not_share_a_public_name(room):
+    package = import_module(f"unseen.{room}".rstrip("."))
+    folder = PACKAGE / room
+    modules = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert not modules & set(getattr(package, "__all__", ()))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_stay_small(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+def test_tests_lie_in_the_same_rooms():
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} - {"reliability"}
+    assert folders <= set(rooms())

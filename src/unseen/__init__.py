@@ -1,25 +1,32 @@
 """Ask a neural network what it would say about each training example had it never seen it."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from unseen.runs import Run
+
 __version__ = "0.1.0"
 
-from unseen.audit import audit, leak_of_a_step
-from unseen.bridges import label_quality, subset, to_datalab
-from unseen.config import Config
-from unseen.data import Examples, load
-from unseen.errors import UnseenError
-from unseen.indexed import IndexedDataset, with_index
-from unseen.masks import HalfMask
-from unseen.measure import measure, measure_batches, memorization
-from unseen.models import cct, mlp, vgg11
-from unseen.norms import convert_batch_norm
-from unseen.places import Place
-from unseen.recorder import Recorder
-from unseen.recurrent import convert_recurrent
-from unseen.runs import Run, open_run
-from unseen.scoring import score
-from unseen.shards import Shards
-from unseen.train import train
-from unseen.turnover import TurnOver, TurnOverNet, attach
+if TYPE_CHECKING:
+    from unseen.config import Config
+    from unseen.curate import label_quality, subset, to_datalab
+    from unseen.data import Examples, IndexedDataset, Shards, load, with_index
+    from unseen.errors import UnseenError
+    from unseen.masks import (
+        HalfMask,
+        Place,
+        TurnOver,
+        TurnOverNet,
+        attach,
+        audit,
+        convert_batch_norm,
+        convert_recurrent,
+        leak_of_a_step,
+    )
+    from unseen.models import cct, mlp, vgg11
+    from unseen.runs import open_run
+    from unseen.scoring import Recorder, score
+    from unseen.training import measure, measure_batches, memorization, train
 
 __all__ = [
     "Config",
@@ -53,3 +60,43 @@ __all__ = [
     "vgg11",
     "with_index",
 ]
+
+_ROOMS = (
+    "errors",
+    "config",
+    "runs",
+    "masks",
+    "data",
+    "models",
+    "training",
+    "gradients",
+    "scoring",
+    "attribution",
+    "curate",
+    "judge",
+    "page",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a room, when it is first asked for: so ``unseen --help`` waits for no tensor library."""
+    if name in __all__:
+        for room in _ROOMS:
+            module = import_module(f"unseen.{room}")
+            if name in getattr(module, "__all__", vars(module)):
+                value = globals()[name] = getattr(module, name)
+                return value
+    if name in (*_ROOMS, "hashing", "integrations", "recipes", "plots", "language"):
+        return import_module(f"unseen.{name}")
+    raise AttributeError(f"module 'unseen' has no attribute {name!r}")
+
+
+def _in_notebooks(run: Run) -> str:
+    return str(import_module("unseen.page").gallery(run))
+
+
+Run.in_notebooks = _in_notebooks
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

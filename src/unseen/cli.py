@@ -12,36 +12,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from unseen.commands import clean, judge, language, report, score, study
+from unseen.commands import COMMANDS, SHARED, printable
 from unseen.errors import UnseenError
-from unseen.processes import is_first
-from unseen.terminal import printable
+from unseen.torchrun import is_first
 
 LINES = "\n\t"
-SHARED = (score.Score, judge.Truth, judge.Influence, clean.Selfcheck)  # by all of torchrun's processes; any other by the first alone
-COMMANDS: dict[str, Any] = {
-    "score": score.Score,
-    "show": score.Show,
-    "plot": score.Plot,
-    "report": report.Report,
-    "suspects": clean.Suspects,
-    "rare": clean.Rare,
-    "easy": clean.Easy,
-    "selfcheck": clean.Selfcheck,
-    "prune": clean.Prune,
-    "apply": clean.Apply,
-    "export": clean.Export,
-    "audit": score.Audit,
-    "truth": judge.Truth,
-    "influence": judge.Influence,
-    "language": language.Language,
-    "evaluate": judge.Evaluate,
-    "dynamics": study.Dynamics,
-    "gradients": study.Gradients,
-    "recipe": study.Recipe,
-    "runs": score.Runs,
-    "download": score.Download,
-}
 
 
 def main(arguments: list[str] | None = None) -> int:

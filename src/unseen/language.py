@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unseen.errors import UnseenError
-from unseen.masks import hash64
+from unseen.hashing import hash64
+from unseen.masks import TurnOverNet
 from unseen.runs import Run
-from unseen.turnover import TurnOverNet
 
 if TYPE_CHECKING:
     import polars as pl

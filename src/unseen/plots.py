@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from unseen.data import Examples
+from unseen.data import Examples, Lazy, load
 from unseen.errors import UnseenError
-from unseen.images import Lazy
 from unseen.runs import Run
+from unseen.scoring import load_options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,3 +133,14 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained" if width < 10 else None)
+
+
+def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = None) -> Path:
+    """Write the overview figure of a run, or its long tail where the examples are no images; returns the path."""
+    config = run.config
+    try:
+        examples = load(config.data, data_dir=data_dir, **load_options(config))
+        figure = overview(run, examples) if len(examples.shape) == 3 else long_tail(run)
+    except UnseenError:  # data that came from Python, or is not here: the tables still are
+        figure = long_tail(run)
+    return save_figure(figure, out or run.path / "overview.png", bbox_inches="tight")

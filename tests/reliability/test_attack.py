@@ -16,8 +16,8 @@ from PIL import Image
 
 import unseen
 from unseen.cli import main
-from unseen.report.packing import unpack
-from unseen.terminal import print_rows
+from unseen.commands.terminal import print_rows
+from unseen.page.packing import unpack
 
 SOURCES = sorted((Path(unseen.__file__).parent).rglob("*.py"))
 FORBIDDEN = {

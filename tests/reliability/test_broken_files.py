@@ -12,7 +12,7 @@ from safetensors.torch import save
 from campaign import SOAK
 from unseen import Run
 from unseen.cli import main
-from unseen.masks import uniform
+from unseen.hashing import uniform
 
 SCORE = ["score", "digits", "--limit", "120", "--hidden", "32", "--epochs", "2", "--random-labels", "0.1", "--estimator", "turnover"]
 SCORE += ["--save-every", "1", "--watch", "wrong", "right"]
@@ -124,11 +124,11 @@ def test_a_broken_file_is_named(healthy, reads, tmp_path, number):
 def test_a_broken_file_of_a_stopped_run_is_named(tmp_path, monkeypatch, estimator):
     options = [*SCORE[: SCORE.index("--estimator")], "--estimator", estimator, "--members", "8"]
     last, files = (
-        "unseen.scoring.finish",
+        "unseen.scoring.engine.finish",
         ["parts/history-0-000001.parquet", "parts/final-0.parquet", "parts/cost-0.json", "weights/seed-0.safetensors"],
     )
     if estimator == "members":
-        last, files = "unseen.estimators.measure_members", []
+        last, files = "unseen.scoring.estimators.measure_members", []
 
     def stop(*_, **__):
         raise KeyboardInterrupt

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import unseen
 from campaign import EXAMPLES
-from unseen.apply import read_decisions
+from unseen.attribution.queries import parse_queries
 from unseen.cli import COMMANDS, main
-from unseen.queries import parse_queries
-from unseen.subsets import find_subsets
+from unseen.curate.copying import read_decisions
+from unseen.data.subsets import find_subsets
 
 FUZZ = settings(
     max_examples=EXAMPLES,

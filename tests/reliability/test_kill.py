@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from campaign import KILLS, SEEDS, SOAK
 from forks import Server
-from unseen.masks import uniform
+from unseen.hashing import uniform
 
 SIZE = ["--limit", "1000", "--hidden", "256", "--epochs", "12"] if SOAK else ["--limit", "200", "--hidden", "32", "--epochs", "4"]
 SMALL = [*SIZE, "--batch-size", "32", "--random-labels", "0.1"]

@@ -16,7 +16,7 @@ import unseen
 from campaign import SOAK
 from forks import Server
 from unseen.cli import main
-from unseen.curate import suspects
+from unseen.curate.lists import suspects
 
 SMALL = ["--limit", "150", "--hidden", "64", "--epochs", "4", "--random-labels", "0.1"]
 TURNOVER = ["score", "digits", *SMALL, "--estimator", "turnover"]

@@ -28,8 +28,8 @@ class _List:
 
     def __call__(self) -> None:
         """Find the nearest examples where they are not known yet, and print the list with its estimated error rate."""
-        from unseen.neighbours import find_neighbours
-        from unseen.terminal import print_list
+        from unseen.commands.terminal import print_list
+        from unseen.curate import find_neighbours
 
         if self.json and self.csv:
             raise UnseenError("--json and --csv are both given. Choose one.")
@@ -66,9 +66,9 @@ class Selfcheck(Score):
 
     def __call__(self) -> None:
         """Score with planted errors, write selfcheck.json and selfcheck.png, print the finding."""
+        from unseen.commands.terminal import print_selfcheck
         from unseen.config import Config
-        from unseen.selfcheck import selfcheck
-        from unseen.terminal import print_selfcheck
+        from unseen.judge import selfcheck
 
         if self.random_labels or self.label_noise != "uniform":
             raise UnseenError("--random-labels and --label-noise are what selfcheck sets itself. Use --share, or `unseen score`.")
@@ -85,8 +85,8 @@ class Selfcheck(Score):
         run = selfcheck(self.data, self.model, share=self.share, data_dir=self.data_dir, **options, **folder)
         print_selfcheck(run, self.json)
         if self.report:
-            from unseen.processes import first
-            from unseen.report import report
+            from unseen.page import report
+            from unseen.training import first
 
             first(lambda: report(run, self.data_dir))
 
@@ -118,10 +118,9 @@ class Prune:
 
     def __call__(self) -> None:
         """Write keep.txt, and with --curve the figure, and print where they are."""
-        from unseen.neighbours import find_neighbours
-        from unseen.prepare import run_examples
-        from unseen.prune import Order, curve, prune
-        from unseen.terminal import print_curve
+        from unseen.commands.terminal import print_curve
+        from unseen.curate import Order, curve, find_neighbours, prune
+        from unseen.scoring import run_examples
 
         asked: dict[Order, bool] = {"hard": self.keep_hard, "easy": self.keep_easy, "random": self.random}
         orders = [name for name, given in asked.items() if given]
@@ -154,7 +153,7 @@ class Apply:
 
     def __call__(self) -> None:
         """Write the copy, and print what became of the examples."""
-        from unseen.apply import apply
+        from unseen.curate import apply
 
         counts = apply(self.decisions, self.source, self.destination, self.target, self.id_column)
         print(f"{counts['keep']:,} kept, {counts['drop']:,} dropped, {counts['relabel']:,} relabelled.\n{self.destination}")
@@ -173,6 +172,6 @@ class Export:
 
     def __call__(self) -> None:
         """Write the file and print where it is."""
-        from unseen.bridges import export
+        from unseen.curate import export
 
         print(export(open_run(self.run), self.format, self.out))

@@ -31,9 +31,9 @@ class Truth:
 
     def __call__(self) -> None:
         """Train the members that are missing, write truth.parquet, print how reliable it is."""
-        from unseen.progress import counter
-        from unseen.scoring import write_truth
-        from unseen.terminal import print_truth
+        from unseen.commands.terminal import print_truth
+        from unseen.judge import write_truth
+        from unseen.training import counter
 
         run = open_run(self.run)
         left_out = _positions(self.leave_one_out, run) if self.leave_one_out else None
@@ -67,8 +67,8 @@ class Influence:
 
     def __call__(self) -> None:
         """Write influence.parquet and print its first rows."""
-        from unseen.influence_run import run_influence
-        from unseen.terminal import print_influence
+        from unseen.attribution import run_influence
+        from unseen.commands.terminal import print_influence
 
         run = open_run(self.run)
         table = run_influence(
@@ -88,8 +88,8 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Write metrics.json and print it."""
-        from unseen.evaluate import evaluate
-        from unseen.terminal import print_table
+        from unseen.commands.terminal import print_table
+        from unseen.judge import evaluate
 
         print_table(evaluate(open_run(self.run)), self.json)
 

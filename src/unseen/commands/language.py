@@ -38,9 +38,9 @@ class Language:
     def __call__(self) -> None:
         """Train, write the table, print its head."""
         from unseen import language
-        from unseen.progress import counter
-        from unseen.terminal import print_table
-        from unseen.turnover import TurnOverNet
+        from unseen.commands.terminal import print_table
+        from unseen.masks import TurnOverNet
+        from unseen.training import counter
 
         out = self.out or self.file.with_name(f"{self.file.stem}-memorization.parquet")
         if out.suffix != ".parquet":

@@ -25,6 +25,6 @@ class Report:
 
     def __call__(self) -> None:
         """Write the page and print where it is."""
-        from unseen.report import report
+        from unseen.page import report
 
         print(report(open_run(self.run), self.data_dir, self.out, points=self.points, pictures=self.pictures))

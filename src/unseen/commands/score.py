@@ -33,8 +33,8 @@ class Score(Config):
 
     def __call__(self) -> None:
         """Run the main job and print what it found."""
+        from unseen.commands.terminal import print_summary
         from unseen.scoring import score
-        from unseen.terminal import print_summary
 
         names = {field.name for field in fields(Config)} - {"data", "model"}
         options = {name: getattr(self, name) for name in names}
@@ -52,8 +52,8 @@ class Score(Config):
         )
         print_summary(run)
         if self.report:
-            from unseen.processes import first
-            from unseen.report import report
+            from unseen.page import report
+            from unseen.training import first
 
             print(first(lambda: report(run, self.data_dir)))
 
@@ -73,7 +73,7 @@ class Show:
 
     def __call__(self) -> None:
         """Print the table."""
-        from unseen.terminal import print_top
+        from unseen.commands.terminal import print_top
 
         print_top(open_run(self.run), self.sort, self.top, self.json)
 
@@ -91,7 +91,7 @@ class Plot:
 
     def __call__(self) -> None:
         """Write the figure and print where it is."""
-        from unseen.scoring import plot_run
+        from unseen.plots import plot_run
 
         print(plot_run(open_run(self.run), self.data_dir, self.out))
 
@@ -111,8 +111,8 @@ class Audit(Config):
 
     def __call__(self) -> None:
         """Print the table and the advice."""
+        from unseen.commands.terminal import print_audit
         from unseen.scoring import audit_model
-        from unseen.terminal import print_audit
 
         names = {field.name for field in fields(Config)} - {"data", "model"}
         leaks, sentence = audit_model(self.data, self.model, self.data_dir, self.examples, {name: getattr(self, name) for name in names})
@@ -130,7 +130,7 @@ class Runs:
 
     def __call__(self) -> None:
         """Print a line per run."""
-        from unseen.terminal import print_runs
+        from unseen.commands.terminal import print_runs
 
         print_runs(list_runs(self.root), self.json)
 

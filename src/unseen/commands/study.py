@@ -28,9 +28,9 @@ class Dynamics:
 
     def __call__(self) -> None:
         """Write dynamics.parquet, learned.parquet and the figure; print the curves."""
-        from unseen.dynamics import run_dynamics
+        from unseen.commands.terminal import print_dynamics
+        from unseen.judge import run_dynamics
         from unseen.plots import save_dynamics
-        from unseen.terminal import print_dynamics
 
         run = open_run(self.run)
         curves, times = run_dynamics(run, self.subset, self.scores)
@@ -59,8 +59,8 @@ class Gradients:
 
     def __call__(self) -> None:
         """Write gradients.parquet and print it."""
-        from unseen.dynamics import run_gradients
-        from unseen.terminal import print_gradients
+        from unseen.commands.terminal import print_gradients
+        from unseen.judge import run_gradients
 
         run = open_run(self.run)
         print_gradients(run, run_gradients(run, self.subset, self.scores, most=self.examples, data_dir=self.data_dir), self.json)
@@ -85,8 +85,8 @@ class Recipe:
 
     def __call__(self) -> None:
         """Cook, and print the claims as they come."""
+        from unseen.commands.terminal import print_claims
         from unseen.recipes import cook
-        from unseen.terminal import print_claims
 
         cooking = cook(self.names, self.scale, self.out, self.runs, self.data_dir, progress=True)
         if self.json:

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from unseen.data import COLUMN, in_order
 from unseen.errors import UnseenError
-from unseen.indexed import COLUMN, in_order
-from unseen.measure import measure_batches
-from unseen.recorder import Recorder
+from unseen.masks import TurnOverNet, attach
 from unseen.runs import Run
-from unseen.turnover import TurnOverNet, attach
+from unseen.scoring import Recorder
+from unseen.training import measure_batches
 
 STATE = "recorder.safetensors"
 

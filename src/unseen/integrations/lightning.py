@@ -7,12 +7,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from unseen.data import in_order
 from unseen.errors import UnseenError
-from unseen.indexed import in_order
-from unseen.measure import measure_batches
-from unseen.recorder import Recorder
+from unseen.masks import TurnOverNet
 from unseen.runs import Run
-from unseen.turnover import TurnOverNet
+from unseen.scoring import Recorder
+from unseen.training import measure_batches
 
 
 class RecorderCallback(Callback):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unseen.evaluate import seed_stability, spearman
+from unseen.judge import seed_stability, spearman
 from unseen.recipes import fig2
 from unseen.recipes.claims import Claim
 from unseen.recipes.study import Study, canvas, seeds_of

@@ -12,7 +12,7 @@ from unseen.plots import RANDOM, REAL
 from unseen.recipes.claims import Claim
 from unseen.recipes.study import Study, canvas, final_memorization, seeds_of
 from unseen.runs import Run
-from unseen.scores import detection
+from unseen.scoring import detection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ Cost at small scale: 3 seeds of 50 epochs with gradients (figure 4 reads them), 
 
 from typing import TYPE_CHECKING, Any
 
-from unseen.dynamics import run_subsets
+from unseen.judge import run_subsets
 from unseen.plots import draw_curves
 from unseen.recipes.claims import Claim
 from unseen.recipes.study import Study, area_between, canvas, curve, curves_of, seeds_of

@@ -9,13 +9,13 @@ At small scale CIFAR-10 is cut to 10,000 training and 2,000 test images and VGG-
 
 from typing import TYPE_CHECKING, Any
 
-from unseen.dynamics import class_names
+from unseen.data import find_subsets
+from unseen.judge import class_names
 from unseen.plots import draw_curves
 from unseen.recipes import fig2
 from unseen.recipes.claims import Claim
 from unseen.recipes.study import Study, area_between, canvas, curves_of
 from unseen.runs import Run
-from unseen.subsets import find_subsets
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,7 +7,7 @@ Cost at small scale: two runs of three seeds on 40% of the images, about 15 minu
 
 from typing import TYPE_CHECKING
 
-from unseen.dynamics import run_subsets
+from unseen.judge import run_subsets
 from unseen.plots import draw_curves
 from unseen.recipes.claims import Claim
 from unseen.recipes.fig5 import PLAIN, cifar_scores

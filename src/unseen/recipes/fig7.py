@@ -11,11 +11,11 @@ import torch
 
 from unseen.data import Examples
 from unseen.plots import draw_images
-from unseen.prepare import run_examples
 from unseen.recipes import fig2
 from unseen.recipes.claims import Claim
 from unseen.recipes.study import Study, canvas, final_memorization, seeds_of
 from unseen.runs import Run
+from unseen.scoring import run_examples
 
 if TYPE_CHECKING:
     import polars as pl

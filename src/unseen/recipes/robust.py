@@ -7,11 +7,11 @@ Cost at small scale: nine runs on 6,000 images, about 10 minutes on two cores.
 
 from typing import TYPE_CHECKING, Any
 
-from unseen.dynamics import run_subsets
+from unseen.judge import run_subsets
 from unseen.recipes.claims import Claim
 from unseen.recipes.fig2 import PAPER
 from unseen.recipes.study import Study, canvas, curve, curves_of, seeds_of
-from unseen.scores import detection
+from unseen.scoring import detection
 
 if TYPE_CHECKING:
     import polars as pl

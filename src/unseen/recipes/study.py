@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.config import Config
-from unseen.dynamics import subset_curves
+from unseen.judge import subset_curves
 from unseen.recipes.claims import Claim, check, write_claims
 from unseen.runs import Run
 from unseen.scoring import score

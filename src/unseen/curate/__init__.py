@@ -1,0 +1,25 @@
+"""Acting on a run: lists, neighbours, pruning, cleaned copies, other tools' formats.
+
+Reads tables and writes what people act on; trains nothing, but for the curve of pruning.
+"""
+
+from unseen.curate.bridges import export, label_quality, subset, to_datalab
+from unseen.curate.copying import apply
+from unseen.curate.lists import LISTS, error_rate, judged
+from unseen.curate.neighbours import find_neighbours
+from unseen.curate.pruning import Order, curve, prune
+
+__all__ = [
+    "LISTS",
+    "Order",
+    "apply",
+    "curve",
+    "error_rate",
+    "export",
+    "find_neighbours",
+    "judged",
+    "label_quality",
+    "prune",
+    "subset",
+    "to_datalab",
+]

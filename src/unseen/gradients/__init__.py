@@ -1,0 +1,10 @@
+"""Statistics of per-example gradients: cosine similarity (eq. 3), contributions (eq. 4), norms, coherence.
+
+Formulas per layer live in ``ghost`` and ``layers``; what is watched during a run in ``watch``.
+"""
+
+from unseen.gradients.ghost import FORMED_NUMBERS, SMALLEST_NORM, Outer, Rows
+from unseen.gradients.layers import find_pieces, recorded
+from unseen.gradients.watch import coming_steps, gradient_rows, gradient_table
+
+__all__ = ["FORMED_NUMBERS", "SMALLEST_NORM", "Outer", "Rows", "coming_steps", "find_pieces", "gradient_rows", "gradient_table", "recorded"]

@@ -1,0 +1,292 @@
+"""What memorization is by definition: networks that had an example against networks that had not.
+
+``truth`` retrains on random subsets (Feldman & Zhang, *What Neural Networks Memorize and Why*, 2020), ``leave_one_out``
+retrains without single examples (Liu et al. 2021, eq. 2).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unseen.config import Config
+from unseen.data import Examples
+from unseen.errors import UnseenError
+from unseen.hashing import key
+from unseen.runs import Run
+from unseen.scoring import rank_correlation
+from unseen.training import LOST, Pass, first_epochs, make_fabric, members_losses, membership, new_members, train_members, two_samples
+
+if TYPE_CHECKING:
+    import polars as pl
+    from lightning_fabric import Fabric
+
+Floats = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+CHUNK = 8  # members at once: on a CPU the weights of a small MLP stay in its cache
+
+
+def reliability(values: Floats, member: Bools, rows: Bools | None = None, repeats: int = 10, seed: int = 0) -> float:
+    """How well the same number of other members would rank the examples: the ceiling of every estimator's correlation.
+
+    Spearman correlation r of the gaps from random halves of the members, stepped up to all of them, 2r / (1 + r) (Spearman
+    1910, Brown 1910); mean over ``repeats``. Args: values, member (members, n). rows: examples to look at, bool (n,); those that a
+    half has on one side only are left out of that repeat.
+    """
+    random = np.random.default_rng(key(seed, "halves"))
+    found = []
+    for _ in range(repeats):
+        order = random.permutation(len(values))
+        halves = [order[: len(order) // 2], order[len(order) // 2 :]]
+        kept = np.logical_and.reduce([member[half].any(0) & ~member[half].all(0) for half in halves]) & (True if rows is None else rows)
+        gaps = np.stack([two_samples(values[half][:, kept], member[half][:, kept]).gap for half in halves])
+        correlation = rank_correlation(gaps)
+        found.append(2 * correlation / (1 + correlation))
+    return float(np.mean(found))
+
+
+def truth(
+    examples: Examples,
+    config: Config,
+    members: int = 400,
+    fraction: float = 0.7,
+    *,
+    seed: int = 0,
+    run: Run | None = None,
+    fabric: "Fabric | None" = None,
+    model: nn.Module | None = None,
+    chunk: int = CHUNK,
+    progress: Callable[[int], None] | None = None,
+) -> "tuple[pl.DataFrame, dict[str, Any]]":
+    """Retrain ``members`` networks, each on a random ``fraction`` of the training examples, by the configured recipe.
+
+    Args:
+        examples: the training examples are trained on, all are measured. model: a network of your own (``new_members``).
+        run: where each finished chunk of members is kept, so that a stopped call goes on; processes of ``fabric`` share the chunks.
+        chunk: members trained at once, on the same batches in the same order; the order is another in each chunk.
+        progress: called with the number of members after each chunk.
+
+    Returns a frame, one row per training example: index, given_label, true_label where known, loss_seen and loss_unseen (means over members
+    with and without it), memorization (their difference, nats), memorization_se, memorization_probability (probability of the given
+    label, seen minus unseen: Feldman & Zhang's) and memorization_probability_se; and facts: members, fraction, reliability and, of the
+    correct labels alone, reliability_correct, both again for the probability.
+
+    Raises UnseenError where an example would be in all members, or none.
+    """
+    losses, member = retrain(
+        examples, config, members, fraction, seed=seed, run=run, fabric=fabric, model=model, chunk=chunk, progress=progress
+    )
+    table, facts = truth_table(examples, losses, member)
+    return table, facts | {"share": fraction, "seed": seed, "losses": losses_name(config, members, fraction, seed, model, chunk)}
+
+
+def retrain(
+    examples: Examples,
+    config: Config,
+    members: int = 400,
+    fraction: float = 0.7,
+    *,
+    seed: int = 0,
+    run: Run | None = None,
+    fabric: "Fabric | None" = None,
+    model: nn.Module | None = None,
+    chunk: int = CHUNK,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The members behind ``truth``: losses of each at the end on every example, train and test, and who learned from what.
+
+    Takes finished chunks from ``run``. Returns float32 (members, all examples), nats, and bool (members, training examples). The margin
+    log p/(1-p) of the given label, which influence is often measured in, is -log(exp(loss) - 1).
+    """
+    member = membership(examples.train.index, seed, members, fraction)
+    seeds = [key(seed, "member", number) % 2**31 for number in range(members)]
+    orders = [key(seed, "order", number) for number in range(-(-members // chunk))]
+    chunks = _Chunks(examples, config, run, fabric or make_fabric(1, config.precision), model, chunk)
+    return chunks.losses(losses_name(config, members, fraction, seed, model, chunk), member, seeds, orders, progress), member
+
+
+def losses_name(config: Config, members: int, fraction: float, seed: int, model: nn.Module | None = None, chunk: int = CHUNK) -> str:
+    """Folder under a run's ``weights/`` of the losses of the members of ``truth``, a file per chunk."""
+    return f"truth-{_digest(config, chunk, model, members, fraction, seed)}"
+
+
+def _digest(config: Config, chunk: int, model: nn.Module | None, *settings: Any) -> str:
+    """Eight hexadecimal digits that change with anything the losses depend on."""
+    parts = json.dumps([asdict(config), chunk, "" if model is None else repr(model), *settings], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Members trained chunk by chunk; with a run each finished chunk is a file, and processes share the chunks."""
+
+    examples: Examples
+    config: Config
+    run: Run | None
+    fabric: "Fabric"
+    model: nn.Module | None
+    size: int
+
+    def losses(
+        self, name: str, member: Tensor, seeds: Sequence[int], orders: Sequence[int], progress: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """Losses (members, all examples) at the end of training. orders: the seed of each chunk's batches."""
+        fabric, run = self.fabric, self.run
+        if fabric.world_size > 1 and run is None:
+            raise UnseenError("Several processes meet in the run folder. Give run=..., or use one process.")
+        parts: list[Tensor | None] = []
+        files = [f"{name}/{first:06d}" for first in range(0, len(member), self.size)]
+        for number, file in enumerate(files):
+            part = slice(number * self.size, (number + 1) * self.size)
+            done = run is not None and (run.path / f"weights/{file}.safetensors").exists()
+            mine = not done and number % fabric.world_size == fabric.global_rank
+            parts.append(self._train(member[part], seeds[part], orders[number]) if mine else None)
+            if mine and run is not None:
+                run.write_tensors(file, {"losses": parts[-1]}, config=json.dumps(asdict(self.config)))  # type: ignore[dict-item]
+            if progress:
+                progress(len(member[part]))
+        fabric.barrier()
+        return torch.cat([run.read_tensors(file)[0]["losses"] if part is None else part for file, part in zip(files, parts, strict=True)])  # type: ignore[union-attr]
+
+    def _train(self, member: Tensor, seeds: Sequence[int], order: int) -> Tensor:
+        examples = self.examples.to(self.fabric.device)
+        members = new_members(self.config, examples, seeds, self.model)
+        *_, last = train_members(members, examples.train, self.config, member, order, self.fabric)
+        return members_losses(last.members(), examples, self.fabric)
+
+
+def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl.DataFrame, dict[str, Any]]":
+    """``truth``'s frame and facts from the members' losses (members, examples) and membership (members, training examples)."""
+    train = examples.train
+    values, inside = losses[:, torch.tensor([split == "train" for split in examples.split])].double().numpy(), member.numpy()
+    by_loss, by_probability = two_samples(values, inside), two_samples(-np.exp(-values), inside)
+    table = _labels(train).with_columns(
+        loss_seen=by_loss.seen,
+        loss_unseen=by_loss.unseen,
+        memorization=by_loss.gap,
+        memorization_se=by_loss.standard_error,
+        memorization_probability=by_probability.gap,
+        memorization_probability_se=by_probability.standard_error,
+    )
+    facts: dict[str, Any] = {"members": len(values), "fraction": float(inside.mean()), "reliability": reliability(values, inside)}
+    facts["reliability_probability"] = reliability(-np.exp(-values), inside)
+    if train.true_labels is not None:
+        correct = (train.labels == train.true_labels).cpu().numpy()
+        facts["reliability_correct"] = reliability(values, inside, correct)
+        facts["reliability_probability_correct"] = reliability(-np.exp(-values), inside, correct)
+    return table, facts
+
+
+def members_scores(
+    examples: Examples,
+    config: Config,
+    members: int = 64,
+    fraction: float = 0.7,
+    *,
+    seed: int = 0,
+    fabric: "Fabric | None" = None,
+    model: nn.Module | None = None,
+    lost: float = LOST,
+    progress: Callable[[Pass], None] | None = None,
+) -> "tuple[pl.DataFrame, Floats]":
+    """Score the training examples by one run of many small networks, each of which sees a random ``fraction`` of them.
+
+    Args: config: of the members themselves; ``small`` makes it from a network's. lost: see ``train_members``. progress: called
+    after every epoch.
+
+    Returns a frame, one row per training example, and out-of-sample class probabilities (n, classes), the mean over epochs and over the
+    members without the example. Columns: index, given_label, true_label where known; at the end of training loss_seen, loss_unseen and
+    loss_full (mean over the members with it, without it, all), memorization, memorization_se and the limits of its 90% interval,
+    memorization_low and memorization_high (t of Welch's degrees of freedom; it speaks of other members of the same recipe),
+    memorization_probability; as means over epochs, the first tenth left out, memorization_mean, memorization_mean_se, unseen_loss_mean
+    (which follows retraining best) and loss_mean (of all members).
+    """
+    fabric = fabric or make_fabric(1, config.precision)
+    train = examples.train
+    member = membership(train.index, seed, members, fraction)
+    networks = new_members(config, train, [key(seed, "member", number) % 2**31 for number in range(members)], model)
+    losses, probabilities, counted = torch.zeros(members, len(train)), torch.zeros(len(train), len(train.classes)), 0
+    for last in train_members(networks, train, config, member, key(seed, "order"), fabric, lost=lost):
+        if last.number > first_epochs(config.epochs):
+            losses, probabilities, counted = losses + last.losses, probabilities + last.unseen_probabilities, counted + 1
+        if progress:
+            progress(last)
+    final = members_losses(last.members(), train.to(fabric.device), fabric)
+    inside = member.numpy()
+    table = _members_table(train, final.double().numpy(), (losses / counted).double().numpy(), inside)
+    return table, (probabilities / counted).numpy()
+
+
+def _members_table(train: Examples, final: Floats, mean: Floats, inside: Bools) -> "pl.DataFrame":
+    from scipy.stats import t
+
+    end, over_epochs, probability = two_samples(final, inside), two_samples(mean, inside), two_samples(-np.exp(-final), inside)
+    half_width = t.ppf(0.95, np.maximum(end.degrees, 1)) * end.standard_error
+    return _labels(train).with_columns(
+        loss_seen=end.seen,
+        loss_unseen=end.unseen,
+        loss_full=final.mean(0),
+        memorization=end.gap,
+        memorization_se=end.standard_error,
+        memorization_low=end.gap - half_width,
+        memorization_high=end.gap + half_width,
+        memorization_probability=probability.gap,
+        memorization_mean=over_epochs.gap,
+        memorization_mean_se=over_epochs.standard_error,
+        unseen_loss_mean=over_epochs.unseen,
+        loss_mean=mean.mean(0),
+    )
+
+
+def leave_one_out(
+    examples: Examples,
+    config: Config,
+    left_out: Sequence[int],
+    seeds: Sequence[int] = (0, 1, 2),
+    *,
+    run: Run | None = None,
+    fabric: "Fabric | None" = None,
+    model: nn.Module | None = None,
+    chunk: int = CHUNK,
+) -> "pl.DataFrame":
+    """Exact memorization (Liu et al. 2021, eq. 2): loss of a network trained without the example minus loss of one trained with all.
+
+    Both have the same initial weights and batches, so that the example is the only difference. Args: left_out: positions among the
+    training examples. seeds: of weights and order; each trains 1 + len(left_out) networks.
+
+    Returns a row per example left out: index, loss_seen, loss_unseen, memorization, means over the seeds, and
+    memorization_se, the standard error over them (null for one seed): the noise of training, not of the definition.
+    """
+    import polars as pl
+
+    train = examples.train
+    wrong = [i for i in left_out if not 0 <= i < len(train)]
+    if wrong or not len(left_out):
+        raise UnseenError(f"Cannot leave out {wrong or 'nothing'}: name one or more of the training examples 0 to {len(train) - 1}.")
+    member = torch.ones(1 + len(left_out), len(train), dtype=torch.bool)
+    member[torch.arange(1, len(member)), torch.tensor(left_out)] = False
+    chunks = _Chunks(train, config, run, fabric or make_fabric(1, config.precision), model, chunk)
+    pairs = []
+    for seed in seeds:
+        orders = [key(seed, "order")] * -(-len(member) // chunk)
+        losses = chunks.losses(f"leave-one-out-{_digest(config, chunk, model, list(left_out), seed)}", member, [seed] * len(member), orders)
+        without = losses[torch.arange(1, len(member)), torch.tensor(left_out)]
+        pairs.append(torch.stack([losses[0, torch.tensor(left_out)], without]))
+    seen, unseen = torch.stack(pairs, 1).double().numpy()  # each (seeds, left out)
+    spread = (unseen - seen).std(0, ddof=1) / np.sqrt(len(seeds)) if len(seeds) > 1 else [None] * len(left_out)
+    columns = {"index": train.index[list(left_out)].cpu().numpy(), "loss_seen": seen.mean(0), "loss_unseen": unseen.mean(0)}
+    table = pl.DataFrame(columns | {"memorization": (unseen - seen).mean(0)})
+    return table.with_columns(pl.Series("memorization_se", spread, dtype=pl.Float64))
+
+
+def _labels(train: Examples) -> "pl.DataFrame":
+    import polars as pl
+
+    true = {} if train.true_labels is None else {"true_label": train.true_labels.cpu().numpy()}
+    return pl.DataFrame({"index": train.index.cpu().numpy(), "given_label": train.labels.cpu().numpy()} | true)

@@ -1,0 +1,29 @@
+"""Keep the halves apart: half masks, where they go in a network, turn-over dropout, and the audit of what both halves share.
+
+Whatever decides which units an example trains belongs here; what is learned does not.
+"""
+
+from unseen.masks.half import HalfMask
+from unseen.masks.leaks import Leak, advice, audit, leak_of_a_step
+from unseen.masks.norms import convert_batch_norm
+from unseen.masks.places import Place, check_capacity
+from unseen.masks.recurrent import convert_recurrent
+from unseen.masks.turnover import CHILD, Inputs, Ordinary, TurnOver, TurnOverNet, attach
+
+__all__ = [
+    "CHILD",
+    "HalfMask",
+    "Inputs",
+    "Leak",
+    "Ordinary",
+    "Place",
+    "TurnOver",
+    "TurnOverNet",
+    "advice",
+    "attach",
+    "audit",
+    "check_capacity",
+    "convert_batch_norm",
+    "convert_recurrent",
+    "leak_of_a_step",
+]

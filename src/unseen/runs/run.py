@@ -1,0 +1,309 @@
+"""A run is a folder: configuration, tables, weights. Files appear whole or not at all, and are never edited."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from unseen.runs.columns import describe
+from unseen.config import Config
+from unseen.errors import UnseenError
+from unseen.runs.files import is_leftover, locked, whole
+from unseen.runs.schema import json_fault, table_fault, tensors_fault
+
+if TYPE_CHECKING:
+    import polars as pl
+    from torch import Tensor
+
+
+MOST_ROWS = 2_000_000
+SHARDED = ("examples", "scores", "unseen_probabilities")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, and the ways to read and write it.
+
+    Attributes: path. Tables are read on use: ``scores``, ``history``, ``examples`` (Polars frames),
+    ``probabilities()`` (NumPy), ``config``, ``summary``.
+    """
+
+    path: Path
+    in_notebooks: ClassVar["Callable[[Run], str] | None"] = None
+    """What shows a run in a notebook, as HTML; whoever can, sets it."""
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration. Raises UnseenError where the folder holds no run, or a foreign one."""
+        values = self.read_json("config.json")
+        read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return Config(**read)
+
+    @property
+    def scores(self) -> "pl.DataFrame":
+        """One row per training example; see ``columns.py``."""
+        return self.table("scores")
+
+    @property
+    def history(self) -> "pl.DataFrame":
+        """One row per seed, epoch and example: loss, margin and correctness of the halves."""
+        return self.table("history")
+
+    @property
+    def examples(self) -> "pl.DataFrame":
+        """One row per example, train and test: index, id, split, given and true label."""
+        return self.table("examples")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels 0, 1, …; their numbers where the run keeps no names."""
+        names = self.summary.get("classes")
+        return tuple(names) if names else tuple(str(label) for label in range(self.probabilities().shape[1]))
+
+    @property
+    def summary(self) -> Any:
+        """What the run says of itself: accuracies, AUROC, seed correlation, noise floor."""
+        return self.read_json("summary.json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether all tables of the scores are there; the summary is written last."""
+        return (self.path / "summary.json").exists()
+
+    def probabilities(self) -> Any:
+        """Out-of-sample class probabilities of the training examples: float32 array (examples, classes)."""
+        return self.table("unseen_probabilities").drop("index").to_numpy()
+
+    def require_halves(self) -> None:
+        """Raise UnseenError where the scores know no unseen half, as of a ``Recorder`` of an ordinary network."""
+        if "memorization" in self.scores.columns:
+            return
+        if self.summary.get("estimator") == "plain":
+            raise UnseenError(
+                f"{self.path} is of an ordinary network (--estimator plain), which has no unseen half. `unseen show` and `unseen dynamics` "
+                "read it; for the rest score again with --estimator turnover or members."
+            )
+        raise UnseenError(
+            f"{self.path} was recorded of an ordinary network, which has no unseen half. `unseen show` shows its scores; for the rest "
+            "wrap the network (unseen.TurnOverNet) and measure its halves: recorder.end_epoch(unseen.measure_batches(net, loader))."
+        )
+
+    def table(self, name: str) -> "pl.DataFrame":
+        """Read NAME.parquet, or all shards of it. Raises UnseenError: missing, no Parquet file, or more than ``MOST_ROWS`` in shards."""
+        import polars as pl
+
+        frames: list[pl.DataFrame] = []
+        for piece in self.pieces(name):
+            frames.append(piece)
+            if len(frames) > 1 and sum(map(len, frames)) > MOST_ROWS:
+                raise UnseenError(
+                    f"{self.path / name} has more than {MOST_ROWS:,} rows in shards, and this needs them in memory at once. `unseen show` "
+                    "reads shard by shard; in Python run.scan(name) and run.pieces(name) do. Or score a part of the files."
+                )
+        return pl.concat(frames)
+
+    def pieces(self, name: str, columns: Sequence[str] | None = None) -> "Iterator[pl.DataFrame]":
+        """Read a table shard by shard: NAME/00000.parquet, NAME/00001.parquet, …; a table in one file comes as one. Errors as ``table``."""
+        import polars as pl
+
+        for path in self.files(name):
+            try:
+                frame = pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
+            except (pl.exceptions.PolarsError, OSError) as error:
+                again = "Delete it and run the command that writes it again."
+                raise UnseenError(f"{path} cannot be read as Parquet ({error}). {again}") from error
+            if columns is None and (fault := table_fault(name, frame)):
+                raise UnseenError(f"{path} is not a table of unseen: {fault}. Delete it and run the command that writes it again.")
+            yield frame
+
+    def scan(self, name: str) -> "pl.LazyFrame":
+        """The table as a lazy Polars frame, for queries that need not fit in memory: ``run.scan("scores").filter(…).collect()``."""
+        import polars as pl
+
+        return pl.scan_parquet(self.files(name), glob=False)
+
+    def columns(self, name: str) -> list[str]:
+        """The names of a table's columns."""
+        return next(self.pieces(name)).columns
+
+    def files(self, name: str) -> list[Path]:
+        """The file of a table, or those of its shards. Raises UnseenError where there is none, or a shard is missing."""
+        path = self.path / f"{name}.parquet"
+        if path.exists():
+            return [path]
+        found = sorted((self.path / name).glob("[0-9]*.parquet"))
+        if not found:
+            raise UnseenError(f"{path} is not there. {_what_writes(name)}")
+        count = self.summary.get("shards", len(found)) if self.finished else len(found)
+        wanted = [self.path / f"{shard_name(name, number)}.parquet" for number in range(count)]
+        if missing := [file for file in wanted if not file.exists()]:
+            raise UnseenError(f"{missing[0]} is not there, one of {count} shards. Restore it, or start the run again with --force.")
+        return wanted
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run. Raises UnseenError where it is missing or broken."""
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UnseenError(f"{path} is not there. {_what_writes(name)}") from error
+        except (ValueError, RecursionError, OSError) as error:
+            raise UnseenError(f"{path} is not JSON ({error}). Restore it, or start the run again with --force.") from error
+        if fault := json_fault(name, value):
+            what = "a configuration" if name == "config.json" else "a file"
+            raise UnseenError(f"{path} is not {what} of this version of unseen: {fault}. Restore it, or start the run again with --force.")
+        return value
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file whole or not at all."""
+        with self.writing(name) as path:
+            path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    def write_table(self, name: str, frame: "pl.DataFrame", **notes: str) -> None:
+        """Write NAME.parquet with the meaning of each column, and the notes, in its metadata."""
+        from unseen import __version__
+
+        with self.writing(f"{name}.parquet") as path:
+            frame.write_parquet(path, metadata=describe(frame.columns) | {"unseen_version": __version__} | notes)
+
+    def write_tensors(self, name: str, tensors: "dict[str, Tensor]", **notes: str) -> None:
+        """Write a safetensors file under weights/."""
+        from safetensors.torch import save
+
+        with self.writing(f"weights/{name}.safetensors") as path:
+            path.write_bytes(save({key: value.contiguous() for key, value in tensors.items()}, metadata=notes))
+
+    def read_tensors(self, name: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
+        """Tensors and notes of a file under weights/. Raises UnseenError where it is missing or broken."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path / "weights" / f"{name}.safetensors"
+        if not path.exists():
+            raise UnseenError(f"{path} is not there. {_what_writes(name)}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118, not a dict
+        except (SafetensorError, OSError) as error:
+            raise UnseenError(f"{path} is not a safetensors file ({error}). Delete it; training starts again.") from error
+        if fault := tensors_fault(name, tensors, notes):
+            raise UnseenError(f"{path} is not of a run of unseen: {fault}. Delete it; training starts again.")
+        return tensors, notes
+
+    def read_like(self, name: str, like: "Mapping[str, Tensor]") -> "tuple[dict[str, Tensor], dict[str, str]]":
+        """``read_tensors``, of a file that must have tensors of these names and shapes, and may have others beside them."""
+        tensors, notes = self.read_tensors(name)
+        for key, value in like.items():
+            if key not in tensors or tensors[key].shape != value.shape:
+                found = f"has shape {tuple(tensors[key].shape)}" if key in tensors else "is not there"
+                place = self.path / "weights" / f"{name}.safetensors"
+                raise UnseenError(f"{place} is of another network: its {key!r} {found}. Delete it; training starts again.")
+        return tensors, notes
+
+    def clear(self) -> None:
+        """Delete what a run has written here, and nothing else. Raises UnseenError where the configuration is not a run's."""
+        _ = self.config
+        self._refuse_links("parts", "weights", *SHARDED)
+        for folder, pattern in (
+            (".", "*.parquet"),
+            ("parts", "*.parquet"),
+            ("parts", "*.json"),
+            *((name, "[0-9]*.parquet") for name in SHARDED),
+            ("weights", "*.safetensors"),
+            (".", "*.json"),
+            (".", "report.html"),
+        ):
+            for path in (self.path / folder).glob(pattern):
+                path.unlink()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path that becomes ``name`` at the end. A full disk or a read-only folder is an UnseenError."""
+        self._refuse_links(*(str(parent) for parent in Path(name).parents))
+        with whole(self.path / name) as temporary:
+            yield temporary
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from writing the run; the system lets go of it with the process. Raises UnseenError where one does."""
+        if os.name == "nt":
+            yield
+            return
+
+        self._refuse_links("parts", "weights")
+        with locked(self.path / ".lock"):
+            yield
+
+    def remove_parts(self) -> None:
+        """Delete what the tables were joined from, once they are there; what cannot be deleted stays."""
+        self._refuse_links("parts")
+        with suppress(OSError):
+            for part in (self.path / "parts").iterdir():
+                part.unlink(missing_ok=True)
+            (self.path / "parts").rmdir()
+
+    def _refuse_links(self, *folders: str) -> None:
+        """Nothing is written or deleted through a link inside the folder: a stranger's run must not reach outside."""
+        for folder in folders:
+            if folder != "." and (self.path / folder).is_symlink():
+                raise UnseenError(f"{self.path / folder} is a link, which a run never holds. Put the folder itself there, or take it out.")
+
+    def _repr_html_(self) -> str | None:
+        return None if Run.in_notebooks is None else Run.in_notebooks(self)
+
+
+def shard_name(table: str, number: int) -> str:
+    """Name of a shard of a table, for ``write_table``."""
+    return f"{table}/{number:05d}"
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder for reading. Raises UnseenError where there is none."""
+    run = Run(Path(path))
+    if not (run.path / "config.json").exists():
+        raise UnseenError(f"{run.path} is not a run: it has no config.json. `unseen runs` lists the runs below ./runs.")
+    return run
+
+
+def start_run(path: Path, config: Config, resume: bool = False, force: bool = False) -> Run:
+    """Make the folder of a run, or find it.
+
+    Raises UnseenError: a run of another configuration is there; an unfinished one is there and ``resume`` is not given.
+    """
+    run = Run(path)
+    replaced = force and (path / "config.json").exists()
+    if replaced:
+        _ = run.config  # a foreign folder is left as it is, without a lock
+        with run.alone():
+            run.clear()
+    if not (path / "config.json").exists():
+        if path.is_dir() and not replaced and any(not is_leftover(entry.name) for entry in path.iterdir()):
+            raise UnseenError(f"{path} holds other files. Choose an empty folder, or one that is not there yet.")
+        run.write_json("config.json", asdict(config))
+        return run
+    difference = _difference(run.config, config)
+    if difference:
+        raise UnseenError(f"{path} holds a run of another configuration ({difference}). Choose another --out, or --force to replace it.")
+    if not run.finished and not resume:
+        raise UnseenError(f"{path} holds an unfinished run of this configuration. Add --resume to go on, or --force to start again.")
+    return run
+
+
+def list_runs(root: Path) -> list[Run]:
+    """All runs below a folder, newest last."""
+    found = sorted(root.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    return [Run(path.parent) for path in found]
+
+
+def _difference(old: Config, new: Config) -> str:
+    before, after = asdict(old), asdict(new)
+    return ", ".join(f"{name}: {before[name]!r} there, {after[name]!r} asked" for name in before if before[name] != after[name])
+
+
+def _what_writes(name: str) -> str:
+    writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
+    writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
+    writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}
+    return f"`{writers.get(name, 'unseen score')}` writes {name}; a run that was stopped goes on with --resume."

@@ -1,0 +1,276 @@
+"""Record any training loop: what the network said of each example, as it trained on it. Three lines: make it, update, save."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unseen.config import Config
+from unseen.errors import UnseenError
+from unseen.hashing import LARGEST_INDEX
+from unseen.runs import Run, start_run
+from unseen.scoring.scores import final_scores, free_scores, label_issues, summarize
+from unseen.training import SIDES, statistics
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KEPT = ("loss", "margin", "correct", "error_norm", "predicted")
+FLUSH = 32  # updates between two computations of statistics: one large one costs as much as a small one
+
+
+class Recorder:
+    """The free scores of an ordinary network, and the whole score table where the halves of a ``TurnOverNet`` are measured.
+
+    The statistics are those of the forward that trains, so nothing is computed twice; they stay on the device until the epoch ends.
+    An epoch ends where ``end_epoch`` is called; where it never is, an example's k-th visit counts as its epoch k.
+
+    - Shuffled loaders, subsets, augmented views: the index is the example, whatever its place or its looks.
+    - An example twice in an epoch (padding of distributed samplers, oversampling): its first visit counts, if epochs are marked.
+    - Examples that an epoch leaves out (drop_last): its scores are of the epochs that had it.
+    - Several processes: each records its share; ``save`` gathers, and the first process writes.
+
+    Args: examples: size of the data set; then an index beyond it, and an example that never came, are refused by name.
+
+    Example:
+        >>> import tempfile
+        >>> recorder = Recorder(examples=4)
+        >>> for epoch in range(3):
+        ...     recorder.update(torch.tensor([2, 0, 3, 1]), torch.eye(4), torch.tensor([0, 1, 2, 0]))
+        >>> run = recorder.save(tempfile.mkdtemp())
+        >>> run.scores["correctness"].to_list()
+        [1.0, 0.0, 1.0, 1.0]
+    """
+
+    def __init__(self, examples: int | None = None) -> None:
+        self.examples, self.epoch = examples, 1
+        self.marked = False
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._blocks: list[dict[str, Tensor]] = []
+        self._halves: list[dict[str, Tensor]] = []
+
+    def update(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Record a batch: index int64 (n,), logits (n, classes), labels int64 (n,), on any device. Costs three copies.
+
+        Raises UnseenError for other shapes and types.
+        """
+        if index.dtype != torch.int64 or index.dim() != 1 or logits.dim() != 2 or labels.shape != index.shape or len(logits) != len(index):
+            shapes = f"index {index.dtype} {tuple(index.shape)}, logits {tuple(logits.shape)}, labels {tuple(labels.shape)}"
+            raise UnseenError(
+                f"The recorder got {shapes}. Allowed: index int64 (n,), logits (n, classes), labels (n,), row by row the same."
+            )
+        self._waiting.append((index.detach().clone(), logits.detach().clone(), labels.detach().clone()))
+        if len(self._waiting) >= FLUSH:
+            self._flush()
+
+    def end_epoch(self, halves: dict[str, Tensor] | None = None) -> None:
+        """Mark the end of an epoch. Args: halves: ``measure_batches`` of a ``TurnOverNet`` at this point."""
+        self.marked = True
+        self._collect()
+        if halves is not None:
+            self._halves.append({name: value.cpu() for name, value in halves.items()} | {"epoch": torch.tensor(self.epoch)})
+        self.epoch += 1
+
+    def save(self, path: str | Path, name: str = "recorded", ids: list[str] | None = None, classes: list[str] | None = None) -> Run:
+        """Write a run folder that ``unseen show`` and, with halves, the report and the lists read.
+
+        Args: path: a folder that is empty, not there, or holds an earlier save. name: of the data. ids, classes: names of the examples, by
+        index, and of the labels.
+
+        Raises UnseenError: nothing recorded; examples that never came, or an index beyond ``examples``; an index with two labels
+        (then it does not follow the example); without marked epochs, examples that came unequally often.
+        """
+        table, halves = self.history(), self._gathered_halves()
+        run = start_run(Path(path), self._config(name, int(table["epoch"].max())), resume=True)  # type: ignore[arg-type]
+        if _rank() > 0:
+            return run
+        history = _joined_history(table, halves)
+        run.write_table("history", history.drop("given_label"))
+        scores, probabilities = _score_table(history, halves, ids)
+        run.write_table("examples", scores.select("index", "id", "given_label").with_columns(split=_literal("train")))
+        if probabilities is not None:
+            run.write_table("unseen_probabilities", probabilities)
+        run.write_table("scores", scores)
+        run.write_json("summary.json", _facts(scores, classes))
+        return run
+
+    def history(self) -> "pl.DataFrame":
+        """A row per epoch and example: epoch, index, given_label, and the statistics of the forward that trained. Checked."""
+        import polars as pl
+
+        self._collect()
+        parts = [part for parts in _gather(self._blocks) for part in parts]
+        if not parts:
+            raise UnseenError("Nothing was recorded. Call recorder.update(index, logits, labels) after each forward of training.")
+        columns = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+        table = pl.DataFrame(columns).with_columns(pl.col("epoch").cast(pl.Int32), pl.col("given_label", "predicted").cast(pl.Int64))
+        if any(_gather(self.marked)):
+            table = table.unique(["epoch", "index"], keep="first", maintain_order=True)
+        else:
+            table = table.with_columns(epoch=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("index"))
+        _check(table, self.examples, any(_gather(self.marked)))
+        return table.sort("epoch", "index")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that was recorded, as tensors, for a checkpoint; undone by ``load_state_dict``."""
+        self._collect()
+        state = {name: torch.cat([block[name] for block in self._blocks]) for name in self._blocks[0]} if self._blocks else {}
+        halves = {f"halves.{number}.{name}": value for number, half in enumerate(self._halves) for name, value in half.items()}
+        return state | halves | {"now": torch.tensor([self.epoch, int(self.marked)])}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint: what was recorded since is forgotten, as training repeats it."""
+        self.epoch, self.marked = int(state["now"][0]), bool(state["now"][1])
+        self._waiting, self._halves = [], []
+        block = {name: value for name, value in state.items() if name != "now" and not name.startswith("halves.")}
+        self._blocks = [block] if block else []
+        for key, value in state.items():
+            if key.startswith("halves."):
+                _, number, name = key.split(".", 2)
+                self._halves += [{} for _ in range(int(number) + 1 - len(self._halves))]
+                self._halves[int(number)][name] = value
+
+    @torch.no_grad()
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        index, logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting = []
+        block = {"index": index, "given_label": labels, "epoch": torch.full_like(index, self.epoch)}
+        self._blocks.append(block | statistics(logits, labels))
+
+    def _collect(self) -> None:
+        """Bring what was recorded to the CPU: the one point of synchronisation."""
+        self._flush()
+        self._blocks = [{name: value.cpu() for name, value in block.items()} for block in self._blocks]
+
+    def _gathered_halves(self) -> list[dict[str, Tensor]]:
+        """Per measured epoch the halves of all processes, each example once, in the order of the index."""
+        shares = [half for part in _gather(self._halves) for half in part]
+        merged = []
+        for epoch in sorted({int(half["epoch"]) for half in shares}):
+            same = [half for half in shares if int(half["epoch"]) == epoch]
+            whole = {name: torch.cat([half[name] for half in same]) for name in same[0] if name != "epoch"}
+            first = torch.from_numpy(np.unique(whole["index"].numpy(), return_index=True)[1])
+            merged.append({name: value[first] for name, value in whole.items()} | {"epoch": torch.tensor(epoch)})
+        return merged
+
+    def _config(self, name: str, epochs: int) -> Config:
+        kind = cast(Any, "recorder")  # no estimator: the training was the user's, so `score` refuses to replay it
+        return Config(data=name, model="recorded", epochs=epochs, estimator=kind)
+
+
+def _check(table: "pl.DataFrame", examples: int | None, marked: bool) -> None:
+    import polars as pl
+
+    low, high = int(table["index"].min()), int(table["index"].max())  # type: ignore[arg-type]
+    most = LARGEST_INDEX if examples is None else examples - 1
+    if low < 0 or high > most:
+        raise UnseenError(
+            f"The recorder got the index {low if low < 0 else high}. Allowed: 0 to {most}. Hand it positions in the data set."
+        )
+    per_example = table.group_by("index").agg(labels=pl.col("given_label").unique().sort(), visits=pl.len()).sort("index")
+    if len(two := per_example.filter(pl.col("labels").list.len() > 1)):
+        raise UnseenError(
+            f"Example {two['index'][0]} came with the labels {two['labels'][0].to_list()[:3]}. The index must follow the example: take it "
+            "from the data set (unseen.with_index), never from the place in a batch or a shuffled order."
+        )
+    if examples is not None and len(per_example) < examples:
+        missing = np.setdiff1d(np.arange(examples), per_example["index"].to_numpy())
+        raise UnseenError(
+            f"{len(missing):,} of {examples:,} examples never came, the first {missing[0]}. "
+            "Leave out Recorder(examples=) to score a subset."
+        )
+    ordered = per_example.sort("visits", "index")
+    (_, _, least), (often, _, most) = ordered.row(0), ordered.row(-1)
+    if not marked and least != most:
+        raise UnseenError(
+            f"Examples came unequally often: example {often} {most} times, others {least}. Call recorder.end_epoch() after each epoch: "
+            "then an example counts once in it."
+        )
+
+
+def _joined_history(table: "pl.DataFrame", halves: list[dict[str, Tensor]]) -> "pl.DataFrame":
+    """The history in the names of a run: of the seen half where halves were measured, else of the full network."""
+    import polars as pl
+
+    side = "seen" if halves else "full"
+    history = table.rename({name: f"{name}_{side}" for name in KEPT}).with_columns(seed=pl.lit(0, pl.Int64))
+    if not halves:
+        return history
+    names = [f"{quantity}_{other}" for quantity in KEPT[:-1] for other in SIDES if other != side]
+    parts = []
+    for half in halves:
+        columns = {"index": half["index"].numpy()} | {name: half[name].numpy() for name in names}
+        parts.append(pl.DataFrame(columns).with_columns(epoch=pl.lit(int(half["epoch"]), pl.Int32)))
+    return history.join(pl.concat(parts), on=["epoch", "index"], how="left", maintain_order="left").drop("predicted_seen")
+
+
+def _score_table(
+    history: "pl.DataFrame", halves: list[dict[str, Tensor]], ids: list[str] | None
+) -> "tuple[pl.DataFrame, pl.DataFrame | None]":
+    import polars as pl
+
+    table = history.group_by("index").agg(given_label=pl.col("given_label").first(), visits=pl.len()).sort("index")
+    names = [f"example/{index}" if ids is None else ids[index] for index in table["index"]]
+    table = table.with_columns(id=pl.Series(names), trained=pl.lit(True))
+    if halves:
+        final, classes = halves[-1], halves[-1]["probabilities"].shape[1]
+        columns = {name: final[name].numpy() for name in final if name.startswith(("index", "loss_", "predicted_"))}
+        columns |= {f"p_{c}": final["probabilities"][:, c].numpy() for c in range(classes)}
+        table = table.join(final_scores([pl.DataFrame(columns)]), on="index", how="inner", maintain_order="left")
+    else:
+        last = history.group_by("index").agg(pl.col("loss_full", "predicted_full").sort_by("epoch").last())
+        table = table.join(last.with_columns(probability_full=(-pl.col("loss_full")).exp()), on="index", maintain_order="left")
+    absent = [f"loss_{side}" for side in SIDES if f"loss_{side}" not in history.columns]
+    free = free_scores(history.with_columns(pl.lit(None, pl.Float32).alias(name) for name in absent), "seen" if halves else "full")
+    free = free.select(name for name in free.columns if free[name].null_count() < len(free))
+    table = table.join(free, on="index", how="left", maintain_order="left")
+    epochs = history["epoch"].n_unique()
+    table = table.with_columns(cumulative_loss=pl.col("cumulative_loss") * epochs / pl.col("visits")).drop("visits")
+    front = ["index", "id", "trained", "given_label"]
+    table = table.select(*front, pl.exclude(front))
+    return _with_labels(table, halves[-1]) if halves else (table, None)
+
+
+def _with_labels(table: "pl.DataFrame", final: dict[str, Tensor]) -> "tuple[pl.DataFrame, pl.DataFrame]":
+    """Add cleanlab's columns; and the unseen half's probabilities as a table."""
+    import polars as pl
+
+    probabilities, labels = final["probabilities"].numpy(), table["given_label"].to_numpy()
+    issues = label_issues(probabilities, labels)
+    own = probabilities[np.arange(len(labels)), labels]
+    table = table.with_columns(label_score=pl.Series(own), predicted_label=pl.col("predicted_unseen"), is_label_issue=pl.Series(issues))
+    columns = {"index": table["index"]} | {f"p_{c}": probabilities[:, c] for c in range(probabilities.shape[1])}
+    return table, pl.DataFrame(columns)
+
+
+def _facts(scores: "pl.DataFrame", classes: list[str] | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"estimator": "recorder", "examples": len(scores), "trained": len(scores), "null_examples": 0}
+    facts |= {"discoveries_q10": None, "seed_correlation": None}
+    if "memorization" in scores.columns:
+        facts |= summarize(scores)
+    else:
+        facts["accuracy_full"] = float((scores["predicted_full"] == scores["given_label"]).mean())  # type: ignore[arg-type]
+    return facts | ({"classes": classes} if classes else {})
+
+
+def _literal(value: str) -> "pl.Expr":
+    import polars as pl
+
+    return pl.lit(value)
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def _gather(value: Any) -> list[Any]:
+    """What each process has: a list with one entry where there is but one."""
+    if not torch.distributed.is_initialized():
+        return [value]
+    parts = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, value)
+    return parts

@@ -1,0 +1,305 @@
+"""From measurements to one row per example: memorization, out-of-sample predictions, the free scores, the noise floor."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unseen.config import Config
+from unseen.data import null_mask
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Floats = NDArray[np.floating[Any]]
+SIDES = ("seen", "unseen", "full")
+
+
+def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
+    """Scores that cost nothing extra, from the epochs' statistics of one side; mean over seeds.
+
+    Args: history: columns epoch, index, seed and ``<quantity>_<side>``. side: whose; "seen" is the half that trains,
+    the counterpart of the network whose training such scores are defined on.
+
+    Returns one row per index: cumulative_loss (sum over epochs), aum (mean margin), el2n (mean over the first tenth of
+    the epochs, at least one), forgetting_events (epochs at which right turned wrong), confidence, variability and
+    correctness; and memorization_mean, unseen_loss_mean and full_loss_mean over the epochs less their first tenth, which says more of the
+    initial weights than of the examples. Epochs are those measured.
+    """
+    import polars as pl
+
+    early = max(1, round(history["epoch"].n_unique() / 10))
+    first_epochs = history["epoch"].unique().sort()[:early]
+    probability = (-pl.col(f"loss_{side}")).exp()
+    correct = pl.col(f"correct_{side}")
+    later = pl.col("epoch").is_in(first_epochs.implode()).not_() if history["epoch"].n_unique() > 1 else pl.lit(True)
+    per_seed = (
+        history.sort("epoch")
+        .group_by("seed", "index")
+        .agg(
+            cumulative_loss=pl.col(f"loss_{side}").sum(),
+            aum=pl.col(f"margin_{side}").mean(),
+            el2n=pl.col(f"error_norm_{side}").filter(pl.col("epoch").is_in(first_epochs.implode())).mean(),
+            forgetting_events=(correct.diff() < 0).sum(),
+            confidence=probability.mean(),
+            variability=probability.std(ddof=0),
+            correctness=correct.mean(),
+            memorization_mean=(pl.col("loss_unseen") - pl.col("loss_seen")).filter(later).mean(),
+            unseen_loss_mean=pl.col("loss_unseen").filter(later).mean(),
+            full_loss_mean=pl.col("loss_full").filter(later).mean(),
+        )
+    )
+    return per_seed.drop("seed").group_by("index").mean().sort("index")
+
+
+def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
+    """Join the last measurements of each seed: means over seeds, and memorization's standard error and 90% interval.
+
+    Args: finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each; from members
+    also memorization_se and half_width. Turn-over dropout has a standard error where there are several seeds.
+    """
+    import polars as pl
+
+    losses = np.stack([final.select(f"loss_{side}" for side in SIDES).to_numpy() for final in finals])  # (seeds, n, 3)
+    gaps = losses[:, :, 1] - losses[:, :, 0]
+    table = pl.DataFrame({"index": finals[0]["index"]} | {f"loss_{side}": losses[:, :, s].mean(0) for s, side in enumerate(SIDES)})
+    table = table.with_columns(memorization=pl.Series(gaps.mean(0)))
+    error, half_width = _spread(finals, gaps)
+    if error is not None:
+        ends = {"memorization_low": gaps.mean(0) - half_width, "memorization_high": gaps.mean(0) + half_width}
+        table = table.with_columns(pl.Series(name, values) for name, values in ({"memorization_se": error} | ends).items())
+    chances = np.exp(-losses).mean(0)
+    columns = {f"probability_{side}": chances[:, s] for s, side in enumerate(SIDES)}
+    columns["memorization_probability"] = chances[:, 0] - chances[:, 1]
+    columns |= {f"predicted_{side}": _majority([final[f"predicted_{side}"].to_numpy() for final in finals]) for side in ("seen", "full")}
+    columns["predicted_unseen"] = mean_probabilities(finals).argmax(1)
+    return table.with_columns(pl.Series(name, values) for name, values in columns.items())
+
+
+def _spread(finals: "list[pl.DataFrame]", gaps: Floats) -> "tuple[Floats | None, Floats | None]":
+    """Standard error of the mean gap, and half the width of its 90% interval (Student's t), from members or from seeds."""
+    from scipy.stats import t
+
+    count = len(finals)
+    if "half_width" in finals[0].columns:
+        squares = {name: np.stack([final[name].to_numpy() for final in finals]) ** 2 for name in ("memorization_se", "half_width")}
+        return np.sqrt(squares["memorization_se"].sum(0)) / count, np.sqrt(squares["half_width"].sum(0)) / count
+    if count == 1:
+        return None, None
+    error = gaps.std(0, ddof=1) / np.sqrt(count)
+    return error, t.ppf(0.95, count - 1) * error
+
+
+def mean_probabilities(finals: "list[pl.DataFrame]") -> Floats:
+    """Class probabilities of the unseen half, mean over seeds: (examples, classes)."""
+    from polars import selectors
+
+    mean: Floats = np.mean([final.select(selectors.starts_with("p_")).to_numpy() for final in finals], axis=0)
+    return mean
+
+
+def without_halves(table: "pl.DataFrame") -> "pl.DataFrame":
+    """A table of an ordinary network, which has no halves: without the columns that speak of them."""
+    of_halves = ("memorization", "unseen_loss_mean", "z_score", "q_value", "label_score", "is_label_issue", "predicted_label")
+    return table.select(name for name in table.columns if not name.endswith(("_seen", "_unseen")) and not name.startswith(of_halves))
+
+
+def plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """``summary.json`` of an ordinary network: accuracies and counts."""
+    kept = ("estimator", "examples", "trained", "accuracy_full", "accuracy_full_true", "wrong_labels", "test_accuracy_full")
+    return {name: value for name, value in facts.items() if name in kept}
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """Memorization of examples that kept a mask and were never trained, ascending; with its mean and standard deviation."""
+
+    gaps: Floats
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, gaps: Floats) -> "NoiseFloor":
+        """Args: gaps (m,), m at least 2, in any order."""
+        return cls(np.sort(gaps), gaps.mean(), max(float(gaps.std()), 1e-12))
+
+    def z_scores(self, gaps: Floats) -> Floats:
+        """How many standard deviations each gap is above the mean."""
+        z: Floats = (gaps - self.mean) / self.deviation
+        return z
+
+    def above(self, gaps: Floats) -> NDArray[np.int64]:
+        """How many of the never trained have a gap at least as large, 0 to m."""
+        below: NDArray[np.int64] = len(self.gaps) - np.searchsorted(self.gaps, gaps, side="left")
+        return below
+
+    def q_values(self, counts: NDArray[np.int64]) -> Floats:
+        """The q-value of each number of ``above``, (m + 1,). Args: counts (m + 1,), how many gaps have that number.
+
+        Empirical p-values (1 + above) / (1 + m), adjusted by Benjamini & Hochberg (1995): the least of p n / rank from here up.
+        """
+        levels = np.flatnonzero(counts)
+        adjusted = (1 + levels) / (1 + len(self.gaps)) * (counts.sum() / np.cumsum(counts)[levels])
+        values = np.ones(len(counts))
+        values[levels] = np.clip(np.minimum.accumulate(adjusted[::-1])[::-1], 0, 1)
+        return values
+
+
+def noise_floor(gaps: Floats, null_gaps: Floats) -> tuple[Floats, Floats]:
+    """How far each gap stands out from those of examples that were never trained.
+
+    Args: gaps: memorization of the trained examples (n,). null_gaps: of examples with a mask that never trained (m,).
+
+    Returns z-scores against the null's mean and standard deviation, and q-values (see ``NoiseFloor``). A trained and an untrained example
+    differ in nothing but training only if the null has the same mix of hard and mislabelled examples (``null_fraction``
+    gives that; test examples have clean labels).
+    """
+    floor = NoiseFloor.of(null_gaps)
+    above = floor.above(gaps)
+    return floor.z_scores(gaps), floor.q_values(np.bincount(above, minlength=len(null_gaps) + 1))[above]
+
+
+def self_confidence(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
+    """Per class, how many examples have its label and the sum of their probabilities of it: (2, classes). Sums of parts add up."""
+    classes = probabilities.shape[1]
+    own = probabilities[np.arange(len(labels)), labels]
+    return np.stack([np.bincount(labels, minlength=classes), np.bincount(labels, own, classes)])
+
+
+def label_issues(probabilities: Floats, labels: NDArray[np.int64], confidence: Floats | None = None) -> NDArray[np.bool_]:
+    """Which labels confident learning doubts (Northcutt et al. 2021, section 3.1).
+
+    A class is a candidate for an example if its out-of-sample probability reaches the class's mean self-confidence.
+    The label is an issue if there are candidates and the most probable of them is not the given label.
+    confidence: ``self_confidence`` of the whole, where these examples are a part.
+    """
+    counts, sums = self_confidence(probabilities, labels) if confidence is None else confidence
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    candidates = np.where(probabilities >= thresholds, probabilities, -1.0)
+    issue: NDArray[np.bool_] = (candidates.max(1) > -1) & (candidates.argmax(1) != labels)
+    return issue
+
+
+def joined_scores(examples: "pl.DataFrame", free: "pl.DataFrame", finals: "list[pl.DataFrame]", config: Config) -> "pl.DataFrame":
+    """A row per example, in the order of ``examples``: what it is, its last measurements, its free scores, and whether it was trained."""
+    import polars as pl
+    import torch
+
+    table = examples
+    for part in (final_scores(finals), free):
+        table = table.join(part, on="index", how="left", maintain_order="left")
+    held_out = null_mask(torch.from_numpy(table["index"].to_numpy().copy()), config.null_fraction, config.seed).numpy()
+    return table.with_columns(trained=(pl.col("split") == "train") & ~pl.Series(held_out))
+
+
+def null_rows(table: "pl.DataFrame", config: Config) -> "pl.DataFrame":
+    """The rows of the noise floor: train examples held out at random, or else the test examples."""
+    import polars as pl
+
+    return table.filter(pl.col("trained").not_() & (pl.col("split") == ("train" if config.null_fraction else "test")))
+
+
+def with_judgement(
+    table: "pl.DataFrame", probabilities: Floats, floor: NoiseFloor | None, q_values: Floats, confidence: Floats
+) -> "pl.DataFrame":
+    """Add what depends on the whole: z_score and q_value, where there is a floor, and label_score, predicted_label, is_label_issue.
+
+    Args: q_values: of ``NoiseFloor.q_values``. confidence: ``self_confidence`` of the whole.
+    """
+    import polars as pl
+
+    gaps, labels = table["memorization"].to_numpy(), table["given_label"].to_numpy()
+    if floor is not None:
+        table = table.with_columns(z_score=pl.Series(floor.z_scores(gaps)), q_value=pl.Series(q_values[floor.above(gaps)]))
+    return table.with_columns(
+        label_score=pl.Series(np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]),
+        predicted_label=pl.col("predicted_unseen"),
+        is_label_issue=pl.Series(label_issues(probabilities, labels, confidence)),
+    )
+
+
+def rank_correlation(rows: Floats) -> float:
+    """Mean Spearman correlation over the pairs of rows, each the scores of one seed: (seeds, n)."""
+    from scipy.stats import rankdata
+
+    if len(rows) < 2:
+        return float("nan")
+    correlations = np.corrcoef(np.stack([rankdata(row) for row in rows]))
+    return float(correlations[np.triu_indices(len(rows), 1)].mean())
+
+
+def _majority(predictions: list[Floats]) -> NDArray[np.int64]:
+    stacked = np.stack(predictions).astype(np.int64)  # (seeds, n)
+    votes = np.stack([(stacked == c).sum(0) for c in range(stacked.max() + 1)])
+    most: NDArray[np.int64] = votes.argmax(0)
+    return most
+
+
+def floor_facts(table: "pl.DataFrame", null_gaps: Floats, config: Config) -> dict[str, Any]:
+    """What the noise floor is, and how many of the trained examples stand out from it at a false discovery rate of 10%."""
+    import polars as pl
+
+    facts: dict[str, Any] = {"null": "held out" if config.null_fraction else "test examples", "null_examples": len(null_gaps)}
+    facts["null_gap_std"] = float(null_gaps.std()) if len(null_gaps) else None
+    found = table.filter("trained").select(pl.col("q_value") < 0.1).sum().item() if "q_value" in table.columns else None
+    return facts | {"discoveries_q10": found}
+
+
+def in_order(table: "pl.DataFrame", config: Config) -> "pl.DataFrame":
+    """The columns of the scores in their order."""
+    import polars as pl
+
+    front = ["index", "id", "trained", "given_label", *(["unseen_loss_mean"] if config.estimator == "members" else [])]
+    return table.select(*front, pl.exclude(front))
+
+
+def tally(table: "pl.DataFrame") -> dict[str, int]:
+    """Counts of a score table, of which those of parts add up: see ``accuracies``. A column split tells the test examples apart."""
+    import polars as pl
+
+    is_test = pl.col("split") == "test" if "split" in table.columns else pl.lit(False)
+    trained, test = table.filter("trained"), table.filter(is_test)
+    counts = {"examples": len(table) - len(test), "trained": len(trained), "test": len(test)}
+    for label in ("given_label", "true_label") if "true_label" in table.columns else ("given_label",):
+        for side in SIDES:
+            counts[f"{label}_{side}"] = _equal(trained, f"predicted_{side}", label)
+    if "true_label" in table.columns:
+        counts["right_labels"] = _equal(trained, "given_label", "true_label")
+    if len(test):
+        counts |= {"test_full": _equal(test, "predicted_full", "given_label"), "test_half": _equal(test, "predicted_seen", "given_label")}
+    return counts
+
+
+def _equal(table: "pl.DataFrame", one: str, other: str) -> int:
+    return int((table[one] == table[other]).sum())
+
+
+def accuracies(counts: dict[str, int]) -> dict[str, Any]:
+    """Accuracies of the halves and the full network on the trained and the test examples, from ``tally``'s counts."""
+    trained = counts["trained"]
+    facts: dict[str, Any] = {"examples": counts["examples"], "trained": trained}
+    for label, ending in (("given_label", ""), ("true_label", "_true")):
+        if f"{label}_full" in counts:
+            facts |= {f"accuracy_{side}{ending}": counts[f"{label}_{side}"] / trained for side in SIDES}
+    if "right_labels" in counts:
+        facts["wrong_labels"] = trained - counts["right_labels"]
+    if counts["test"]:
+        facts |= {f"test_accuracy_{side}": counts[f"test_{side}"] / counts["test"] for side in ("full", "half")}
+    return facts
+
+
+def summarize(table: "pl.DataFrame") -> dict[str, Any]:
+    """What to tell of a score table: accuracies of the halves, AUROC and average precision of wrong labels where known."""
+    facts = accuracies(tally(table))
+    if 0 < facts.get("wrong_labels", 0) < facts["trained"]:
+        trained = table.filter("trained")
+        facts |= detection((trained["true_label"] != trained["given_label"]).to_numpy(), trained["memorization"].to_numpy())
+    return facts
+
+
+def detection(wrong: NDArray[np.bool_], score: Floats) -> dict[str, float]:
+    """AUROC and average precision of a score (high = suspect) for the wrong labels."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return {"auroc": float(roc_auc_score(wrong, score)), "average_precision": float(average_precision_score(wrong, score))}

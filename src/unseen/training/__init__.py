@@ -1,0 +1,62 @@
+"""The training loops and what they are made of: one network or many members, measuring, processes, cost, progress.
+
+Training is a generator and measuring a function; neither knows of tables or run folders.
+"""
+
+from unseen.training.cost import Laps, cost_facts, plain_seconds
+from unseen.training.loop import (
+    Epoch,
+    channels_last,
+    checked_losses,
+    epoch_order,
+    get_state,
+    learning_rate,
+    load_state,
+    make_optimizer,
+    take_steps,
+    train,
+)
+from unseen.training.measuring import SIDES, measure, measure_batches, memorization, statistics
+from unseen.training.members import Members, Pass, members_losses, membership, new_members, small, train_members
+from unseen.training.processes import bf16_gains, first, holding, launch, make_fabric, share
+from unseen.training.progress import Bar, counter
+from unseen.training.samples import LOST, first_epochs, two_samples
+
+__all__ = [
+    "LOST",
+    "SIDES",
+    "Bar",
+    "Epoch",
+    "Laps",
+    "Members",
+    "Pass",
+    "bf16_gains",
+    "channels_last",
+    "checked_losses",
+    "cost_facts",
+    "counter",
+    "epoch_order",
+    "first",
+    "first_epochs",
+    "get_state",
+    "holding",
+    "launch",
+    "learning_rate",
+    "load_state",
+    "make_fabric",
+    "make_optimizer",
+    "measure",
+    "measure_batches",
+    "members_losses",
+    "membership",
+    "memorization",
+    "new_members",
+    "plain_seconds",
+    "share",
+    "small",
+    "statistics",
+    "take_steps",
+    "train",
+    "train_members",
+    "two_samples",
+]

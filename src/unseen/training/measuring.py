@@ -1,0 +1,116 @@
+"""What the halves say about examples: losses, margins, predictions, in one pass forked at the first mask."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unseen.data import Examples
+from unseen.masks import Inputs, TurnOverNet
+from unseen.training.loop import channels_last
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+SIDES = ("seen", "unseen", "full")
+QUANTITIES = ("loss", "margin", "correct", "error_norm", "predicted")
+
+
+def statistics(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Per-example statistics. Args: logits (n, classes), labels int64 (n,).
+
+    Returns float32 (n,): loss in nats; margin, the label's logit minus the best other; correct, 0 or 1; error_norm, the
+    norm of softmax minus one-hot (EL2N); predicted, the class.
+    """
+    columns = logits.float().T.contiguous()  # (classes, n): along few classes, reductions are several times slower
+    own = labels[None]
+    logs = columns.log_softmax(0)
+    error = logs.exp().scatter_add(0, own, torch.full_like(logs[:1], -1.0))
+    predicted = columns.argmax(0)
+    return {
+        "loss": -logs.gather(0, own)[0],
+        "margin": columns.gather(0, own)[0] - columns.scatter(0, own, -torch.inf).amax(0),
+        "correct": (predicted == labels).float(),
+        "error_norm": error.square().sum(0).sqrt(),
+        "predicted": predicted.float(),
+    }
+
+
+@torch.no_grad()
+def measure(
+    net: TurnOverNet, examples: Examples, fabric: "Fabric | None" = None, batch_size: int = 256, probabilities: bool = False
+) -> dict[str, Tensor]:
+    """Measure both halves and the full network on all examples.
+
+    Returns CPU tensors: float32 (n,) under ``<quantity>_<side>`` for ``statistics``'s quantities and the sides seen,
+    unseen, full; with ``probabilities`` also ``probabilities``, float32 (n, classes), of the unseen half. Every
+    process of ``fabric`` measures its share and gets all. Cost: one pass up to the first mask, then three.
+    """
+    rank, world = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
+    width = len(examples.classes) if probabilities else 0
+    names = [f"{quantity}_{side}" for side in SIDES for quantity in QUANTITIES]
+    table = torch.zeros(len(examples), len(names) + width)
+    training = net.training
+    net.eval()
+    with fabric.autocast() if fabric else nullcontext():  # around the loop: weights are cast once
+        for positions in torch.arange(len(examples)).split(batch_size)[rank::world]:
+            x, labels, index = examples.batch(positions)
+            logits = [side.float() for side in net(channels_last(x), index, "all")]
+            columns = [value for side in logits for value in statistics(side, labels).values()]
+            table[positions, : len(names)] = torch.stack(columns, 1).cpu()
+            if probabilities:
+                table[positions, len(names) :] = logits[1].softmax(1).cpu()
+    net.train(training)
+    if fabric and world > 1:
+        table = fabric.all_reduce(table.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+    result = dict(zip(names, table[:, : len(names)].unbind(1), strict=True))
+    return result | ({"probabilities": table[:, len(names) :]} if probabilities else {})
+
+
+@torch.no_grad()
+def measure_batches(net: TurnOverNet, batches: Iterable[tuple[Inputs, Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Measure both halves and the full network on batches (x, labels, index) of a loader of one's own.
+
+    Returns, in the order of the batches, index, what ``measure`` returns, and the unseen half's probabilities.
+    """
+    training = net.training
+    net.eval()
+    parts = []
+    for x, labels, index in batches:
+        logits = [side.float() for side in net(x, index, "all")]
+        part = {f"{name}_{side}": value for side, one in zip(SIDES, logits, strict=True) for name, value in statistics(one, labels).items()}
+        parts.append(
+            {"index": index.cpu()} | {name: value.cpu() for name, value in part.items()} | {"probabilities": logits[1].softmax(1).cpu()}
+        )
+    net.train(training)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+@torch.no_grad()
+def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Inputs, Tensor, Tensor]], batch_size: int = 512) -> Tensor:
+    """Loss of the unseen half minus loss of the seen half of each example on itself (Liu et al. 2021, eq. 6).
+
+    Args:
+        net: trained with turn-over masks, on the same ``index``.
+        examples: an ``Examples``, or batches (x, labels, index), a loader of your own.
+
+    Returns float32 (n,) in nats, in the order given; high = memorized. (Eq. 6 as printed has m twice; the first must
+    be the complement, as in eq. 5.)
+    """
+    batches = _batches(examples, batch_size) if isinstance(examples, Examples) else examples
+    training = net.training
+    net.eval()
+    gaps = []
+    for x, labels, index in batches:
+        seen, unseen = (F.cross_entropy(logits.float(), labels, reduction="none") for logits in net(x, index, "both"))
+        gaps.append((unseen - seen).cpu())
+    net.train(training)
+    return torch.cat(gaps)
+
+
+def _batches(examples: Examples, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    for positions in torch.arange(len(examples)).split(batch_size):
+        yield examples.batch(positions)
