@@ -1,0 +1,18 @@
+"""Who is trained on, and who is held out for the noise floor: functions of (seed, index)."""
+
+from torch import Tensor
+
+from unseen.config import Config
+from unseen.data.examples import Examples
+from unseen.hashing import uniform
+
+
+def null_mask(index: Tensor, fraction: float, seed: int) -> Tensor:
+    """Which examples are held out for the noise floor: a function of (seed, index). bool of the shape of ``index``."""
+    return uniform(index, seed, "null") < fraction
+
+
+def trained(examples: Examples, config: Config) -> Examples:
+    """Those that are trained on: the training examples less those held out for the noise floor."""
+    kept = examples.train
+    return kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
