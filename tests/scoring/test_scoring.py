@@ -12,28 +12,17 @@ import torch
 from torch import nn
 
 import unseen
+from small_runs import FAST, TABLES, equal, tables
 from unseen import Config, Run, UnseenError, open_run, score
 from unseen.runs.run import list_runs
 from unseen.scoring.estimators import new_net
 from unseen.scoring.inputs import add_noise
 from unseen.scoring.scores import detection
 
-FAST = {"estimator": "turnover", "hidden": (64,), "epochs": 3, "batch_size": 16, "lr": 0.1, "precision": "32"}
-FAST |= {"random_labels": 0.1, "label_noise": "other"}
-TABLES = ["examples", "history", "scores", "unseen_probabilities"]
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return score("digits", out=tmp_path_factory.mktemp("runs") / "run", seeds=2, null_fraction=0.1, **FAST)
-
-
-def tables(run):
-    return {name: run.table(name) for name in TABLES}
-
-
-def equal(one, other):
-    return all(one[name].equals(other[name]) for name in TABLES)
 
 
 def test_the_tables_of_a_run(run):
