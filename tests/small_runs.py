@@ -1,5 +1,7 @@
 """A run that takes a second, and what two runs are compared by."""
 
+from unseen.scoring.estimators import ESTIMATORS, TurnOverDropout
+
 FAST = {"estimator": "turnover", "hidden": (64,), "epochs": 3, "batch_size": 16, "lr": 0.1, "precision": "32"}
 FAST |= {"random_labels": 0.1, "label_noise": "other"}
 TABLES = ["examples", "history", "scores", "unseen_probabilities"]
@@ -11,3 +13,8 @@ def tables(run):
 
 def equal(one, other):
     return all(one[name].equals(other[name]) for name in TABLES)
+
+
+def new_net(config, examples, model, seed):
+    """A fresh network of the configured estimator."""
+    return ESTIMATORS.get(config.estimator, TurnOverDropout).network(config, examples, model, seed)

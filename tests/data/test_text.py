@@ -47,7 +47,7 @@ OPTIONS = {"text": "sentence", "target": "mood", "epochs": 3}
 
 def test_sentences_are_scored_and_kept(table, tmp_path, capsys):
     run = unseen.score(str(table), out=tmp_path / "run", **OPTIONS)
-    assert run.config.model == "text" and run.config.precision == "32" and run.classes == ("bad", "good")
+    assert run.config.network.model == "text" and run.config.training.precision == "32" and run.classes == ("bad", "good")
     joined = run.scores.join(run.examples, on="index")
     source = pl.read_csv(table)
     assert all(source["sentence"][index] == text for index, text in zip(joined["index"], joined["text"], strict=True))

@@ -14,8 +14,8 @@ import pytest
 
 from small_runs import FAST, equal, tables
 from unseen import UnseenError, score
-from unseen.attribution.job import run_influence
-from unseen.judge.job import write_truth
+from unseen.attribution.job import influence as run_influence
+from unseen.judge.job import truth as write_truth
 from unseen.runs.run import open_run
 from unseen.training.processes import launch
 

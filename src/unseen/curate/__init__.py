@@ -5,7 +5,7 @@ Reads tables and writes what people act on; trains nothing, but for the curve of
 
 from unseen.curate.bridges import export, label_quality, subset, to_datalab
 from unseen.curate.copying import apply
-from unseen.curate.lists import LISTS, error_rate, judged
+from unseen.curate.lists import LISTS, easy, error_rate, judged, rare, suspects
 from unseen.curate.neighbours import find_neighbours
 from unseen.curate.pruning import Order, curve, prune
 
@@ -14,12 +14,15 @@ __all__ = [
     "Order",
     "apply",
     "curve",
+    "easy",
     "error_rate",
     "export",
     "find_neighbours",
     "judged",
     "label_quality",
     "prune",
+    "rare",
     "subset",
+    "suspects",
     "to_datalab",
 ]

@@ -8,15 +8,15 @@ from unseen.masks.leaks import Leak, advice, audit, leak_of_a_step
 from unseen.masks.norms import convert_batch_norm
 from unseen.masks.places import Place, check_capacity
 from unseen.masks.recurrent import convert_recurrent
-from unseen.masks.turnover import CHILD, Inputs, Ordinary, TurnOver, TurnOverNet, attach
+from unseen.masks.turnover import CHILD, Inputs, Side, TurnOver, TurnOverNet, attach, evaluating
 
 __all__ = [
     "CHILD",
     "HalfMask",
     "Inputs",
     "Leak",
-    "Ordinary",
     "Place",
+    "Side",
     "TurnOver",
     "TurnOverNet",
     "advice",
@@ -25,5 +25,6 @@ __all__ = [
     "check_capacity",
     "convert_batch_norm",
     "convert_recurrent",
+    "evaluating",
     "leak_of_a_step",
 ]
