@@ -14,21 +14,3 @@ from unseen.gradients.statistics import (
     gradient_statistics,
 )
 from unseen.gradients.watch import coming_steps, gradient_rows, gradient_table
-
-__all__ = [
-    "FORMED_NUMBERS",
-    "SMALLEST_NORM",
-    "GradientStatistics",
-    "Outer",
-    "Rows",
-    "coming_steps",
-    "contributions",
-    "cosine_matrix",
-    "cosine_similarity",
-    "find_pieces",
-    "gradient_norms",
-    "gradient_rows",
-    "gradient_statistics",
-    "gradient_table",
-    "recorded",
-]

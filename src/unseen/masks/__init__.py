@@ -9,22 +9,3 @@ from unseen.masks.norms import convert_batch_norm
 from unseen.masks.places import Place, check_capacity
 from unseen.masks.recurrent import convert_recurrent
 from unseen.masks.turnover import CHILD, Inputs, Side, TurnOver, TurnOverNet, attach, evaluating
-
-__all__ = [
-    "CHILD",
-    "HalfMask",
-    "Inputs",
-    "Leak",
-    "Place",
-    "Side",
-    "TurnOver",
-    "TurnOverNet",
-    "advice",
-    "attach",
-    "audit",
-    "check_capacity",
-    "convert_batch_norm",
-    "convert_recurrent",
-    "evaluating",
-    "leak_of_a_step",
-]
