@@ -4,8 +4,7 @@ Kobayashi et al., *Efficient Estimation of Influence of a Training Instance* (20
 *Understanding Memorization from the Perspective of Optimization via Efficient Influence Estimation* (2021).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from unseen.errors import UnseenError
 from unseen.masks.half import HalfMask
 from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, find_places, is_read_by_width
+from unseen.masks.switch import Switch
 
 SIDES = ("seen", "unseen", "full", "both", "all")
 COPIES = {"both": 2, "all": 3}  # how many sides come out of one forward
@@ -22,27 +22,11 @@ CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
 CHILD_OF_INPUT = "turn_over_input"  # and where the mask is on its input
 
 
-class Switch:
-    """Which half is active, and of which examples: set for one forward, shared by all masks of a network."""
-
-    def __init__(self) -> None:
-        self.index: Tensor | None = None
-        self.side = "full"
-
-    @contextmanager
-    def turned(self, index: Tensor, side: str) -> Iterator[None]:
-        """Turn the network to one side for the length of a forward; cleared whatever happens."""
-        self.index, self.side = index, side
-        try:
-            yield
-        finally:
-            self.index, self.side = None, "full"
-
-
 class TurnOver(nn.Module):
     r"""Mask the units of one layer: :math:`s\,m(z) \odot h` on the seen side, :math:`s\,(1 - m(z)) \odot h` on the unseen.
 
-    Has no parameters and no state that is saved. Does nothing unless its ``TurnOverNet`` is in a forward.
+    Has no parameters and no state that is saved. Does nothing unless its ``TurnOverNet`` is in a forward, or a checkpoint in it
+    is computed again.
 
     Args:
         place: see ``Place``. seed, layer: what the masks are a function of, beside the index.
@@ -66,21 +50,22 @@ class TurnOver(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Mask ``h`` for the side and the examples that the switch names."""
-        factors = self.factors(h.dtype)
-        if factors is None:
+        index, side = self.switch.active()
+        if index is None or side == "full":
             return h
-        assert self.switch.index is not None
-        self._check(h, len(factors))
-        if len(factors) > h.shape[0] == len(self.switch.index):  # the first mask: fork here
+        factors = self._factors(index, side, h.dtype)
+        self._check(h, len(index), len(factors))
+        if len(factors) > h.shape[0] == len(index):  # the first mask: fork here
             factors = factors.view(-1, h.shape[0], factors.shape[1])
             return (h * self._shape(factors, h)).flatten(0, 1)
         return h * self._shape(factors, h)
 
     def factors(self, dtype: torch.dtype = torch.float32) -> Tensor | None:
         """What the units (or groups) are multiplied by: (rows, units), a row per example and side; None where nothing is masked."""
-        index, side = self.switch.index, self.switch.side
-        if index is None or side == "full":
-            return None
+        index, side = self.switch.active()
+        return None if index is None or side == "full" else self._factors(index, side, dtype)
+
+    def _factors(self, index: Tensor, side: str, dtype: torch.dtype) -> Tensor:
         mask = self.mask(index)  # bytes as long as possible: what is large is slow
         if side == "unseen":
             mask = 2 - mask
@@ -93,9 +78,8 @@ class TurnOver(nn.Module):
         mask, scale = mask.to(dtype), self.place.scale or KEEP_MEAN
         return mask if scale == 2.0 else mask * (scale / 2)
 
-    def _check(self, h: Tensor, rows: int) -> None:
-        assert self.switch.index is not None
-        place, batch = self.place, len(self.switch.index)
+    def _check(self, h: Tensor, batch: int, rows: int) -> None:
+        place = self.place
         if h.shape[place.dim] != place.units or h.shape[0] not in (1, batch, rows):
             raise UnseenError(
                 f"{place.module!r} gives {tuple(h.shape)}, where a mask of {place.units} units along dimension {place.dim} of "
@@ -183,7 +167,8 @@ class TurnOverNet(nn.Module):
         """
         side = side or ("full" if index is None else "seen")
         if side == "full":
-            return self._logits(x, 1)
+            with self.switch.turned(None, "full"):
+                return self._logits(x, 1)
         index = checked_index(index, batch_size(x), side)
         if side == "all" and self.is_average_of_halves:
             seen, unseen = self.forward(x, index, "both")
