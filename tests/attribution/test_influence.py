@@ -13,7 +13,7 @@ from unseen.attribution.job import run_influence
 from unseen.attribution.queries import parse_queries
 from unseen.attribution.ranking import extremes, influence_table
 from unseen.attribution.turnover import LastLayerTiles, PairTiles, influence_of_shifts, influence_tile, query_tiles, top_influence
-from unseen.scoring.engine import run_examples
+from unseen.scoring.inputs import run_examples
 from unseen.training.members import membership, new_members, small
 
 

@@ -373,7 +373,7 @@ def test_mnist_long_tail(tmp_path, data_dir):
 
 def test_a_second_writer_is_told(tmp_path, monkeypatch):
     options = {"hidden": (32,), "epochs": 2, "limit": 100, "out": tmp_path / "run"}
-    import unseen.estimators
+    import unseen.scoring.estimators
 
     real = unseen.scoring.estimators.measure
 
@@ -382,6 +382,6 @@ def test_a_second_writer_is_told(tmp_path, monkeypatch):
             unseen.score("digits", **options, resume=True)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(unseen.estimators, "measure", meanwhile)
+    monkeypatch.setattr(unseen.scoring.estimators, "measure", meanwhile)
     run = unseen.score("digits", **options)
     assert run.finished and len(run.scores) == 100

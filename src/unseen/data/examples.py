@@ -1,10 +1,4 @@
-"""Examples: any data set as inputs, labels and a stable index.
-
->>> examples = load("digits", limit=100)
->>> x, y, index = examples.train.batch(torch.arange(32))
->>> x.shape, x.dtype, len(examples.train)
-(torch.Size([32, 1, 8, 8]), torch.float32, 100)
-"""
+"""Examples: any data set as inputs, labels and a stable index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

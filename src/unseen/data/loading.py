@@ -1,4 +1,10 @@
-"""From any source to ``Examples``: read, check, split, standardise."""
+"""From any source to ``Examples``: read, check, split, standardise.
+
+>>> examples = load("digits", limit=100)
+>>> x, y, index = examples.train.batch(torch.arange(32))
+>>> x.shape, x.dtype, len(examples.train)
+(torch.Size([32, 1, 8, 8]), torch.float32, 100)
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
