@@ -6,6 +6,15 @@ Whatever decides which units an example trains belongs here; what is learned doe
 from unseen.masks.half import HalfMask
 from unseen.masks.leaks import Leak, advice, audit, leak_of_a_step
 from unseen.masks.norms import convert_batch_norm
+from unseen.masks.outputs import (
+    check_weights,
+    classifier,
+    first_rows,
+    gives_other_than_computed,
+    logits_of,
+    two_logits,
+    warn_of_probabilities,
+)
 from unseen.masks.places import Place, check_capacity
 from unseen.masks.recurrent import convert_recurrent
 from unseen.masks.turnover import CHILD, Inputs, Ordinary, TurnOver, TurnOverNet, attach
@@ -23,7 +32,14 @@ __all__ = [
     "attach",
     "audit",
     "check_capacity",
+    "check_weights",
+    "classifier",
     "convert_batch_norm",
     "convert_recurrent",
+    "first_rows",
+    "gives_other_than_computed",
     "leak_of_a_step",
+    "logits_of",
+    "two_logits",
+    "warn_of_probabilities",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unseen.errors import UnseenError
 from unseen.masks.half import HalfMask
+from unseen.masks.outputs import logits_of
 from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, find_places, is_read_by_width
 from unseen.masks.switch import Switch
 
@@ -181,8 +182,7 @@ class TurnOverNet(nn.Module):
     def _logits(self, x: Inputs, copies: int) -> Any:
         x = on_rows(lambda rows: torch.cat([rows] * copies), x) if copies > 1 else x
         out = self.net(x) if isinstance(x, Tensor) else self.net(**x)
-        out = getattr(out, "logits", out)
-        return out[0] if isinstance(out, tuple | list) else out
+        return logits_of(out)
 
     @property
     def is_average_of_halves(self) -> bool:
@@ -193,7 +193,7 @@ class TurnOverNet(nn.Module):
             return False
         names = [name for name, _ in self.net.named_children()]
         behind = list(self.net.children())[names.index(masked[0]) + 1 :]
-        return all(isinstance(module, nn.Linear | nn.Identity) for module in behind)
+        return all(isinstance(module, nn.Linear | nn.Identity) for module in behind) and not self.net._forward_hooks
 
     def masked_layers(self) -> list[Place]:
         """The places of the masks, in order."""

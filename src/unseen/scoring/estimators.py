@@ -10,7 +10,7 @@ from unseen.config import Config
 from unseen.data import Examples, trained
 from unseen.gradients import coming_steps, gradient_rows, gradient_table
 from unseen.hashing import key
-from unseen.masks import Ordinary, TurnOverNet, check_capacity
+from unseen.masks import Ordinary, TurnOverNet, check_capacity, classifier, first_rows
 from unseen.models import build
 from unseen.runs import Run
 from unseen.training import (
@@ -249,7 +249,8 @@ def _bare(config: Config, examples: Examples, model: str | nn.Module, seed: int)
         torch.manual_seed(seed)
         if isinstance(model, str):
             return build(config.model, examples.shape, len(examples.classes), config.hidden, config.width, config.output_bias)
-        return copy.deepcopy(model)
+        x, _, _ = examples.batch(first_rows(len(examples), len(examples.classes)))
+        return classifier(copy.deepcopy(model), x, len(examples.classes))
 
 
 def _last_state(run: Run, seed: int) -> tuple[dict[str, Tensor] | None, dict[str, Tensor], dict[str, str]]:

@@ -11,7 +11,7 @@ from torch import nn
 from unseen.config import Config
 from unseen.data import Amount, Examples, asymmetric, find_subsets, gaussian_inputs, load, random_labels, random_pixels
 from unseen.errors import UnseenError
-from unseen.masks import audit
+from unseen.masks import audit, check_weights, first_rows, warn_of_probabilities
 from unseen.runs import Run, open_run
 from unseen.scoring.estimators import new_net
 
@@ -27,13 +27,22 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, conf
     examples = load(data, data_dir=data_dir, **load_options(settings))
     if not isinstance(data, str):
         settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
-    if isinstance(model, str):  # fail before the folder is made
-        masked = settings.estimator != "members"  # members carry no masks
-        new_net(settings if masked else replace(settings, estimator="plain"), examples, model, settings.seed)
+    first_look(settings, examples, model)  # fail before the folder is made
     examples = add_noise(examples, settings)
     examples = examples.joined() if settings.join_test else examples
     watched_subsets(settings, examples)  # fail before the folder is made
     return settings, held_out(examples, settings)
+
+
+def first_look(config: Config, examples: Examples, model: str | nn.Module) -> None:
+    """Build the network and show it a batch, as what comes later will do: what is wrong with it shows before the folder is made.
+
+    Raises UnseenError as ``new_net`` and ``classifier``; warns where a network of the user's own gives probabilities.
+    """
+    masked = config.estimator != "members"  # members carry no masks
+    net = new_net(config if masked else replace(config, estimator="plain"), examples, model, config.seed)
+    if not isinstance(model, str):
+        warn_of_probabilities(net.net, examples.batch(first_rows(len(examples), len(examples.classes)))[0])
 
 
 def settings_of(data: Any, model: str | nn.Module, config: dict[str, Any]) -> Config:
@@ -133,6 +142,7 @@ def shared_parameters(config: Config, examples: Examples, model: str | nn.Module
 def _fingerprint(model: nn.Module) -> str:
     import zlib
 
+    check_weights(model)
     described = repr(model) + repr([(name, tuple(value.shape)) for name, value in model.state_dict().items()])
     weights = float(sum(value.detach().double().sum() for value in model.parameters()))
     return f"{type(model).__name__}-{zlib.crc32(f'{described}{weights!r}'.encode()):08x}"

@@ -20,8 +20,17 @@ from unseen.errors import UnseenError
 from unseen.hashing import uniform
 from unseen.masks import TurnOverNet
 from unseen.runs import Run, shard_name, start_run
-from unseen.scoring.estimators import cost_name, final_shard_name, final_table, history_table, measure_size, new_net, sums_name, write_cost
-from unseen.scoring.inputs import add_noise, example_table, label_amount, settings_of
+from unseen.scoring.estimators import (
+    cost_name,
+    final_shard_name,
+    final_table,
+    history_table,
+    measure_size,
+    new_net,
+    sums_name,
+    write_cost,
+)
+from unseen.scoring.inputs import add_noise, example_table, first_look, label_amount, settings_of
 from unseen.scoring.loggers import log_history, make_loggers
 from unseen.scoring.running import Measured, add_epoch, kth_smallest
 from unseen.scoring.tables import write_tables
@@ -102,8 +111,7 @@ def prepare_shards(data: Any, model: str | nn.Module, data_dir: str | Path | Non
         amount = UpTo(kth_smallest(partial(_draws, sharded, config.seed, "pick", train_only=True), count) if count else -1.0)
     sharded = replace(sharded, change=partial(_changed, config, amount))
     sharded.last.clear()
-    if isinstance(model, str):
-        new_net(config, sharded[len(sharded.counts) - 1], model, config.seed)  # fail before the folder is made
+    first_look(config, sharded[len(sharded.counts) - 1], model)  # fail before the folder is made
     return config, sharded
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unseen.data import Examples
-from unseen.masks import Inputs, TurnOverNet
+from unseen.masks import Inputs, TurnOverNet, two_logits
 from unseen.training.loop import channels_last
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def measure_batches(net: TurnOverNet, batches: Iterable[tuple[Inputs, Tensor, Te
     net.eval()
     parts = []
     for x, labels, index in batches:
-        logits = [side.float() for side in net(x, index, "all")]
+        logits = [two_logits(side.float()) for side in net(x, index, "all")]
         part = {f"{name}_{side}": value for side, one in zip(SIDES, logits, strict=True) for name, value in statistics(one, labels).items()}
         parts.append(
             {"index": index.cpu()} | {name: value.cpu() for name, value in part.items()} | {"probabilities": logits[1].softmax(1).cpu()}
@@ -105,7 +105,7 @@ def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Inputs, T
     net.eval()
     gaps = []
     for x, labels, index in batches:
-        seen, unseen = (F.cross_entropy(logits.float(), labels, reduction="none") for logits in net(x, index, "both"))
+        seen, unseen = (F.cross_entropy(two_logits(logits.float()), labels, reduction="none") for logits in net(x, index, "both"))
         gaps.append((unseen - seen).cpu())
     net.train(training)
     return torch.cat(gaps)

@@ -20,6 +20,7 @@ from unseen.config import Config
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
+from unseen.masks import classifier, first_rows
 from unseen.models import build
 from unseen.training.loop import channels_last, epoch_order, get_state, learning_rate, load_state, make_optimizer
 from unseen.training.processes import make_fabric
@@ -79,7 +80,7 @@ class Members(nn.Module):
         self.convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in nets[0].modules())
         weights, buffers = torch.func.stack_module_state(list(nets))
         self.names, self.buffer_names = list(weights), list(buffers)
-        self.stacked = nn.ParameterList([nn.Parameter(value.detach()) for value in weights.values()])
+        self.stacked = nn.ParameterList([nn.Parameter(value.detach(), value.requires_grad) for value in weights.values()])
         for name, value in buffers.items():
             self.register_buffer(name.replace(".", "-"), value)
 
@@ -292,7 +293,7 @@ def _fresh(config: Config, examples: Examples, seed: int, model: nn.Module | Non
         for module in net.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
-        return net
+        return classifier(net, examples.batch(first_rows(len(examples), len(examples.classes)))[0], len(examples.classes))
 
 
 @torch.no_grad()
