@@ -17,10 +17,11 @@ from unseen.masks.outputs import (
 )
 from unseen.masks.places import Place, check_capacity
 from unseen.masks.recurrent import convert_recurrent
-from unseen.masks.turnover import CHILD, Inputs, Ordinary, TurnOver, TurnOverNet, attach
+from unseen.masks.turnover import CHILD, IN_THREADS, Inputs, Ordinary, TurnOver, TurnOverNet, attach
 
 __all__ = [
     "CHILD",
+    "IN_THREADS",
     "HalfMask",
     "Inputs",
     "Leak",

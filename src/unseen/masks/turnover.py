@@ -21,6 +21,10 @@ SIDES = ("seen", "unseen", "full", "both", "all")
 COPIES = {"both": 2, "all": 3}  # how many sides come out of one forward
 CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
 CHILD_OF_INPUT = "turn_over_input"  # and where the mask is on its input
+IN_THREADS = (
+    "nn.DataParallel runs copies of the network in threads that would share one switch, so that examples would get masks of others. "
+    "Use one process per device (DistributedDataParallel, torchrun), or make one device visible (CUDA_VISIBLE_DEVICES=0)."
+)
 
 
 class TurnOver(nn.Module):
@@ -164,8 +168,11 @@ class TurnOverNet(nn.Module):
         Returns the net's output (its ``logits``, where it gives more); for "both" the pair (seen, unseen) and for "all" the triple
         (seen, unseen, full), with one common pass up to the first mask where the net allows it.
 
-        Raises UnseenError: an unknown side, or an index that is missing or not an int64 vector of the batch's length.
+        Raises UnseenError: an unknown side, an index that is missing or not an int64 vector of the batch's length, or a copy of the
+        network that ``nn.DataParallel`` runs in a thread.
         """
+        if getattr(self, "_is_replica", False):
+            raise UnseenError(IN_THREADS)
         side = side or ("full" if index is None else "seen")
         if side == "full":
             with self.switch.turned(None, "full"):

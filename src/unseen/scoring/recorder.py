@@ -237,7 +237,7 @@ def _gaps(table: "pl.DataFrame", halves: list[dict[str, Tensor]], examples: int 
                 f"The halves of {gaps['not_measured']:,} of {len(recorded):,} recorded examples were not measured: their memorization is "
                 "missing. Measure with a loader that gives every example once, without a sampler and without drop_last."
             )
-        if unseen := int((~np.isin(measured, recorded)).sum()):
+        if examples is None and (unseen := int((~np.isin(measured, recorded)).sum())):
             lines.append(f"The halves of {unseen:,} examples were measured that were never recorded: they have no row.")
     for line in lines:
         warnings.warn(line, stacklevel=3)
