@@ -310,9 +310,8 @@ def test_lightning_runs_that_leave_examples_out_have_a_row_for_each_that_came(tm
     assert run.scores["index"].to_list() == came and (rows is None or len(came) == rows)
     assert run.scores["memorization"].is_finite().all() and len(run.table("unseen_probabilities")) == len(came)
     lines = [str(warning.message) for warning in caught if "halves of" in str(warning.message)]
-    assert lines == [f"The halves of {40 - len(came)} examples were measured that were never recorded: they have no row."] * (
-        len(came) < 40
-    )
+    line = f"The halves of {40 - len(came)} examples were measured that were never recorded: they have no row."
+    assert lines == [line] * (len(came) < 40)
 
 
 def test_the_documented_examples_run_and_are_short(tmp_path, monkeypatch):
