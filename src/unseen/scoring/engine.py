@@ -142,7 +142,9 @@ def score_table(
     floor = NoiseFloor.of(null_gaps) if len(null_gaps) > 1 else None
     q_values = floor.q_values(np.bincount(floor.above(gaps), minlength=len(null_gaps) + 1)) if floor else np.ones(1)
     probabilities = mean_probabilities(finals)
-    table = with_judgement(table, probabilities, floor, q_values, self_confidence(probabilities, table["given_label"].to_numpy()))
+    trained = table["trained"].to_numpy()
+    confidence = self_confidence(probabilities[trained], table["given_label"].to_numpy()[trained])
+    table = with_judgement(table, probabilities, floor, q_values, confidence)
     train_rows = (table["split"] != "test").to_numpy()
     facts = {"estimator": config.estimator} | summarize(table) | floor_facts(table, null_gaps, config)
     rows = table.filter(pl.col("split") != "test").drop("split")

@@ -114,7 +114,8 @@ def _whole(run: Run, config: Config, data: Sharded) -> Whole:
         _joined(run, config, data), _finals(run, config, data, ["index", "loss_seen", "loss_unseen"]), strict=True
     ):
         whole.counts.update(tally(table))
-        whole.confidence = whole.confidence + self_confidence(probabilities, table["given_label"].to_numpy())
+        kept = table["trained"].to_numpy()
+        whole.confidence = whole.confidence + self_confidence(probabilities[kept], table["given_label"].to_numpy()[kept])
         null = null_rows(table, config)
         whole.null_count += len(null)
         whole.nulls.add(null["index"], null["memorization"].to_numpy())
