@@ -3,7 +3,6 @@ import polars as pl
 import pytest
 
 import unseen
-
 from unseen.scoring.scores import final_scores, free_scores, label_issues, noise_floor, rank_correlation, self_confidence
 
 SIDES = ("seen", "unseen", "full")

@@ -5,12 +5,13 @@ Reads tables and writes what people act on; trains nothing, but for the curve of
 
 from unseen.curate.bridges import export, label_quality, subset, to_datalab
 from unseen.curate.copying import apply
-from unseen.curate.lists import LISTS, error_rate, judged
+from unseen.curate.lists import LISTS, ErrorRate, error_rate, judged, trustworthy
 from unseen.curate.neighbours import find_neighbours
 from unseen.curate.pruning import Order, curve, prune
 
 __all__ = [
     "LISTS",
+    "ErrorRate",
     "Order",
     "apply",
     "curve",
@@ -22,4 +23,5 @@ __all__ = [
     "prune",
     "subset",
     "to_datalab",
+    "trustworthy",
 ]

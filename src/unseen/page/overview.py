@@ -85,8 +85,8 @@ def _known_errors(facts: dict[str, Any]) -> Verdict:
 
 def _suspects(listed: Listed) -> Verdict | None:
     if not len(listed.index):
-        return None
-    verdict = GOOD if listed.rate <= 0.1 else FAIR if listed.rate <= 0.4 else POOR
+        return (NONE, "Which labels are probably wrong?", listed.quality) if listed.rate is None else None
+    verdict = POOR if listed.rate is None or listed.rate > 0.4 else GOOD if listed.rate <= 0.1 else FAIR
     return (verdict, f"How right is the list of {len(listed.index):,} probably wrong labels?", listed.quality)
 
 

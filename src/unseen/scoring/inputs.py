@@ -25,6 +25,7 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, conf
     if settings.shards:
         raise UnseenError("These data are read in shards, and this needs them whole in memory. Score a part of the files without --shards.")
     examples = load(data, data_dir=data_dir, **load_options(settings))
+    _refuse_a_class_per_row(examples)
     if not isinstance(data, str):
         settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
     first_look(settings, examples, model)  # fail before the folder is made
@@ -43,6 +44,16 @@ def first_look(config: Config, examples: Examples, model: str | nn.Module) -> No
     net = new_net(config if masked else replace(config, estimator="plain"), examples, model, config.seed)
     if not isinstance(model, str):
         warn_of_probabilities(net.net, examples.batch(first_rows(len(examples), len(examples.classes)))[0])
+
+
+def _refuse_a_class_per_row(examples: Examples) -> None:
+    kept = examples.train.labels
+    if len(kept) > 2 and len(kept.unique()) == len(kept):
+        names = ", ".join(examples.classes[int(label)] for label in kept[:3])
+        raise UnseenError(
+            f"Each of the {len(kept):,} training examples has a class of its own ({names}, …), so none can be learned from others. "
+            "Choose a column of classes as the target; numbers that are measured, and ids, are none."
+        )
 
 
 def settings_of(data: Any, model: str | nn.Module, config: dict[str, Any]) -> Config:

@@ -171,9 +171,9 @@ def self_confidence(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
 def label_issues(probabilities: Floats, labels: NDArray[np.int64], confidence: Floats | None = None) -> NDArray[np.bool_]:
     """Which labels confident learning doubts (Northcutt et al. 2021, section 3.1), as cleanlab's ``find_label_issues`` does it.
 
-    A class is a candidate for an example if its out-of-sample probability reaches the class's mean self-confidence, less ``SLACK``. The guess
-    is the candidate where there is one, and the most probable class where there are several. The label is an issue if there is a guess
-    that is not the given label, and the most probable class is not the given label either.
+    A class is a candidate for an example if its out-of-sample probability reaches the class's mean self-confidence, less ``SLACK``. The
+    guess is the candidate where there is one, and the most probable class where there are several. The label is an issue if there is a
+    guess that is not the given label, and the most probable class is not the given label either.
 
     Args:
         probabilities: (n, classes), of networks that did not train on the example.
