@@ -27,7 +27,7 @@ from bad_inputs import BAD, prepare  # noqa: E402
 
 BEYOND = {
     "unseen.audit": ["advice"],
-    "unseen.curate": ["suspects", "rare", "easy", "error_rate"],
+    "unseen.curate": ["suspects", "rare", "easy", "trustworthy", "error_rate"],
     "unseen.gradients": [
         "cosine_similarity",
         "cosine_matrix",

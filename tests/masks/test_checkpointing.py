@@ -131,7 +131,16 @@ def accumulated(net):
         (loss_of(net, number) / 3).backward()
 
 
+def backward_in_another_thread(net):
+    """As on a GPU: the nodes were numbered by this thread, and what is computed again is numbered by the other."""
+    loss = loss_of(net, 0) + loss_of(net, 1, "unseen")
+    worker = threading.Thread(target=loss.backward)
+    worker.start()
+    worker.join()
+
+
 LOOPS = [
+    backward_in_another_thread,
     one,
     two_forwards_then_one_backward,
     backward_in_the_other_order,
@@ -165,6 +174,25 @@ def test_a_tensor_that_was_kept_inside_the_network_is_followed_too(kind):
     )
     for name, value in plain.items():
         torch.testing.assert_close(checkpointed[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nested_checkpoints_are_refused_in_another_thread_too():
+    """There the numbers of nodes that are computed again start from 0, as those of the first forwards do."""
+    net, caught = made(Nested, True), []
+    for number in range(3):
+        loss = loss_of(net, number)
+
+    def backward():
+        try:
+            loss.backward()
+        except UnseenError as error:
+            caught.append(str(error))
+
+    worker = threading.Thread(target=backward)
+    worker.start()
+    worker.join()
+    assert len(caught) == 1 and "lies in another" in caught[0]
 
 
 def test_checkpoints_within_checkpoints():
