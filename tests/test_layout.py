@@ -9,9 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "unseen"
-PATHS = sorted(
-    PACKAGE.rglob("*.py"), key=lambda path: (path.parent != PACKAGE, path.name != "__init__.py", path)
-)
+PATHS = sorted(PACKAGE.rglob("*.py"), key=lambda path: (path.parent != PACKAGE, path.name != "__init__.py", path))
 
 
 def listed() -> list[str]:

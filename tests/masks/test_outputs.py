@@ -11,6 +11,7 @@ from torch import nn
 import unseen
 from unseen import TurnOverNet, UnseenError
 from unseen.masks import classifier, first_rows, logits_of, two_logits, warn_of_probabilities
+from unseen.training import new_network
 
 N = 48
 LABELS = torch.arange(N) % 3
@@ -216,8 +217,8 @@ def test_frozen_layers_stay_frozen_in_members_too(scored):
     run = scored(net, estimator="members", members=4)
     weights, _ = run.read_tensors("seed-0")
     first, last = weights["net.0.weight"], weights["net.2.weight"]
-    fresh = unseen.training.members._fresh
-    starts = [fresh(run.config, unseen.load((INPUTS, LABELS)), unseen.hashing.key(0, "member", number) % 2**31, net) for number in range(4)]
+    seeds = [unseen.hashing.key(0, "member", number) % 2**31 for number in range(4)]
+    starts = [new_network(run.config.network, unseen.load((INPUTS, LABELS)), seed, net, anew=True) for seed in seeds]
     for number, start in enumerate(starts):
         assert torch.equal(first[number], start[0].weight) and not torch.equal(last[number], start[2].weight)
 

@@ -3,7 +3,8 @@ import polars as pl
 import pytest
 
 import unseen
-from unseen.scoring.scores import final_scores, free_scores, label_issues, noise_floor, rank_correlation, self_confidence
+from reference_scores import free_scores
+from unseen.scoring.scores import final_scores, label_issues, noise_floor, rank_correlation, self_confidence
 
 SIDES = ("seen", "unseen", "full")
 

@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional as F
 
 import unseen
+from reference_scores import free_scores
+from small_runs import new_net
 from unseen.cli import main
 from unseen.commands.terminal import print_summary
 from unseen.data.loading import examples_of
@@ -20,14 +22,13 @@ from unseen.data.splits import trained
 from unseen.errors import UnseenError
 from unseen.hashing import hash64, uniform
 from unseen.runs.run import Run
-from unseen.scoring.estimators import new_net
-from unseen.scoring.running import Detection, kth_smallest
-from unseen.scoring.scores import detection, free_scores, noise_floor
-from unseen.scoring.streaming import prepare_shards, settings_of
+from unseen.scoring.inputs import prepare, settings_of
+from unseen.scoring.ranks import Detection, kth_smallest
+from unseen.scoring.scores import detection, noise_floor
 from unseen.training.loop import channels_last, epoch_order
 
 SMALL = {"hidden": (32,), "epochs": 3, "lr": 0.1, "batch_size": 64, "random_labels": 0.1, "null_fraction": 0.1}
-SMALL |= {"precision": "32", "estimator": "turnover"}
+SMALL |= {"precision": "32", "estimator": "turnover", "shuffle_buffer": 1}
 TABLES = ("examples", "scores", "unseen_probabilities", "history")
 
 
@@ -102,7 +103,7 @@ def test_several_shards_are_trained_in_their_order(folder, run):
     for epoch in range(1, 4):
         for number in hash64(torch.arange(3), 0, "shards", epoch).argsort().tolist():
             inside = (whole.index >= starts[number]) & (whole.index < starts[number + 1])
-            part = trained(whole.select(inside), config)
+            part = trained(whole.select(inside), config.noise.null_fraction, config.seed)
             for positions in epoch_order(part.index, 0, epoch).split(64):
                 x, labels, index = part.batch(positions)
                 optimizer.zero_grad()
@@ -123,10 +124,10 @@ def test_a_folder_is_the_same_examples_as_in_memory(folder, run, tmp_path):
     assert run.scores["index"].to_list() == whole.scores["index"].to_list()
     assert run.scores["trained"].to_list() == whole.scores["trained"].to_list()
     config = settings_of(str(folder), "mlp", SMALL | {"shards": True})
-    sharded = prepare_shards(str(folder), "mlp", None, config)[1]
+    shard = prepare(str(folder), "mlp", None, config)[1][0]
     examples = unseen.load(str(folder))
-    torch.testing.assert_close(sharded.mean, examples.mean)
-    torch.testing.assert_close(sharded.std, examples.std)
+    torch.testing.assert_close(shard.mean, examples.mean)
+    torch.testing.assert_close(shard.std, examples.std)
     wrong = run.summary["wrong_labels"]
     assert wrong == whole.summary["wrong_labels"] > 0
 
@@ -187,7 +188,7 @@ def test_no_more_than_two_shards_are_in_memory(tmp_path, monkeypatch):
         most = max(most, alive)
         return piece
 
-    monkeypatch.setattr("unseen.data.shards.examples_of", watched)
+    monkeypatch.setattr("unseen.data.scanning.examples_of", watched)
     unseen.score(shards(*[60] * 9), out=tmp_path / "run", **SMALL)
     assert 2 <= most <= 3  # the one that is used, the one that comes, and while scanning the first
 
@@ -220,7 +221,7 @@ def test_a_test_split_in_files_of_its_own(tmp_path):
 
 
 def test_history_is_of_a_sample_where_there_are_many(tmp_path, monkeypatch):
-    monkeypatch.setattr("unseen.scoring.streaming.HISTORY_ROWS", 0)  # then of 1,000 examples
+    monkeypatch.setattr("unseen.scoring.seeds.HISTORY_ROWS", 0)  # then of 1,000 examples
     run = unseen.score(shards(700, 700), out=tmp_path / "run", **SMALL)
     everyone = uniform(torch.arange(1400), "history").argsort()[:1000].sort().values.tolist()
     assert run.history["index"].unique().sort().to_list() == everyone
@@ -238,7 +239,7 @@ def test_detection_in_bins(monkeypatch, generator):
     score = torch.randn(5000, generator=generator).numpy()
     wrong = (torch.rand(5000, generator=generator).numpy() < 0.2) & (score > -1)
     exact = detection(wrong, score)
-    monkeypatch.setattr("unseen.scoring.running.EXACT", 100)
+    monkeypatch.setattr("unseen.scoring.ranks.EXACT", 100)
     bins = Detection()
     for part in np.array_split(np.arange(5000), 7):
         bins.add(wrong[part], score[part])
@@ -334,7 +335,7 @@ def test_a_shard_that_changes_is_refused(tmp_path):
         ({"watch": ("wrong",)}, "--watch is"),
         ({"estimator": "members"}, "--estimator is 'members'"),
         ({"label_noise": "asymmetric"}, "--label-noise is 'asymmetric'"),
-        ({"average": 2}, "--average is 2"),
+        ({"text": "x"}, "--text is 'x'"),
     ],
 )
 def test_options_that_need_the_whole_are_refused(tmp_path, options, message):

@@ -6,23 +6,19 @@
 (torch.Size([32, 1, 8, 8]), torch.float32, 100)
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unseen.data.checks import check_classes, check_finite, checked_ids, checked_index, encode_labels
-from unseen.errors import UnseenError
+from unseen.data.examples import Examples, rows, take
 from unseen.data.frames import Columns, Raw
 from unseen.data.images import Lazy, read_pictures
-from unseen.hashing import uniform
 from unseen.data.moments import Moments
 from unseen.data.sources import data_folder, read
-
-from unseen.data.examples import Examples, rows, take
+from unseen.errors import UnseenError
+from unseen.hashing import uniform
 
 HUB_IDS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist", "cifar10": "uoft-cs/cifar10"}
 LARGEST_SAMPLE = 10_000

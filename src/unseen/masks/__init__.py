@@ -9,6 +9,7 @@ from unseen.masks.norms import convert_batch_norm
 from unseen.masks.outputs import (
     check_weights,
     classifier,
+    evaluating,
     first_rows,
     gives_other_than_computed,
     logits_of,
@@ -17,7 +18,7 @@ from unseen.masks.outputs import (
 )
 from unseen.masks.places import Place, check_capacity
 from unseen.masks.recurrent import convert_recurrent
-from unseen.masks.turnover import CHILD, IN_THREADS, Inputs, Ordinary, TurnOver, TurnOverNet, attach
+from unseen.masks.turnover import CHILD, IN_THREADS, Inputs, Side, TurnOver, TurnOverNet, attach
 
 __all__ = [
     "CHILD",
@@ -25,8 +26,8 @@ __all__ = [
     "HalfMask",
     "Inputs",
     "Leak",
-    "Ordinary",
     "Place",
+    "Side",
     "TurnOver",
     "TurnOverNet",
     "advice",
@@ -37,6 +38,7 @@ __all__ = [
     "classifier",
     "convert_batch_norm",
     "convert_recurrent",
+    "evaluating",
     "first_rows",
     "gives_other_than_computed",
     "leak_of_a_step",

@@ -1,7 +1,8 @@
 """What a network gives out, as one thing: logits, (examples, classes). A network of one's own is checked at its first batch."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,6 +73,18 @@ def gives_other_than_computed(net: nn.Module) -> bool:
     return any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the length of a block; every module gets its own mode back."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def check_weights(net: nn.Module) -> None:
     """Raise UnseenError for weights that cannot be trained: compiled ones, none yet, other types than float32, all frozen."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
@@ -98,11 +111,9 @@ def _give_logits(module: nn.Module, inputs: Any, output: Any) -> Tensor:
 
 def _first_output(net: nn.Module, x: Tensor) -> Any:
     """What the network gives in evaluation; its modes are left as they were."""
-    modes = [(module, module.training) for module in net.modules()]
     device = next(net.parameters()).device
-    net.eval()
     try:
-        with torch.enable_grad():
+        with evaluating(net), torch.enable_grad():
             return net(x.to(device))
     except UnseenError:
         raise
@@ -112,9 +123,6 @@ def _first_output(net: nn.Module, x: Tensor) -> Any:
             f"The network fails at its first batch, {kind}: {type(error).__name__}: {line} "
             "Let its first layer fit these inputs, give other arguments a default, or wrap it."
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _check_shape(logits: Tensor, rows: int, classes: int) -> None:
@@ -163,5 +171,5 @@ def warn_of_probabilities(net: nn.Module, x: Tensor) -> None:
     warnings.warn(
         f"The network seems to give probabilities, not logits: {kind}. Cross entropy applies its own softmax to them, so the network "
         "learns little and the scores say little. Leave out the last Softmax or Sigmoid.",
-        stacklevel=5,  # whoever called score
+        stacklevel=7,  # whoever called score
     )

@@ -4,20 +4,25 @@ Whatever computes a column of the score table belongs here.
 """
 
 from unseen.scoring.engine import audit_model, score
-from unseen.scoring.estimators import new_net
-from unseen.scoring.inputs import load_options, prepare, run_examples
+from unseen.scoring.estimators import ESTIMATORS, Estimator
+from unseen.scoring.inputs import load_options, prepare_whole, run_examples, settings_of
 from unseen.scoring.recorder import Recorder
 from unseen.scoring.scores import detection, noise_floor, rank_correlation
+from unseen.scoring.weights import saved_epochs, saved_network
 
 __all__ = [
+    "ESTIMATORS",
+    "Estimator",
     "Recorder",
     "audit_model",
     "detection",
     "load_options",
-    "new_net",
     "noise_floor",
-    "prepare",
+    "prepare_whole",
     "rank_correlation",
     "run_examples",
+    "saved_epochs",
+    "saved_network",
     "score",
+    "settings_of",
 ]

@@ -111,3 +111,12 @@ def _check_labels(index: Tensor, labels: Tensor, classes: int) -> None:
             f"The recorder got the label {label} of example {int(index[bad[0]])}. Allowed: 0 to {classes - 1}, the columns of the logits. "
             f"{remedy or 'Number the classes from 0, or give the network an output for each.'}"
         )
+
+
+def is_good(batch: Batch, examples: int | None) -> bool:
+    """Whether ``refuse_values`` finds nothing to refuse."""
+    try:
+        refuse_values(batch, examples)
+    except UnseenError:
+        return False
+    return True

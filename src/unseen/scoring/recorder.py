@@ -1,8 +1,7 @@
 """Record any training loop: what the network said of each example, as it trained on it. Three lines: make it, update, save."""
 
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,10 +9,13 @@ from torch import Tensor
 
 from unseen.config import Config
 from unseen.errors import UnseenError
+from unseen.masks import Side
 from unseen.runs import Run, start_run
-from unseen.scoring.batches import Batch, checked_batch, refuse_values
-from unseen.scoring.scores import final_scores, free_scores, label_issues, summarize
-from unseen.training import SIDES, statistics
+from unseen.scoring.batches import Batch, checked_batch, is_good, refuse_values
+from unseen.scoring.free import FreeScores, MeasuredEpochs, free_table
+from unseen.scoring.gaps import check_names, say_gaps
+from unseen.scoring.scores import final_scores, label_issues, summarize
+from unseen.training import statistics
 
 if TYPE_CHECKING:
     import polars as pl
@@ -102,13 +104,13 @@ class Recorder:
                 it does not follow the example). Nothing is lost by it: the recorder can be saved again.
         """
         table, halves = self.history(), self._gathered_halves()
-        _check_names(table, ids, classes, self._classes)
+        check_names(table, ids, classes, self._classes)
         run = start_run(Path(path), self._config(name, int(table["epoch"].max())), resume=True)  # type: ignore[arg-type]
         if _rank() > 0:
             return run
         history = _joined_history(table, halves)
         scores, probabilities = _score_table(history, halves, ids)
-        facts = _facts(scores, classes) | _gaps(table, halves, self.examples, self.marked)
+        facts = _facts(scores, classes) | say_gaps(table, halves, self.examples, self.marked)
         run.write_table("history", history.drop("given_label"))
         run.write_table("examples", scores.select("index", "id", "given_label").with_columns(split=_literal("train")))
         if probabilities is not None:
@@ -163,7 +165,7 @@ class Recorder:
             try:
                 refuse_values(batch, self.examples)
             except UnseenError:
-                self._waiting = [one for one in waiting if _is_good(one, self.examples)]
+                self._waiting = [one for one in waiting if is_good(one, self.examples)]
                 raise
         index, logits, labels = batch.index, batch.logits, batch.labels
         block = {"index": index, "given_label": labels, "epoch": torch.full_like(index, self.epoch)}
@@ -186,8 +188,8 @@ class Recorder:
         return merged
 
     def _config(self, name: str, epochs: int) -> Config:
-        kind = cast(Any, "recorder")  # no estimator: the training was the user's, so `score` refuses to replay it
-        return Config(data=name, model="recorded", epochs=epochs, estimator=kind)
+        # the training was the user's, so `score` refuses to replay it
+        return Config.of(data=name, model="recorded", epochs=epochs, estimator="recorder")
 
 
 def _check(table: "pl.DataFrame") -> None:
@@ -201,57 +203,6 @@ def _check(table: "pl.DataFrame") -> None:
         )
 
 
-def _check_names(table: "pl.DataFrame", ids: list[str] | None, classes: list[str] | None, columns: int | None) -> None:
-    """Before anything is written: whether every example and class has its name."""
-    last, label = int(table["index"].max()), int(table["given_label"].max())  # type: ignore[arg-type]
-    if ids is not None and len(ids) <= last:
-        raise UnseenError(
-            f"There are {len(ids):,} ids, and example {last:,} was recorded. Give ids for all examples, by index, and save again."
-        )
-    if classes is not None and len(classes) < (columns or label + 1):
-        raise UnseenError(
-            f"There are {len(classes):,} names of classes for {columns or label + 1:,} classes. Give one for each, and save again."
-        )
-
-
-def _gaps(table: "pl.DataFrame", halves: list[dict[str, Tensor]], examples: int | None, marked: bool) -> dict[str, Any]:
-    """What the tables lack, for ``summary.json``; warned of, each in a line with its number."""
-    visits = table.group_by("index").len().sort("len", "index")
-    recorded, gaps = visits["index"].to_numpy(), {}
-    lines = []
-    if examples is not None and len(visits) < examples:
-        missing = np.setdiff1d(np.arange(examples), recorded)
-        gaps["never_recorded"] = len(missing)
-        lines.append(f"{len(missing):,} of {examples:,} examples never came, the first {missing[0]}: they have no row.")
-    (_, least), (often, most) = visits.row(0), visits.row(-1)
-    if not marked and least != most:
-        lines.append(
-            f"Examples came unequally often: example {often} {most} times, others {least}. An example's k-th visit counts as its epoch k; "
-            "call recorder.end_epoch() after each epoch, and it counts once in it."
-        )
-    if halves:
-        measured = halves[-1]["index"].numpy()
-        gaps["not_measured"] = int((~np.isin(recorded, measured)).sum())
-        if gaps["not_measured"]:
-            lines.append(
-                f"The halves of {gaps['not_measured']:,} of {len(recorded):,} recorded examples were not measured: their memorization is "
-                "missing. Measure with a loader that gives every example once, without a sampler and without drop_last."
-            )
-        if examples is None and (unseen := int((~np.isin(measured, recorded)).sum())):
-            lines.append(f"The halves of {unseen:,} examples were measured that were never recorded: they have no row.")
-    for line in lines:
-        warnings.warn(line, stacklevel=3)
-    return gaps
-
-
-def _is_good(batch: Batch, examples: int | None) -> bool:
-    try:
-        refuse_values(batch, examples)
-    except UnseenError:
-        return False
-    return True
-
-
 def _joined_history(table: "pl.DataFrame", halves: list[dict[str, Tensor]]) -> "pl.DataFrame":
     """The history in the names of a run: of the seen half where halves were measured, else of the full network."""
     import polars as pl
@@ -260,7 +211,7 @@ def _joined_history(table: "pl.DataFrame", halves: list[dict[str, Tensor]]) -> "
     history = table.rename({name: f"{name}_{side}" for name in KEPT}).with_columns(seed=pl.lit(0, pl.Int64))
     if not halves:
         return history
-    names = [f"{quantity}_{other}" for quantity in KEPT[:-1] for other in SIDES if other != side]
+    names = [f"{quantity}_{other}" for quantity in KEPT[:-1] for other in Side if other != side]
     parts = []
     for half in halves:
         columns = {"index": half["index"].numpy()} | {name: half[name].numpy() for name in names}
@@ -284,15 +235,30 @@ def _score_table(
     else:
         last = history.group_by("index").agg(pl.col("loss_full", "predicted_full").sort_by("epoch").last())
         table = table.join(last.with_columns(probability_full=(-pl.col("loss_full")).exp()), on="index", maintain_order="left")
-    absent = [f"loss_{side}" for side in SIDES if f"loss_{side}" not in history.columns]
-    free = free_scores(history.with_columns(pl.lit(None, pl.Float32).alias(name) for name in absent), "seen" if halves else "full")
-    free = free.select(name for name in free.columns if free[name].null_count() < len(free))
-    table = table.join(free, on="index", how="left", maintain_order="left")
-    epochs = history["epoch"].n_unique()
-    table = table.with_columns(cumulative_loss=pl.col("cumulative_loss") * epochs / pl.col("visits")).drop("visits")
+    free = _free_scores(history, "seen" if halves else "full")
+    table = table.drop("visits").join(free, on="index", how="left", maintain_order="left")
     front = ["index", "id", "trained", "given_label"]
     table = table.select(*front, pl.exclude(front))
     return _with_labels(table, halves[-1]) if halves else (table, None)
+
+
+def _free_scores(history: "pl.DataFrame", side: str) -> "pl.DataFrame":
+    """The free scores; of an example that an epoch left out, over the epochs that had it."""
+    index, (epochs, parts) = np.unique(history["index"].to_numpy()), _by_epoch(history)
+    measured = MeasuredEpochs(epochs)
+    free = FreeScores({}, side, measured.is_one)
+    for epoch, part in zip(epochs, parts, strict=True):
+        rows = np.searchsorted(index, part["index"].to_numpy())
+        values = {name: np.full(len(index), np.nan, np.float32) for name in part.columns if name.endswith(tuple(Side))}
+        for name, column in values.items():
+            column[rows] = part[name].to_numpy()
+        free.add({name: torch.from_numpy(column) for name, column in values.items()}, measured.is_early(epoch))
+    return free_table(torch.from_numpy(index), [free.tensors], len(epochs))
+
+
+def _by_epoch(history: "pl.DataFrame") -> "tuple[tuple[int, ...], list[pl.DataFrame]]":
+    parts = history.sort("epoch").partition_by("epoch", maintain_order=True)
+    return tuple(int(part["epoch"][0]) for part in parts), parts
 
 
 def _with_labels(table: "pl.DataFrame", final: dict[str, Tensor]) -> "tuple[pl.DataFrame, pl.DataFrame]":

@@ -16,19 +16,20 @@ from unseen.training.loop import (
     take_steps,
     train,
 )
-from unseen.training.measuring import SIDES, measure, measure_batches, memorization, statistics
-from unseen.training.members import Members, Pass, members_losses, membership, new_members, small, train_members
+from unseen.training.measuring import measure, measure_batches, memorization, statistics
+from unseen.training.members import Members, Pass, members_at, members_losses, membership, new_members, small, train_members
+from unseen.training.networks import Ordinary, look_at, new_network
 from unseen.training.processes import bf16_gains, first, holding, launch, make_fabric, share
 from unseen.training.progress import Bar, counter
 from unseen.training.samples import LOST, first_epochs, two_samples
 
 __all__ = [
     "LOST",
-    "SIDES",
     "Bar",
     "Epoch",
     "Laps",
     "Members",
+    "Ordinary",
     "Pass",
     "bf16_gains",
     "channels_last",
@@ -43,14 +44,17 @@ __all__ = [
     "launch",
     "learning_rate",
     "load_state",
+    "look_at",
     "make_fabric",
     "make_optimizer",
     "measure",
     "measure_batches",
+    "members_at",
     "members_losses",
     "membership",
     "memorization",
     "new_members",
+    "new_network",
     "plain_seconds",
     "share",
     "small",
