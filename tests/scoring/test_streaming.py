@@ -15,6 +15,7 @@ from reference_scores import free_scores
 from small_runs import new_net
 from unseen.cli import main
 from unseen.commands.terminal import print_summary
+from unseen.curate.lists import _judged
 from unseen.data.loading import examples_of
 from unseen.data.moments import Moments
 from unseen.data.noise import random_labels
@@ -376,6 +377,7 @@ def test_commands_read_a_run_in_shards(run, capsys, monkeypatch):
     for command in ("suspects", "evaluate", "report"):
         assert main([command, str(run.path)]) == 0
     monkeypatch.setattr("unseen.runs.run.MOST_ROWS", 100)
+    _judged.cache_clear()  # as in a process of its own
     assert main(["show", str(run.path), "--top", "7"]) == 0
     print_summary(run)
     assert "Wrong labels (" in capsys.readouterr().out
