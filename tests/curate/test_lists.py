@@ -272,3 +272,6 @@ def test_a_recorded_run_with_gaps_is_judged_where_it_was_measured(tmp_path):
     run = recorder.save(tmp_path / "run")
     assert curate.judged(run)["index"].to_list() == list(range(20, 60))
     assert curate.suspects(run)["index"].to_list() == [50] and curate.suspects(run)["suggested_label"].to_list() == [int(labels[50])]
+    for command in ("show", "suspects", "report", "dynamics", "prune"):
+        assert main([command, str(run.path)]) == 0
+    assert "20 of 60 recorded examples were not measured" in (run.path / "report.html").read_text()
