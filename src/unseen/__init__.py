@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         for room in _ROOMS:
             module = import_module(f"unseen.{room}")
-            if name in getattr(module, "__all__", vars(module)):
+            if name in vars(module):
                 value = globals()[name] = getattr(module, name)
                 return value
     if name in (*_ROOMS, "hashing", "integrations", "recipes", "plots", "language"):

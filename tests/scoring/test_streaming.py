@@ -384,3 +384,81 @@ def test_commands_read_a_run_in_shards(run, capsys, monkeypatch):
     for command in ("suspects", "evaluate", "report"):
         assert main([command, str(run.path)]) == 2
         assert "rows in shards" in capsys.readouterr().err
+
+
+def test_shards_of_a_window_share_their_batches(folder, tmp_path):
+    """A slow twin: windows of up to 330 examples, whose examples are ordered together."""
+    options = SMALL | {"shuffle_buffer": 330, "random_labels": 0.0, "null_fraction": 0.0, "test_fraction": 0.0}
+    run = unseen.score(str(folder), shards=True, out=tmp_path / "run", **options)
+    whole = unseen.load(str(folder), test_fraction=0.0)
+    starts, counts = (0, 200, 320, 500), (200, 120, 180)
+    net = new_net(run.config, whole, "mlp", 0)
+    optimizer, mixed = torch.optim.SGD(net.parameters(), lr=0.1), 0
+    for epoch in range(1, 4):
+        windows = [[]]
+        for number in hash64(torch.arange(3), 0, "shards", epoch).argsort().tolist():
+            if windows[-1] and sum(counts[other] for other in windows[-1]) + counts[number] > 330:
+                windows.append([])
+            windows[-1].append(number)
+        mixed += sum(len(window) > 1 for window in windows)
+        for window in windows:
+            places = torch.cat([torch.arange(starts[number], starts[number + 1]) for number in window])
+            part = whole.select(places)
+            for positions in epoch_order(part.index, 0, epoch).split(64):
+                x, labels, index = part.batch(positions)
+                optimizer.zero_grad()
+                (F.cross_entropy(net(channels_last(x), index), labels, reduction="sum") / len(positions)).backward()
+                optimizer.step()
+    assert mixed, "no window has two shards"
+    found = unseen.measure(net, whole)
+    twin = pl.DataFrame({"index": whole.index.numpy(), "twin": found["loss_unseen"].numpy()})
+    joined = run.scores.join(twin, on="index")
+    np.testing.assert_allclose(joined["loss_unseen"], joined["twin"], rtol=1e-4, atol=1e-5)
+
+
+def test_one_large_file_is_cut_by_its_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr("unseen.data.shards.ROWS", 120)
+    table(400).write_parquet(tmp_path / "large.parquet", row_group_size=50)
+    run = unseen.score(str(tmp_path / "large.parquet"), shards=True, out=tmp_path / "run", **SMALL)
+    assert [len(piece) for piece in run.pieces("examples")] == [100, 100, 100, 100]
+    whole = unseen.score(str(tmp_path / "large.parquet"), out=tmp_path / "whole", **SMALL)
+    assert run.examples.sort("index").equals(whole.examples.sort("index"))
+
+
+def test_the_next_shard_is_read_while_one_is_worked_on():
+    import threading
+
+    reading, others = threading.main_thread(), []
+
+    def make(number):
+        others.append(threading.current_thread() is not reading)
+        return features(100 * number, 100)
+
+    config = settings_of(unseen.Shards(4, make), "mlp", SMALL)
+    data = prepare(unseen.Shards(4, make), "mlp", None, config)[1]
+    others.clear()
+    assert [len(examples) for examples in data.walk(range(4))] == [100] * 4
+    assert others == [True] * 4
+
+
+def test_an_error_of_the_reading_thread_is_the_users(tmp_path):
+    made = []
+
+    def make(number):
+        made.append(number)
+        if len(made) > 6:
+            raise OSError("gone")
+        return features(100 * number, 100)
+
+    with pytest.raises(UnseenError, match="Could not make shard . of 3: OSError: gone"):
+        unseen.score(unseen.Shards(3, make), out=tmp_path / "run", **SMALL)
+
+
+def test_a_killed_run_in_shards_loses_its_leftovers(tmp_path, monkeypatch):
+    """What was written between the last table and the end of a run that was killed there goes at the next call."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "remove_parts", lambda self: None)
+        unseen.score(shards(100, 100), out=tmp_path / "run", **SMALL)
+    assert (tmp_path / "run" / "parts").exists()
+    unseen.score(shards(100, 100), out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run" / "parts").exists()

@@ -6,5 +6,3 @@ A way to compute influence is one file; ``job`` runs it over a run's queries and
 from unseen.attribution.job import influence
 from unseen.attribution.queries import Queries, parse_queries
 from unseen.attribution.turnover import influence_tile, top_influence
-
-__all__ = ["Queries", "influence", "influence_tile", "parse_queries", "top_influence"]

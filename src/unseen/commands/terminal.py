@@ -336,7 +336,8 @@ def print_selfcheck(run: Run, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, indent=1))
     else:
-        print(f"{facts['sentence']}\n{run.path / 'selfcheck.png'}")
+        figure = run.path / "selfcheck.png"
+        print(facts["sentence"], figure if figure.exists() else "", sep="\n")
 
 
 def print_curve(run: Run, table: "pl.DataFrame") -> None:

@@ -8,23 +8,3 @@ from unseen.curate.copying import apply
 from unseen.curate.lists import LISTS, ErrorRate, easy, error_rate, judged, rare, suspects, trustworthy
 from unseen.curate.neighbours import find_neighbours
 from unseen.curate.pruning import Order, curve, prune
-
-__all__ = [
-    "LISTS",
-    "ErrorRate",
-    "Order",
-    "apply",
-    "curve",
-    "easy",
-    "error_rate",
-    "export",
-    "find_neighbours",
-    "judged",
-    "label_quality",
-    "prune",
-    "rare",
-    "subset",
-    "suspects",
-    "to_datalab",
-    "trustworthy",
-]

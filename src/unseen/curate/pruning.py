@@ -11,6 +11,7 @@ from unseen.config import Config
 from unseen.curate.lists import judged, suspects
 from unseen.data import Examples
 from unseen.errors import UnseenError
+from unseen.figures import new_figure
 from unseen.hashing import key, uniform
 from unseen.masks import evaluating
 from unseen.runs import Run
@@ -132,9 +133,8 @@ def _right(networks: Members, test: Examples, fabric: Any) -> torch.Tensor:
 def draw_curve(table: "pl.DataFrame") -> "Figure":
     """Test accuracy against the share of examples kept: mean over seeds, and the span between the lowest and the highest."""
     import polars as pl
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    figure = new_figure(5, 3.4)
     axes = figure.subplots()
     for (name,), rows in table.group_by("order", maintain_order=True):
         by = (

@@ -15,34 +15,3 @@ from unseen.data.sources import image_folder
 from unseen.data.splits import null_mask, trained
 from unseen.data.subsets import find_subsets
 from unseen.data.text import BUCKETS
-
-__all__ = [
-    "BUCKETS",
-    "COLUMN",
-    "TARGETS",
-    "Amount",
-    "Examples",
-    "IndexedDataset",
-    "Lazy",
-    "Sharded",
-    "Shards",
-    "UpTo",
-    "asymmetric",
-    "count_of",
-    "declared_classes",
-    "download",
-    "find_shards",
-    "find_subsets",
-    "gaussian_inputs",
-    "image_folder",
-    "in_order",
-    "is_stream",
-    "joined",
-    "load",
-    "null_mask",
-    "random_labels",
-    "random_pixels",
-    "scan",
-    "trained",
-    "with_index",
-]

@@ -20,7 +20,7 @@ from torch.utils.data import ConcatDataset
 
 from unseen.data.frames import TEST_SPLITS, Columns, Raw, Table, csv, declared_classes, hub, parquet, parquet_splits, split_mask, table
 from unseen.data.images import Pictures, channels_first
-from unseen.errors import UnseenError
+from unseen.errors import UnseenError, needs
 
 DIGITS = tuple(str(digit) for digit in range(10))
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -105,8 +105,10 @@ def _named(name: str, data_dir: str | Path | None, columns: Columns) -> Raw:
 
 
 def _from_hub(name: str, columns: Columns) -> Raw:
-    import datasets
-
+    try:
+        import datasets
+    except ImportError as error:
+        raise needs("hub", error) from error
     try:
         dataset = datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError) as error:

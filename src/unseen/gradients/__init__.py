@@ -3,8 +3,9 @@
 Formulas per layer live in ``ghost`` and ``layers``; what is watched during a run in ``watch``.
 """
 
-from unseen.gradients.ghost import FORMED_NUMBERS, SMALLEST_NORM, Outer, Rows
+from unseen.gradients.ghost import SMALLEST_NORM, Formed, Outer, Rows
 from unseen.gradients.layers import find_pieces, recorded
+from unseen.gradients.losses import example_losses, loss_of_one
 from unseen.gradients.statistics import (
     GradientStatistics,
     contributions,
@@ -14,21 +15,3 @@ from unseen.gradients.statistics import (
     gradient_statistics,
 )
 from unseen.gradients.watch import coming_steps, gradient_rows, gradient_table
-
-__all__ = [
-    "FORMED_NUMBERS",
-    "SMALLEST_NORM",
-    "GradientStatistics",
-    "Outer",
-    "Rows",
-    "coming_steps",
-    "contributions",
-    "cosine_matrix",
-    "cosine_similarity",
-    "find_pieces",
-    "gradient_norms",
-    "gradient_rows",
-    "gradient_statistics",
-    "gradient_table",
-    "recorded",
-]

@@ -38,8 +38,10 @@ def indexed(model: nn.Module, recorder: Recorder | None = None, masks: bool = Tr
     Gradient checkpointing, reentrant or not, computes each forward again with the masks that it had.
 
     Args:
-        model: of transformers, with class logits. recorder: gets every batch that trains; None: nothing is recorded.
-        masks: attach turn-over masks; without them an ordinary network is recorded. options: of ``attach`` (seed, groups, only, …).
+        model: of transformers, with class logits.
+        recorder: gets every batch that trains; None: nothing is recorded.
+        masks: attach turn-over masks; without them an ordinary network is recorded.
+        **options: of ``attach`` (seed, groups, only, …).
 
     Returns ``model``. Its forward raises UnseenError where a batch that trains has no index and there is a recorder, and where the
     recorder finds no labels or no logits.

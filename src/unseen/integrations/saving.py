@@ -23,7 +23,9 @@ def saved(recorder: Recorder, path: str | Path, options: dict[str, Any]) -> Run 
     """Save the run, or warn of why that failed and keep what was recorded beside it: a training that is done is never lost.
 
     Args:
-        recorder: after the last epoch. path: of the run folder. options: of ``Recorder.save``.
+        recorder: after the last epoch.
+        path: of the run folder.
+        options: of ``Recorder.save``.
 
     Returns the run, or None where it could not be saved.
     """

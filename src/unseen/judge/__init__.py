@@ -8,21 +8,3 @@ from unseen.judge.job import truth
 from unseen.judge.learning import class_names, dynamics, learning_times, run_gradients, run_subsets, subset_curves
 from unseen.judge.planting import selfcheck
 from unseen.judge.retraining import leave_one_out, reliability, subset_truth
-
-__all__ = [
-    "class_names",
-    "dynamics",
-    "evaluate",
-    "learning_times",
-    "leave_one_out",
-    "linear_datamodeling_score",
-    "reliability",
-    "run_gradients",
-    "run_subsets",
-    "seed_stability",
-    "selfcheck",
-    "spearman",
-    "subset_curves",
-    "subset_truth",
-    "truth",
-]

@@ -19,30 +19,3 @@ from unseen.masks.outputs import (
 from unseen.masks.places import Place, check_capacity
 from unseen.masks.recurrent import convert_recurrent
 from unseen.masks.turnover import CHILD, IN_THREADS, Inputs, Side, TurnOver, TurnOverNet, attach
-
-__all__ = [
-    "CHILD",
-    "IN_THREADS",
-    "HalfMask",
-    "Inputs",
-    "Leak",
-    "Place",
-    "Side",
-    "TurnOver",
-    "TurnOverNet",
-    "advice",
-    "attach",
-    "audit",
-    "check_capacity",
-    "check_weights",
-    "classifier",
-    "convert_batch_norm",
-    "convert_recurrent",
-    "evaluating",
-    "first_rows",
-    "gives_other_than_computed",
-    "leak_of_a_step",
-    "logits_of",
-    "two_logits",
-    "warn_of_probabilities",
-]

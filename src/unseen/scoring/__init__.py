@@ -9,20 +9,3 @@ from unseen.scoring.inputs import load_options, prepare_whole, run_examples, set
 from unseen.scoring.recorder import Recorder
 from unseen.scoring.scores import detection, noise_floor, rank_correlation
 from unseen.scoring.weights import saved_epochs, saved_network
-
-__all__ = [
-    "ESTIMATORS",
-    "Estimator",
-    "Recorder",
-    "audit_model",
-    "detection",
-    "load_options",
-    "noise_floor",
-    "prepare_whole",
-    "rank_correlation",
-    "run_examples",
-    "saved_epochs",
-    "saved_network",
-    "score",
-    "settings_of",
-]

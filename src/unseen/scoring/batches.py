@@ -32,7 +32,9 @@ def checked_batch(index: Any, logits: Any, labels: Any, examples: int | None, cl
     device wait.
 
     Args:
-        index, logits, labels: what ``Recorder.update`` got.
+        index: what ``Recorder.update`` got.
+        logits: what it got.
+        labels: what it got.
         examples: size of the data set, where it is known.
         classes: of the batches before; None at the first.
 

@@ -62,7 +62,8 @@ class Recorder:
         """Record a batch. Costs three copies.
 
         Args:
-            index: int64 (n,), positions in the data set. logits: (n, classes), of the forward that trains.
+            index: int64 (n,), positions in the data set.
+            logits: (n, classes), of the forward that trains.
             labels: whole numbers (n,), from 0 to below classes. All of them on any device.
 
         Raises:

@@ -11,8 +11,6 @@ from unseen.scoring.estimators.members import ManyMembers
 from unseen.scoring.estimators.one_network import Plain, TurnOverDropout
 from unseen.scoring.estimators.protocol import Estimator, Job, Observed, Visit
 
-__all__ = ["ESTIMATORS", "Estimator", "Job", "ManyMembers", "Observed", "Plain", "TurnOverDropout", "Visit", "estimator_of", "resolved"]
-
 ESTIMATORS: dict[str, type[Estimator]] = {"members": ManyMembers, "turnover": TurnOverDropout, "plain": Plain}
 """By name; ``auto`` takes the first that suits."""
 
