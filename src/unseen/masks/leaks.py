@@ -42,7 +42,10 @@ def audit(net: TurnOverNet, x: Inputs, labels: Tensor, index: Tensor, loss: Loss
     behind or outside the masks (the output bias, an unmasked layer, a norm's affine).
 
     Args:
-        net: with masks. x: inputs (n, ...). labels: int64 (n,). index: int64 (n,). A handful of examples is enough.
+        net: with masks.
+        x: inputs (n, ...). A handful of examples is enough.
+        labels: int64 (n,).
+        index: int64 (n,).
         loss: of logits and labels.
 
     Returns a ``Leak`` per parameter, in the order of the parameters. Costs 2n passes forward and backward. What goes from example to

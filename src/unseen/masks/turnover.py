@@ -235,13 +235,15 @@ def attach(
         seed: seed of the masks.
         groups: units share a mask in this many groups per layer (each width must divide); None or 0: none share.
         tied: all layers with the same number of groups have the same masks.
-        only, skip: names of hidden layers, ``fnmatch`` patterns allowed.
+        only: names of the hidden layers that get one, ``fnmatch`` patterns allowed.
+        skip: names of those that get none.
         scale: what a seen unit is multiplied by, where the place does not say otherwise. 2 keeps the mean of what the next
             layer sees, so that with one masked layer the full network is the average of its halves. sqrt(2) keeps the
             variance: in a deep network of rectifiers half the units times 2 double the variance at every layer, so that
             the full network, without that factor, is out of range (LOG.md has the measurements). Default: 2 for chains and
             models that name their own places, sqrt(2) for all others.
-        places: your own list instead. output: name of the output layer, where it is not the last one registered.
+        places: your own list instead.
+        output: name of the output layer, where it is not the last one registered.
         examples: size of the data set; checks that no two examples share a mask.
 
     Raises UnseenError: no hidden layer, a name that is not there, a net that has masks already, or too few units for
