@@ -14,7 +14,7 @@ NAMED = 3  # classes that a line names
 
 
 @dataclass(frozen=True)
-class Trust:
+class Judgeable:
     """What a list of suspects may say.
 
     Attributes:
@@ -44,7 +44,7 @@ class Trust:
         return lines
 
 
-def trust(table: "pl.DataFrame") -> Trust:
+def judgeable(table: "pl.DataFrame") -> Judgeable:
     """Whether the labels of a run can be judged, and those of which classes.
 
     A class is left out where it has fewer than ``LEAST`` trained examples, or where more than half of them would be accused: then those
@@ -63,7 +63,7 @@ def trust(table: "pl.DataFrame") -> Trust:
     few = classes.filter(pl.col("examples") < LEAST)
     unknown = classes.filter(pl.col("examples") >= LEAST, pl.col("accused") > MOST)
     enough = table.join(few, on="given_label", how="anti")
-    return Trust(
+    return Judgeable(
         _warning(enough, len(few), none_left=len(few) + len(unknown) == len(classes)),
         sum(few["examples"]) + sum(unknown["examples"]),
         tuple(few["given_class"].to_list()),
