@@ -4,6 +4,7 @@ Training is a generator and measuring a function; neither knows of tables or run
 """
 
 from unseen.training.cost import Laps, cost_facts, plain_seconds
+from unseen.training.head import Head, Predictions, Sums, fit_head, fit_in_chunks
 from unseen.training.loop import (
     Epoch,
     channels_last,
@@ -27,9 +28,12 @@ __all__ = [
     "SIDES",
     "Bar",
     "Epoch",
+    "Head",
     "Laps",
     "Members",
     "Pass",
+    "Predictions",
+    "Sums",
     "bf16_gains",
     "channels_last",
     "checked_losses",
@@ -38,6 +42,8 @@ __all__ = [
     "epoch_order",
     "first",
     "first_epochs",
+    "fit_head",
+    "fit_in_chunks",
     "get_state",
     "holding",
     "launch",
