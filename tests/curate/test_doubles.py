@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unseen.curate.doubles import disagreeing, directions, exact_pairs, groups, near_pairs, strangeness
+from unseen.curate.doubles import directions, disagreeing, exact_pairs, groups, near_pairs, strangeness
 from unseen.errors import UnseenError
 
 

@@ -18,7 +18,6 @@ classes alone, planted there with the one label for the other, and counts where 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray

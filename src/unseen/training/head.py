@@ -296,7 +296,7 @@ def check(features: Tensor, labels: Tensor, dimensions: int, classes: int) -> No
             f"Features have shape {tuple(features.shape)} for {len(labels)} labels. Allowed: ({len(labels)}, {dimensions}), a row for each "
             "label. Make all chunks with the same extractor."
         )
-    if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise UnseenError(f"Labels go from {int(labels.min())} to {int(labels.max())}. Allowed: 0 to {classes - 1}. Encode them.")
     if not bool(torch.isfinite(features.sum())) and not bool(torch.isfinite(features).all()):
         row = int((~torch.isfinite(features).all(1)).nonzero()[0])
