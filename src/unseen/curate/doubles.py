@@ -62,7 +62,8 @@ def near_pairs(features: Tensor, near: float = NEAR, others: Tensor | None = Non
     exact cosines decide. Memory: features, projections and candidates.
 
     Args:
-        features: (n, d). near: cosine, above .5 and up to 1: below it projections find too much.
+        features: (n, d).
+        near: cosine, above .5 and up to 1: below it projections find too much.
         others: (m, d): pairs of a row of ``features`` (first) and one of these (second), such as train and test; else within ``features``.
 
     Raises: UnseenError for ``near`` out of range, a NaN.

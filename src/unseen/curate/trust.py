@@ -82,7 +82,7 @@ class Trust:
         return _interval(self.wrong[chosen].sum(), self.repeats[:, chosen], len(chosen))
 
     def stop(self, order: Sequence[int] | Integers) -> int:
-        """How many of a list to read: the longest head whose last stretch (a tenth of it, 10 or more) is wrong in at least half of the rows."""
+        """How many of a list to read: the longest head of whose last tenth (10 rows or more) half are wrong."""
         wrong = self.wrong[np.asarray(order)] if self.says else np.zeros(0)
         if not len(wrong):
             return 0
@@ -96,8 +96,8 @@ class Trust:
         """The finding in plain words."""
         if not self.says:
             return (
-                f"Nothing can be said of wrong labels here: of labels changed on purpose the scores tell {self.auroc:.0%} from the others, and "
-                "guessing tells 50%."
+                f"Nothing can be said of wrong labels here: the scores tell labels changed on purpose from others with an AUROC of "
+                f"{self.auroc:.2f}, and guessing has 0.50."
             )
         found, low, high = self.in_first(order, count)
         count = min(count, len(self.wrong))

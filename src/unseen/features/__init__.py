@@ -1,4 +1,4 @@
-"""What an example looks like to a network that never saw its label: label-free descriptions, frozen networks of others, arrays of the user's.
+"""What an example looks like to a network that never saw its label: descriptions without labels, frozen networks, own arrays.
 
 Whatever turns inputs into rows of numbers without labels, and keeps them in files, belongs here.
 """

@@ -26,7 +26,7 @@ def digest_of(*parts: Any) -> str:
     for part in parts:
         if isinstance(part, Tensor):
             found.update(f"{part.dtype}{tuple(part.shape)}".encode())
-            found.update(part.contiguous().cpu().reshape(-1).view(torch.uint8).numpy() if part.numel() else b"")
+            found.update(bytes_of(part))
         elif isinstance(part, str | int | float):
             text = str(part).encode()
             found.update(f"{len(text)}:".encode() + text)
@@ -64,4 +64,9 @@ def read_chunk(path: Path, rows: int) -> Tensor | None:
 def checksum(features: Tensor) -> str:
     """CRC-32 of type, shape and bytes."""
     start = zlib.crc32(f"{features.dtype}{tuple(features.shape)}".encode())
-    return str(zlib.crc32(features.contiguous().view(torch.uint8).numpy(), start))
+    return str(zlib.crc32(bytes_of(features), start))
+
+
+def bytes_of(values: Tensor) -> memoryview:
+    """The bytes of a tensor, without a copy where it lies in one piece on the CPU."""
+    return values.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data if values.numel() else memoryview(b"")

@@ -1,7 +1,7 @@
 """From examples to features, chunk by chunk, in memory or in files.
 
 >>> from unseen.data import load
->>> features = extract(load("digits", limit=100), "pixels")
+>>> features = extract(load("digits", limit=100).train, "pixels")
 >>> features.tensor().shape
 torch.Size([100, 64])
 """

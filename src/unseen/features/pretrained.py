@@ -70,11 +70,12 @@ def lite0(path: Path | None = None) -> Embed:
     with damage_of(path):
         network = Lite0(torch.load(path, map_location="cpu", weights_only=True)).eval()
     fast = torch.bfloat16 if is_fast_in_bf16() else torch.float32
-    network.to(dtype=fast, memory_format=torch.channels_last)
+    network.to(dtype=fast).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def embed(pixels: Tensor) -> Tensor:
         scaled = (resized(coloured(pixels, 3), LITE0_SIDE) - 127) / 128
-        return network(scaled.to(dtype=fast, memory_format=torch.channels_last)).float().clamp_min(0).sqrt()
+        found: Tensor = network(scaled.to(dtype=fast, memory_format=torch.channels_last))
+        return found.float().clamp_min(0).sqrt()
 
     return embed
 
@@ -89,7 +90,7 @@ def damage_of(path: Path | str) -> Iterator[None]:
     except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise UnseenError(
-            f"The weights in {path} cannot be read ({reason}). Allowed: an undamaged checkpoint of plain tensors. Install or download it again."
+            f"The weights in {path} cannot be read ({reason}). Allowed: a checkpoint of plain tensors. Install or download it again."
         ) from error
     except Exception as error:  # safetensors raises an Exception of its own
         if type(error).__module__.partition(".")[0] not in ("safetensors", "builtins", "huggingface_hub", "safetensors_rust"):
@@ -195,9 +196,10 @@ def pooled(output: Any) -> Tensor:
     if not isinstance(output, Tensor):
         found = getattr(output, "pooler_output", None)
         output = output.last_hidden_state if found is None else found
-    if output.dim() == 3:
-        return output.mean(1)
-    return output.flatten(2).mean(2) if output.dim() == 4 else output.flatten(1)
+    vectors: Tensor = output
+    if vectors.dim() == 3:
+        return vectors.mean(1)
+    return vectors.flatten(2).mean(2) if vectors.dim() == 4 else vectors.flatten(1)
 
 
 def sentence_embedder(model: nn.Module, tokenizer: Any) -> Embed:

@@ -48,9 +48,9 @@ class Sums:
     @classmethod
     def empty(cls, dimensions: int, classes: int, shift: Tensor | None = None) -> "Sums":
         """The sums of no examples. Processes whose sums will be added give the same ``shift``."""
-        zeros = lambda *shape: torch.zeros(shape, dtype=torch.float64)
-        start = zeros(dimensions) if shift is None else shift.double()
-        return cls(0, zeros(dimensions), zeros(classes), zeros(dimensions, dimensions), zeros(dimensions, classes), start)
+        start = torch.zeros(dimensions, dtype=torch.float64) if shift is None else shift.double()
+        gram, cross = start.new_zeros(dimensions, dimensions), start.new_zeros(dimensions, classes)
+        return cls(0, start.new_zeros(dimensions), start.new_zeros(classes), gram, cross, start)
 
     def add(self, features: Tensor, labels: Tensor) -> "Sums":
         """With these examples too. Args: features (m, d), labels int64 (m,). Raises UnseenError for a NaN or a label out of range."""
@@ -144,9 +144,10 @@ class Head:
         return self.coordinates(features) @ self.weights + self.prior
 
     def predict(self, features: Tensor, labels: Tensor) -> Predictions:
-        """Scores of training examples with and without themselves. Args: features (m, d), labels int64 (m,); any part of the training set."""
+        """Scores of training examples with and without themselves. Args: features (m, d), labels (m,); any part of the training set."""
         parts = [self._predict(*chunk) for chunk in zip(features.split(ROWS), labels.split(ROWS), strict=True)]
-        return Predictions(*(torch.cat(columns) for columns in zip(*parts, strict=True)), labels, self.scale)
+        seen, unseen, leverage = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Predictions(seen, unseen, leverage, labels, self.scale)
 
     def _predict(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z = self.coordinates(features)
@@ -270,7 +271,7 @@ def press(head: Head, ridges: Sequence[float], features: Tensor, labels: Tensor)
 def likeliest_scale(scores: Tensor, labels: Tensor) -> float:
     """The factor on the scores (of ``SCALES``) under whose softmax the labels are likeliest."""
     losses = [float(cross_entropy(scores * scale, labels).mean()) for scale in SCALES]
-    return SCALES[losses.index(min(losses))]
+    return float(SCALES[losses.index(min(losses))])
 
 
 def without(seen: Tensor, leverage: Tensor, labels: Tensor) -> Tensor:
