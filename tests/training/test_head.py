@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unseen.errors import UnseenError
-from unseen.training import Sums, fit_head, fit_in_chunks
+from unseen.training import Sums, fit_head, fit_in_chunks, relabelled
 from unseen.training.head import likeliest_scale, one_hot, press, solve
 
 
@@ -72,6 +72,17 @@ def test_sums_add_up_over_chunks_and_processes():
     head, found = fit_head(features, labels, 3)
     assert chunked.ridge == pytest.approx(head.ridge)
     assert torch.allclose(chunked.predict(features[:30], labels[:30]).unseen, found.unseen[:30], atol=1e-8)
+
+
+def test_other_labels_need_no_other_eigenproblem():
+    features, labels = planted()
+    head, _ = fit_head(features, labels, 3)
+    other = labels.roll(1)
+    again, found = relabelled(head, head.coordinates(features), other)
+    expected, twin = fit_head(features, other, 3)
+    assert again.ridge == pytest.approx(expected.ridge)
+    assert torch.allclose(found.unseen, twin.unseen, atol=1e-8)
+    assert torch.allclose(again.scores(features), expected.scores(features), atol=1e-8)
 
 
 def test_large_means_lose_no_digits():

@@ -117,11 +117,18 @@ class Predictions:
 class Head:
     """A fitted head: the eigenvectors and values of centred X'X, the ridge and the scale of its scores.
 
-    Args: axes: V / √(standard deviations), (d, k). values: S, (k,). mean: (d,). cross: V'X'Y, (k, classes). prior: shares of the classes.
-        count: examples. ridge: λ. scale: before the softmax; see ``Predictions``.
+    Args:
+        axes: V / √(standard deviations), (d, k); None where features are coordinates on them already.
+        values: S, (k,).
+        mean: (d,).
+        cross: V'X'Y, (k, classes).
+        prior: shares of the classes, (classes,).
+        count: examples.
+        ridge: λ.
+        scale: what scores are multiplied by before the softmax.
     """
 
-    axes: Tensor
+    axes: Tensor | None
     values: Tensor
     mean: Tensor
     cross: Tensor
@@ -137,7 +144,7 @@ class Head:
 
     def coordinates(self, features: Tensor) -> Tensor:
         """Features (m, d) along the eigenvectors: float64 (m, k)."""
-        return (features.double() - self.mean) @ self.axes
+        return features.double() if self.axes is None else (features.double() - self.mean) @ self.axes
 
     def scores(self, features: Tensor) -> Tensor:
         """Scores of any features (m, d), as seen by the whole training set: float64 (m, classes)."""
@@ -189,8 +196,24 @@ def fit_head(
         >>> float((found.unseen.argmax(1) == digits).double().mean()) > 0.9
         True
     """
-    head = fit_in_chunks(lambda: [(features, labels)], classes, ridge, standardise)
-    return head, head.predict(features, labels)
+    head = solve(checked(Sums.empty(features.shape[1], classes).add(features, labels)), standardise)
+    return relabelled(head, head.coordinates(features), labels, ridge)
+
+
+def relabelled(head: Head, coordinates: Tensor, labels: Tensor, ridge: float | None = None) -> tuple[Head, Predictions]:
+    """The head of the same examples with other labels, and its predictions, without the eigenproblem: n · d · classes operations.
+
+    Args:
+        head: of these examples.
+        coordinates: ``head.coordinates`` of their features, (n, k).
+        labels: int64 (n,).
+        ridge: λ; chosen by PRESS where it is left out.
+    """
+    y = one_hot(labels, len(head.prior))
+    prior = y.mean(0)
+    start = replace(head, axes=None, cross=coordinates.T @ (y - prior), prior=prior, ridge=mean_value(head.values))
+    found = chosen(start, [(coordinates, labels)], ridge)
+    return replace(found, axes=head.axes), found.predict(coordinates, labels)
 
 
 def fit_in_chunks(chunks: Callable[[], Iterable[Chunk]], classes: int, ridge: float | None = None, standardise: bool = True) -> Head:
@@ -210,9 +233,14 @@ def fit_in_chunks(chunks: Callable[[], Iterable[Chunk]], classes: int, ridge: fl
     sums: Sums | None = None
     for features, labels in chunks():
         sums = (sums or Sums.empty(features.shape[1], classes)).add(features, labels)
+    return chosen(solve(checked(sums), standardise), some_of(chunks(), CHOICE_ROWS), ridge)
+
+
+def checked(sums: Sums | None) -> Sums:
+    """The same. Raises UnseenError for fewer than two examples."""
     if sums is None or sums.count < 2:
         raise UnseenError(f"The head got {sums.count if sums else 0} examples. It needs 2 or more. Give more data.")
-    return chosen(solve(sums, standardise), some_of(chunks(), CHOICE_ROWS), ridge)
+    return sums
 
 
 def some_of(chunks: Iterable[Chunk], rows: int) -> list[Chunk]:
@@ -241,8 +269,12 @@ def solve(sums: Sums, standardise: bool = True) -> Head:
     axes = inverse[:, None] * vectors
     cross = axes.T @ (sums.cross - torch.outer(mean, sums.labels))
     values = values.clamp_min(0)
-    ridge = float(values.sum()) / max(len(values), 1) or 1.0
-    return Head(axes, values, mean + sums.shift, cross, sums.labels / sums.count, sums.count, ridge)
+    return Head(axes, values, mean + sums.shift, cross, sums.labels / sums.count, sums.count, mean_value(values))
+
+
+def mean_value(values: Tensor) -> float:
+    """The mean eigenvalue, what ridges are counted in; 1 where all are 0."""
+    return float(values.mean()) or 1.0
 
 
 def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None) -> Head:
@@ -260,12 +292,10 @@ def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None) -> H
 def press(head: Head, ridges: Sequence[float], features: Tensor, labels: Tensor) -> Tensor:
     """Sum of squared leave-one-out residuals of these training examples for each ridge: float64 (ridges,)."""
     z, y = head.coordinates(features), one_hot(labels, len(head.prior))
-    sums = []
-    for ridge in ridges:
-        tried = replace(head, ridge=ridge)
-        residual = y - head.prior - z @ tried.weights
-        sums.append((residual / (1 - tried._leverage(z))[:, None]).square().sum())
-    return torch.stack(sums)
+    inverse = 1 / (head.values[:, None] + torch.tensor(ridges, dtype=torch.float64))
+    leverages = (1 / head.count + z.square() @ inverse).clamp_max(LARGEST_LEVERAGE)
+    residuals = (y - head.prior - z @ (head.cross * inverse[:, place, None]) for place in range(len(ridges)))
+    return torch.stack([(found / (1 - leverages[:, place, None])).square().sum() for place, found in enumerate(residuals)])
 
 
 def likeliest_scale(scores: Tensor, labels: Tensor) -> float:
