@@ -85,6 +85,16 @@ def test_other_labels_need_no_other_eigenproblem():
     assert torch.allclose(again.scores(features), expected.scores(features), atol=1e-8)
 
 
+def test_ridge_and_scale_of_data_sorted_by_class(monkeypatch):
+    features, labels = planted(600)
+    order = labels.argsort()
+    monkeypatch.setattr("unseen.training.head.CHOICE_ROWS", 200)
+    chunks = lambda: zip(features[order].split(50), labels[order].split(50), strict=True)
+    chosen, (whole, _) = fit_in_chunks(chunks, 3), fit_head(features, labels, 3)
+    assert chosen.scale == pytest.approx(whole.scale, rel=0.3)
+    assert chosen.ridge == pytest.approx(whole.ridge, rel=10)
+
+
 def test_large_means_lose_no_digits():
     features, labels = planted()
     _, found = fit_head(features.double(), labels, 3, 1.0)

@@ -32,7 +32,8 @@ SPREAD = 0.2  # prior deviation of the log of the spread of right labels: 0 is t
 STARTS = ((0.005, 2.5), (0.03, 1.0), (0.1, 2.5), (0.25, 1.5))
 BOUNDS = ((-9.0, 0.4), (-2.0, 2.0), (-1.0, 1.0))  # of logit ε, log distance, log spread
 DISCOVERY = 0.2  # false discovery rate of habitual confusions
-PAIRS = 3  # classes that are looked at for habitual confusions with a class
+PAIRS, MOST_PAIRS = 3, 300  # classes that are looked at for habitual confusions with a class, and pairs in all
+PLANTED = 200_000  # planted errors that are looked at
 TIES = 3  # decimals in which probabilities differ
 MODEL_ERROR = 0.15  # of a number of wrong labels, relative: how far estimates were from the truth on six data sets, see LOG.md
 FEWEST_OF_CLASS = 40  # examples
@@ -226,11 +227,13 @@ def wrong_chances(against: Floats, labels: Integers, pairs: "dict[tuple[int, int
 
 
 def pooled(against: Floats, labels: Integers) -> Mixture:
-    """The mixture over all planted errors, every other class alike."""
+    """The mixture over all planted errors, every other class alike; of more than ``PLANTED``, every so many."""
     planted = np.ones_like(against, dtype=bool)
     planted[np.arange(len(labels)), labels] = False
+    step = max(1, int(planted.sum()) // PLANTED)
+    some = against[planted][:: step + (step > 1 and (against.shape[1] - 1) % step == 0)]  # a step that divides a row would see few classes
     others = against.shape[1] - 1
-    return mixture(against[~planted], against[planted], np.full(int(planted.sum()), 1 / others), 1 / others)
+    return mixture(against[~planted], some, np.ones(len(some)), 1 / others)
 
 
 def habitual(against: Floats, labels: Integers) -> dict[tuple[int, int], Mixture]:
@@ -245,9 +248,7 @@ def habitual(against: Floats, labels: Integers) -> dict[tuple[int, int], Mixture
     if classes == 2:  # all errors are of the one pair, and the mixture over all has more examples
         return {}
     share = pooled(against, labels).share / (classes - 1)
-    tried = {
-        (true, given): _pair(against, labels, true, given, share) for given in range(classes) for true in _likely(against, labels, given)
-    }
+    tried = {(true, given): _pair(against, labels, true, given, share) for true, given in _likely(against, labels)}
     tested = {pair: found for pair, found in tried.items() if found is not None}
     if not tested:
         return {}
@@ -259,11 +260,15 @@ def habitual(against: Floats, labels: Integers) -> dict[tuple[int, int], Mixture
     }
 
 
-def _likely(against: Floats, labels: Integers, given: int) -> list[int]:
-    """The classes that examples of this label look like most, apart from it."""
-    chances = (1 / (1 + np.exp(against[labels == given]))).sum(0)
-    chances[given] = -1
-    return [int(place) for place in (-chances).argsort()[: min(PAIRS, len(chances) - 1)]]
+def _likely(against: Floats, labels: Integers) -> list[tuple[int, int]]:
+    """Pairs (true class, given class) that may be confused: of each given class the 3 that its examples look like most, and 300 in all."""
+    classes = against.shape[1]
+    mass = np.zeros((classes, classes))
+    np.add.at(mass, labels, 1 / (1 + np.exp(against)))
+    np.fill_diagonal(mass, -1)
+    nearest = (-mass).argsort(1)[:, : min(PAIRS, classes - 1)]
+    pairs = [(float(mass[given, true]), int(true), given) for given in range(classes) for true in nearest[given]]
+    return [(true, given) for _, true, given in sorted(pairs, reverse=True)[:MOST_PAIRS]]
 
 
 def _pair(against: Floats, labels: Integers, true: int, given: int, share: float) -> tuple[Mixture, float] | None:

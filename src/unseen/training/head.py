@@ -22,7 +22,7 @@ from unseen.errors import UnseenError
 RIDGES = tuple(10.0**power for power in torch.linspace(-6, 4, 31).tolist())  # times the mean eigenvalue of X'X
 SCALES = tuple(2.0**power for power in torch.linspace(0, 7, 57).tolist())  # of the scores before the softmax
 ROWS = 8192
-CHOICE_ROWS = 50_000  # rows that choose the ridge and the temperature; more change neither
+CHOICE_ROWS = 50_000  # rows that choose the ridge and the scale
 CONSTANT = 1e-12  # a feature of less variance, relative to its mean square, is constant
 LARGEST_LEVERAGE = 1 - 1e-9
 
@@ -217,7 +217,7 @@ def relabelled(head: Head, coordinates: Tensor, labels: Tensor, ridge: float | N
 
 
 def fit_in_chunks(chunks: Callable[[], Iterable[Chunk]], classes: int, ridge: float | None = None, standardise: bool = True) -> Head:
-    """The head of features that need not fit in memory: a pass for the sums, and one over the first 50,000 rows for ridge and scale.
+    """The head of features that need not fit in memory: a pass for the sums, and one for ridge and scale.
 
     Args:
         chunks: gives (features (m, d), labels int64 (m,)), the same each time it is called.
@@ -233,7 +233,8 @@ def fit_in_chunks(chunks: Callable[[], Iterable[Chunk]], classes: int, ridge: fl
     sums: Sums | None = None
     for features, labels in chunks():
         sums = (sums or Sums.empty(features.shape[1], classes)).add(features, labels)
-    return chosen(solve(checked(sums), standardise), some_of(chunks(), CHOICE_ROWS), ridge)
+    head = solve(checked(sums), standardise)
+    return chosen(head, some_of(chunks(), head.count), ridge)
 
 
 def checked(sums: Sums | None) -> Sums:
@@ -243,15 +244,10 @@ def checked(sums: Sums | None) -> Sums:
     return sums
 
 
-def some_of(chunks: Iterable[Chunk], rows: int) -> list[Chunk]:
-    """The first chunks, up to so many rows."""
-    kept, count = [], 0
-    for features, labels in chunks:
-        kept.append((features[: rows - count], labels[: rows - count]))
-        count += len(kept[-1][1])
-        if count >= rows:
-            break
-    return kept
+def some_of(chunks: Iterable[Chunk], count: int) -> list[Chunk]:
+    """Every so many rows of chunks that hold ``count`` in all, ``CHOICE_ROWS`` at most: spread, since data are often sorted by class."""
+    step = -(-count // CHOICE_ROWS)
+    return [(features[::step].clone(), labels[::step].clone()) for features, labels in chunks]
 
 
 def solve(sums: Sums, standardise: bool = True) -> Head:
