@@ -131,6 +131,20 @@ def test_texts(sentences):
     assert lengths.tensor()[:, 0].tolist() == [len(text) for text in sentences.texts]
 
 
+def test_texts_of_the_same_words_have_other_files(sentences, tmp_path):
+    order = lambda texts: torch.tensor([[float(text.index("film") if "film" in text else -1)] for text in texts])
+    extractor = replace(make_extractor(order, sentences), identity="order of words", embed=lambda some: order(some.texts))
+    extract(sentences, extractor, cache=tmp_path)
+    turned = replace(sentences, texts=[" ".join(reversed(text.split())) for text in sentences.texts])
+    assert torch.equal(extract(turned, extractor, cache=tmp_path).tensor(), order(turned.texts))
+
+
+def test_features_can_be_trained_on(pictures):
+    weights = torch.zeros(extract(pictures, "gradients").dimensions, 2, requires_grad=True)
+    (extract(pictures, "gradients").tensor() @ weights).sum().backward()
+    assert weights.grad.abs().sum() > 0
+
+
 def test_auto_says_what_an_installation_would_gain(pictures, sentences, monkeypatch):
     monkeypatch.setattr("unseen.features.pretrained.find_spec", lambda name: None)
     found = extract(pictures, "auto")

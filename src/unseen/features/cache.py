@@ -35,9 +35,15 @@ def digest_of(*parts: Any) -> str:
     return found.hexdigest()
 
 
-def chunk_path(folder: Path, extractor: str, inputs: Tensor) -> Path:
-    """Where the features of these inputs stand. Args: extractor: its identity."""
-    return folder / digest_of(VERSION, extractor) / f"{digest_of(inputs)}.safetensors"
+def chunk_path(folder: Path, extractor: str, *inputs: Any) -> Path:
+    """Where the features of these inputs (see ``digest_of``) stand.
+
+    Args:
+        folder: of all features.
+        extractor: its identity.
+        inputs: all that an extractor may look at.
+    """
+    return folder / digest_of(VERSION, extractor) / f"{digest_of(*inputs)}.safetensors"
 
 
 def write_chunk(path: Path, features: Tensor) -> None:

@@ -64,9 +64,9 @@ class Features:
 
         A head of it needs no standardisation: ``fit_head(map(features), labels, classes, standardise=False)``.
         """
-        return Landmarks.learned(torch.cat(list(self._first(LEARNED_FROM)))) if self.bends else lambda features: features
+        return Landmarks.learned(torch.cat(list(self._spread(LEARNED_FROM)))) if self.bends else lambda features: features
 
-    def _first(self, rows: int) -> Iterator[Tensor]:
+    def _spread(self, rows: int) -> Iterator[Tensor]:
         """Chunks spread over the whole, up to about so many rows."""
         step = max(1, len(self) // rows)
         for part in self.chunks():
@@ -112,13 +112,13 @@ def extract(
 def _part(extractor: Extractor, examples: Examples, cache: Path | None) -> Tensor | Path:
     if cache is None or not extractor.identity:
         return _computed(extractor, examples)
-    path = chunk_path(Path(cache), extractor.identity, examples.inputs)  # type: ignore[arg-type]
+    path = chunk_path(Path(cache), extractor.identity, examples.inputs, examples.texts or [])
     if read_chunk(path, len(examples)) is None:
         write_chunk(path, _computed(extractor, examples))
     return path
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _computed(extractor: Extractor, examples: Examples) -> Tensor:
     found = extractor.embed(examples)
     if found.dim() != 2 or len(found) != len(examples):

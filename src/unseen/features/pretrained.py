@@ -135,10 +135,23 @@ def transformer(name: str, texts: bool) -> Embed:
         raise UnseenError(f"The features 'hf:{name}' need transformers. Get it: pip install transformers.")
     transformers: Any = import_module("transformers")
     options = {"local_files_only": True, "trust_remote_code": False}
-    with weights_of(name):
+    with weights_of(name), silent(transformers):
         model = transformers.AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **options).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options) if texts else None
     return sentence_embedder(model, tokenizer) if texts else picture_embedder(model, *scaling(model.config, name))
+
+
+@contextmanager
+def silent(transformers: Any) -> Iterator[None]:
+    """No bars of transformers' own: the caller has one."""
+    log = transformers.utils.logging
+    was_shown = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            log.enable_progress_bar()
 
 
 @contextmanager
