@@ -1,6 +1,7 @@
 """Shared data of the tests."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import unseen
 
+os.environ.setdefault("UNSEEN_CACHE", tempfile.mkdtemp())  # features of tests stay among them
 torch.set_num_threads(1)  # small networks; and tests may share the machine
 
 

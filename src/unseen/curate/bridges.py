@@ -76,7 +76,7 @@ def subset(
     else:
         raise UnseenError(f"There is no subset {which!r}. Allowed: easy, difficult, suspects, rare.")
     places = {int(value): place for place, value in enumerate(run.scores["index"].to_list())}
-    whole = Items(run_examples(run, data_dir=data_dir)[1].train) if data is None else data
+    whole = Items(run_examples(run, data_dir=data_dir, as_scored=False)[1].train) if data is None else data
     if len(whole) < len(places):
         raise UnseenError(f"The data set has {len(whole)} items, the run {len(places)} training examples. Give the one that the run is of.")
     return Subset(whole, [places[int(value)] for value in index]), index

@@ -58,8 +58,8 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
 
     table, known = judged(run), trustworthy(run)
     found = table.filter(pl.col("suggested_label") != pl.col("given_label"), pl.col("wrong_probability") > least)
-    judgeable = pl.lit(False) if known.warning else pl.col("given_class").is_in([*known.few, *known.unknown]).not_()
-    return _listed(found.filter(judgeable), "doubt", "wrong_probability")
+    has_judge = pl.lit(False) if known.warning else pl.col("given_class").is_in([*known.few, *known.unknown]).not_()
+    return _listed(found.filter(has_judge), "doubt", "wrong_probability")
 
 
 def trustworthy(run: "Run") -> Judgeable:

@@ -78,7 +78,7 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     if _shows_only(data):
         return None, ""
     try:
-        return run_examples(run, data, data_dir=data_dir, model=None)[1], ""
+        return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
     except UnseenError as error:
         if data is not None:
             raise
