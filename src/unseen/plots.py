@@ -9,7 +9,7 @@ import torch
 
 from unseen.data import Examples, Lazy, load
 from unseen.errors import UnseenError
-from unseen.runs import Run
+from unseen.runs import Run, writing_out
 from unseen.scoring import load_options
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def save_figure(figure: "Figure", path: Path, **options: Any) -> Path:
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise UnseenError(f"The figure {path} ends in {path.suffix!r}. Allowed: {', '.join(f'.{name}' for name in FORMATS)}.")
-    with Run(path.parent).writing(path.name) as temporary:
+    with writing_out(path) as temporary:
         figure.savefig(temporary, dpi=150, format=kind, **options)
     return path
 

@@ -20,7 +20,7 @@ from unseen.masks import TurnOverNet
 from unseen.runs import Run
 from unseen.scoring import new_net, run_examples
 from unseen.torchrun import process_count
-from unseen.training import first, launch, learning_rate
+from unseen.training import first, holding, launch, learning_rate
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,8 +56,9 @@ def run_influence(
     chosen = parse_queries(queries, examples) if isinstance(queries, str) else queries
     world = min(process_count(devices), asked.count(chosen))
     options |= {"memory_gib": memory_gib} if method == "gradient" else {"memory_gib": memory_gib, "precision": precision}
-    launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, config.precision)
-    return first(partial(_joined_shares, run, config, examples, chosen, method, world))
+    with holding(run):
+        launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, config.precision)
+        return first(partial(_joined_shares, run, config, examples, chosen, method, world))
 
 
 def _joined_shares(run: Run, config: Config, examples: Examples, queries: Queries, method: str, world: int) -> "pl.DataFrame":

@@ -153,10 +153,15 @@ class Apply:
 
     def __call__(self) -> None:
         """Write the copy, and print what became of the examples."""
+        from unseen.commands.terminal import printable
         from unseen.curate import apply
 
         counts = apply(self.decisions, self.source, self.destination, self.target, self.id_column)
-        print(f"{counts['keep']:,} kept, {counts['drop']:,} dropped, {counts['relabel']:,} relabelled.\n{self.destination}")
+        print(f"{counts['keep']:,} kept, {counts['drop']:,} dropped, {counts['relabel']:,} relabelled.")
+        for names, said in ((counts.copied, "copied as they are, not judged"), (counts.left, "not in the copy")):
+            if names:
+                print(printable(f"{len(names):,} {said}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}."))
+        print(self.destination)
 
 
 @dataclass(frozen=True)

@@ -291,13 +291,13 @@ def _text(value: Any) -> str:
 
 def print_list(run: Run, name: str, top: int, form: str, missing: str | None) -> None:
     """A list of ``curate`` (form: table, json or csv), with its estimated error rate. missing: why there are no neighbours."""
-    from unseen.curate import LISTS, error_rate
+    from unseen.curate import LISTS, error_rate, neutral_frame
 
     found = LISTS[name](run)
     rate = error_rate(run, name, found)
     shown = found.head(top) if top else found
     if form == "csv":
-        print(shown.write_csv(), end="")
+        print(neutral_frame(shown).write_csv(), end="")
     elif form == "json":
         facts = {"list": name, "examples": len(found), "error_rate": rate.rate, "error_rate_from": rate.method}
         print(json.dumps(facts | {"neighbours": missing is None, "rows": shown.to_dicts()}, indent=1))

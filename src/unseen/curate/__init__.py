@@ -8,6 +8,7 @@ from unseen.curate.copying import apply
 from unseen.curate.lists import LISTS, error_rate, judged
 from unseen.curate.neighbours import find_neighbours
 from unseen.curate.pruning import Order, curve, prune
+from unseen.curate.spreadsheet import neutral_frame
 
 __all__ = [
     "LISTS",
@@ -19,6 +20,7 @@ __all__ = [
     "find_neighbours",
     "judged",
     "label_quality",
+    "neutral_frame",
     "prune",
     "subset",
     "to_datalab",

@@ -18,6 +18,7 @@ from torch import Tensor
 from unseen.errors import UnseenError
 from unseen.data.images import Pictures
 from unseen.data.text import bags
+from unseen.runs import refuse_large
 
 if TYPE_CHECKING:
     import polars as pl
@@ -89,6 +90,8 @@ def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Colu
     import polars as pl
 
     try:
+        for file in train + test:
+            refuse_large(file, file)
         frames = [pl.read_parquet(file) for file in train + test]
         frame = pl.concat(frames)
         metadata = pl.read_parquet_metadata(train[0]).get("huggingface", "{}")

@@ -3,6 +3,25 @@
 Knows nothing of networks or data; whatever reads or writes a file of a run belongs here.
 """
 
+from unseen.runs.files import open_below, open_folder, open_regular, read_regular, regular, whole, whole_folder
+from unseen.runs.memory import free_memory, refuse_large
+from unseen.runs.outputs import writing_out
 from unseen.runs.run import Run, list_runs, open_run, shard_name, start_run
 
-__all__ = ["Run", "list_runs", "open_run", "shard_name", "start_run"]
+__all__ = [
+    "Run",
+    "free_memory",
+    "list_runs",
+    "open_below",
+    "open_folder",
+    "open_regular",
+    "open_run",
+    "read_regular",
+    "refuse_large",
+    "regular",
+    "shard_name",
+    "start_run",
+    "whole",
+    "whole_folder",
+    "writing_out",
+]

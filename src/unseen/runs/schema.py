@@ -35,7 +35,15 @@ JSON: dict[str, dict[str, type | tuple[type, ...]]] = {
     "truth.json": {"reliability": (float, type(None))},
     "selfcheck.json": {"sentence": str},
 }
+LARGEST_JSON = 2**26
+"""Bytes of a JSON file of a run: names of 100,000 classes fit many times."""
 COSTS = ("training_seconds", "measuring_seconds", "plain_seconds")
+
+
+def is_own(name: str) -> bool:
+    """Whether a run itself writes files of this name, so that nothing else may take their place."""
+    name = name.casefold()  # some disks do not tell A from a
+    return name in (".lock", "keep.txt") or name.endswith((".json", ".parquet", ".safetensors"))
 
 
 def table_fault(name: str, frame: "pl.DataFrame") -> str | None:
