@@ -135,9 +135,7 @@ def test_two_writers_that_are_both_process_1(tmp_path):
 @pytest.mark.parametrize("command", ["report", "plot", "prune", "export", "evaluate", "dynamics", "influence", "suspects"])
 def test_every_command_that_writes_into_a_run_takes_its_lock(run, capsys, command):
     before = sorted(path.name for path in run.path.iterdir())
-    holder = (
-        "import sys, time; from unseen.runs import open_run\nwith open_run(sys.argv[1]).alone(): print('held', flush=True); time.sleep(60)"
-    )
+    holder = "import sys, time; from unseen.runs import open_run\nwith open_run(sys.argv[1]).alone(): print(1, flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", holder, str(run.path)], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline()

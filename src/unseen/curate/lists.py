@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.data import NAMES
 from unseen.errors import UnseenError
+from unseen.runs import source_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -249,7 +251,10 @@ def _with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
     """Add ``path`` where the data is a folder and ids are files in it."""
     import polars as pl
 
-    folder = Path(run.config.data)
+    try:
+        folder = Path(source_of(run, NAMES))
+    except UnseenError:  # a stranger's: which files are there is not told
+        return table
     if not len(table) or not (folder / table["id"][0]).is_file():
         return table
     return table.with_columns(path=pl.lit(f"{folder}/") + pl.col("id"))

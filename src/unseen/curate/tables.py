@@ -30,9 +30,7 @@ def write_text_table(source: Path, destination: Path, task: Task) -> None:
         mark, text, codec = decoded(data, dialect)
         found = list(records(text, dialect))
     except UnicodeDecodeError as error:
-        raise UnseenError(
-            f"{source} is not a table that can be read: byte {error.start} is no {error.encoding}. Repair the file."
-        ) from error
+        raise UnseenError(f"{source} is no table that can be read: byte {error.start} is no {error.encoding}. Repair the file.") from error
     except UnseenError as error:
         raise UnseenError(f"{source} is not a table that can be read: {error}") from error
     numbered = any(re.fullmatch(r"column_\d+", name or "") for name in (task.target, task.id_column))

@@ -11,9 +11,9 @@ from unseen.data.indexed import COLUMN, IndexedDataset, in_order, with_index
 from unseen.data.loading import download, load
 from unseen.data.noise import Amount, UpTo, asymmetric, count_of, gaussian_inputs, random_labels, random_pixels
 from unseen.data.shards import Sharded, Shards, find_shards, is_stream, scan
-from unseen.data.sources import image_folder
+from unseen.data.sources import NAMES, image_folder
 from unseen.data.splits import null_mask, trained
 from unseen.data.subsets import find_subsets
 from unseen.data.text import BUCKETS
 
-__all__ = ["Amount", "asymmetric", "gaussian_inputs", "random_labels", "random_pixels","BUCKETS", "COLUMN", "Dialect", "decoded", "records", "sniff", "with_field", "Examples", "IndexedDataset", "Lazy", "Sharded", "Shards", "TARGETS", "UpTo", "count_of", "declared_classes", "download", "find_shards", "find_subsets", "image_folder", "in_order", "is_stream", "load", "null_mask", "scan", "trained", "with_index"]
+__all__ = ["Amount", "asymmetric", "gaussian_inputs", "random_labels", "random_pixels","BUCKETS", "COLUMN", "NAMES", "Dialect", "decoded", "records", "sniff", "with_field", "Examples", "IndexedDataset", "Lazy", "Sharded", "Shards", "TARGETS", "UpTo", "count_of", "declared_classes", "download", "find_shards", "find_subsets", "image_folder", "in_order", "is_stream", "load", "null_mask", "scan", "trained", "with_index"]

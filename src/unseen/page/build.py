@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from unseen.data import Examples
+from unseen.data import NAMES, Examples
 from unseen.errors import UnseenError
 from unseen.page.overview import tiles, trust, what_was_run
 from unseen.page.packing import pack, smallest
 from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
 from unseen.page.thumbnails import is_images, rows, sheets
-from unseen.runs import Run, writing_out
+from unseen.runs import Run, source_of, writing_out
 from unseen.scoring import run_examples
 
 POINTS = 100_000
@@ -55,7 +55,7 @@ def report(
     arrays, facts = page_data(run, chosen)
     facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"])}
     shown = wanted(chosen, pictures)
-    source = run.config.data if data is None and examples is not None else data
+    source = source_of(run, NAMES) if data is None and examples is not None else data
     facts["media"], media_index = media(examples, source, chosen, shown, facts["related"]["others"])
     arrays["picture"] = media_index
     if facts["media"] is None and not note:

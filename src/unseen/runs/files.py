@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and locks: what a killed writer leaves, a full disk, a stranger's link, a pipe in place of a file."""
+"""Files that appear whole or not at all, and locks: what killed writers leave, full disks, strangers' links, pipes in place of files."""
 
 import errno
 import glob
@@ -168,6 +168,14 @@ def open_below(root: int | Path, parts: Sequence[str]) -> int:
         return open_regular(parts[-1], folder=above)
     finally:
         os.close(above)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file that a stranger's file names, below the folder of that file. Raises UnseenError for one that leads elsewhere."""
+    path = folder / name
+    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+        raise UnseenError(f"{name!r} leads out of {folder}. Files that a table names are read below its own folder: put them there.")
+    return path
 
 
 def open_folder(path: Path) -> int | Path:

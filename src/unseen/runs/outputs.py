@@ -1,4 +1,4 @@
-"""Files that the user names by --out: a new or a regular one, and none that a run needs."""
+"""Files that the user names by --out: a new or a regular one, and none that a run needs; and the runs below a folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,9 @@ def writing_out(path: Path) -> Iterator[Path]:
             raise UnseenError(f"{path} is one of the run's own files. Choose another --out.")
     with Run(path.parent).writing(path.name) as temporary:
         yield temporary
+
+
+def list_runs(root: Path) -> list[Run]:
+    """All runs below a folder, newest last."""
+    found = sorted(root.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    return [Run(path.parent) for path in found]

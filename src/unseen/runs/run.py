@@ -13,7 +13,8 @@ from unseen.errors import UnseenError
 from unseen.runs.columns import describe
 from unseen.runs.files import clear_leftovers, is_leftover, locked, read_regular, regular, whole
 from unseen.runs.memory import refuse_large
-from unseen.runs.schema import LARGEST_JSON, json_fault, table_fault, tensors_fault
+from unseen.runs.origin import write_origin
+from unseen.runs.schema import LARGEST_JSON, json_fault, table_fault, tensors_fault, what_writes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,6 +39,8 @@ class Run:
     """
 
     path: Path
+    trusted: bool = False
+    """Whether the user knows where the run comes from, so that paths in it may lead out of its folder."""
     in_notebooks: ClassVar["Callable[[Run], str] | None"] = None
     """What shows a run in a notebook, as HTML; whoever can, sets it."""
 
@@ -145,7 +148,7 @@ class Run:
             return [path]
         found = sorted((self.path / name).glob("[0-9]*.parquet"))
         if not found:
-            raise UnseenError(f"{path} is not there. {_what_writes(name)}")
+            raise UnseenError(f"{path} is not there. {what_writes(name)}")
         count = self.summary.get("shards", len(found)) if self.finished else len(found)
         wanted = [self.path / f"{shard_name(name, number)}.parquet" for number in range(count)]
         if missing := [file for file in wanted if not file.exists()]:
@@ -158,7 +161,7 @@ class Run:
         try:
             value = json.loads(read_regular(path, LARGEST_JSON).decode("utf-8"))
         except FileNotFoundError as error:
-            raise UnseenError(f"{path} is not there. {_what_writes(name)}") from error
+            raise UnseenError(f"{path} is not there. {what_writes(name)}") from error
         except (ValueError, RecursionError, OSError) as error:
             raise UnseenError(f"{path} is not JSON ({error}). Restore it, or start the run again with --force.") from error
         if fault := json_fault(name, value):
@@ -192,7 +195,7 @@ class Run:
         path = self.path / "weights" / f"{name}.safetensors"
         self._refuse_links("weights")
         if not path.exists():
-            raise UnseenError(f"{path} is not there. {_what_writes(name)}")
+            raise UnseenError(f"{path} is not there. {what_writes(name)}")
         try:
             with regular(path) as opened, safe_open(opened, framework="pt") as file:
                 tensors, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118, not a dict
@@ -300,9 +303,9 @@ def shard_name(table: str, number: int) -> str:
     return f"{table}/{number:05d}"
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run folder for reading. Raises UnseenError where there is none."""
-    run = Run(Path(path))
+def open_run(path: str | Path, trust_paths: bool = False) -> Run:
+    """Open a run folder for reading. Raises UnseenError where there is none. trust_paths: see ``origin.source_of``."""
+    run = Run(Path(path), trust_paths)
     if not (run.path / "config.json").exists():
         raise UnseenError(f"{run.path} is not a run: it has no config.json. `unseen runs` lists the runs below ./runs.")
     return run
@@ -325,6 +328,7 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
         with run.alone():
             if not (path / "config.json").exists():  # else another process was faster
                 run.write_json("config.json", asdict(config))
+                write_origin(run, run.read_json("config.json"))
                 return run
     difference = _difference(run.config, config)
     if difference:
@@ -334,19 +338,6 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
     return run
 
 
-def list_runs(root: Path) -> list[Run]:
-    """All runs below a folder, newest last."""
-    found = sorted(root.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    return [Run(path.parent) for path in found]
-
-
 def _difference(old: Config, new: Config) -> str:
     before, after = asdict(old), asdict(new)
     return ", ".join(f"{name}: {before[name]!r} there, {after[name]!r} asked" for name in before if before[name] != after[name])
-
-
-def _what_writes(name: str) -> str:
-    writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
-    writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
-    writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}
-    return f"`{writers.get(name, 'unseen score')}` writes {name}; a run that was stopped goes on with --resume."

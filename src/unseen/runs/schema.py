@@ -34,6 +34,7 @@ JSON: dict[str, dict[str, type | tuple[type, ...]]] = {
     "summary.json": {"examples": int, "trained": int},
     "truth.json": {"reliability": (float, type(None))},
     "selfcheck.json": {"sentence": str},
+    "origin.json": {"folder": str, "mark": str},
 }
 LARGEST_JSON = 2**26
 """Bytes of a JSON file of a run: names of 100,000 classes fit many times."""
@@ -127,3 +128,11 @@ def _is(value: Any, hint: Any) -> bool:
     if hint in (int, float) and isinstance(value, bool):
         return False
     return isinstance(value, (int, float) if hint is float else hint)
+
+
+def what_writes(name: str) -> str:
+    """A sentence on which command writes a file of a run."""
+    writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
+    writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
+    writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}
+    return f"`{writers.get(name, 'unseen score')}` writes {name}; a run that was stopped goes on with --resume."

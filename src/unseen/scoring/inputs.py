@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from unseen.config import Config
-from unseen.data import Amount, Examples, asymmetric, find_subsets, gaussian_inputs, load, random_labels, random_pixels
+from unseen.data import NAMES, Amount, Examples, asymmetric, find_subsets, gaussian_inputs, load, random_labels, random_pixels
 from unseen.errors import UnseenError
 from unseen.masks import audit
-from unseen.runs import Run, open_run
+from unseen.runs import Run, open_run, source_of
 from unseen.scoring.estimators import new_net
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, dat
     """The run's configuration and examples. Raises UnseenError where data or model are not what it was made of."""
     config = run.config
     fields = {name: value for name, value in asdict(config).items() if name not in ("data", "model")}
-    settings, examples = prepare(config.data if data is None else data, model or config.model, data_dir, fields)
+    settings, examples = prepare(source_of(run, NAMES) if data is None else data, model or config.model, data_dir, fields)
+    settings = replace(settings, data=config.data) if data is None else settings
     if settings != config:
         raise UnseenError(f"{run.path} was made of {config.data} and {config.model}, not of {settings.data} and {settings.model}.")
     return config, examples
