@@ -3,6 +3,7 @@
 Whatever reads or changes the user's data, before any network sees it, belongs here.
 """
 
+from unseen.data.digests import difference, digest, refuse_other
 from unseen.data.dialect import Dialect, decoded, records, sniff, with_field
 from unseen.data.examples import Examples
 from unseen.data.frames import TARGETS, declared_classes
@@ -16,4 +17,4 @@ from unseen.data.splits import null_mask, trained
 from unseen.data.subsets import find_subsets
 from unseen.data.text import BUCKETS
 
-__all__ = ["Amount", "asymmetric", "gaussian_inputs", "random_labels", "random_pixels","BUCKETS", "COLUMN", "NAMES", "Dialect", "decoded", "records", "sniff", "with_field", "Examples", "IndexedDataset", "Lazy", "Sharded", "Shards", "TARGETS", "UpTo", "count_of", "declared_classes", "download", "find_shards", "find_subsets", "image_folder", "in_order", "is_stream", "load", "null_mask", "scan", "trained", "with_index"]
+__all__ = ["Amount", "asymmetric", "gaussian_inputs", "random_labels", "random_pixels","BUCKETS", "COLUMN", "NAMES", "Dialect", "decoded", "difference", "digest", "records", "refuse_other", "sniff", "with_field", "Examples", "IndexedDataset", "Lazy", "Sharded", "Shards", "TARGETS", "UpTo", "count_of", "declared_classes", "download", "find_shards", "find_subsets", "image_folder", "in_order", "is_stream", "load", "null_mask", "scan", "trained", "with_index"]
