@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unseen.errors import UnseenError
 from unseen.runs.files import read_regular, whole
+from unseen.runs.schema import LARGEST_JSON, json_fault
 
 if TYPE_CHECKING:
     from unseen.runs.run import Run
@@ -33,11 +34,9 @@ def write_origin(run: "Run", config: Mapping[str, Any]) -> None:
 
 def home_of(run: "Run") -> Path | None:
     """The folder that the run's relative paths start from, where this user made it; None for a stranger's run."""
-    if not (run.path / NAME).exists():
-        return None
-    origin, key = run.read_json(NAME), _key(make=False)
+    origin, key = _said(run.path / NAME), _key(make=False)
     config = run.read_json("config.json")
-    if key is None or not hmac.compare_digest(origin["mark"], _mark(key, config, origin["folder"])):
+    if key is None or origin is None or not hmac.compare_digest(origin["mark"], _mark(key, config, origin["folder"])):
         return None
     return Path(origin["folder"])
 
@@ -83,6 +82,15 @@ def _foreign(run: "Run", said: str) -> UnseenError:
         f"{run.path} names {said!r}, outside of its own folder, and it was not made here by you. If you know where it comes from, add "
         "--trust-paths (open_run(path, trust_paths=True))."
     )
+
+
+def _said(path: Path) -> dict[str, str] | None:
+    """What the file says; None where there is none, or none that a run of this user's could have."""
+    try:
+        value = json.loads(read_regular(path, LARGEST_JSON).decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return None if json_fault(NAME, value) else value
 
 
 def _mark(key: bytes, config: Mapping[str, Any], folder: str) -> str:

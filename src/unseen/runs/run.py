@@ -126,9 +126,12 @@ class Run:
             except (pl.exceptions.PolarsError, OSError) as error:
                 again = "Delete it and run the command that writes it again."
                 raise UnseenError(f"{path} cannot be read as Parquet ({error}). {again}") from error
-            if columns is None and (fault := table_fault(name, frame)):
+            if columns is None and (fault := table_fault(name, frame, self._class_count())):
                 raise UnseenError(f"{path} is not a table of unseen: {fault}. Delete it and run the command that writes it again.")
             yield frame
+
+    def _class_count(self) -> int | None:
+        return len(names) if self.finished and (names := self.summary.get("classes")) else None
 
     def scan(self, name: str) -> "pl.LazyFrame":
         """The table as a lazy Polars frame, for queries that need not fit in memory: ``run.scan("scores").filter(…).collect()``."""
