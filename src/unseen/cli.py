@@ -19,6 +19,7 @@ from unseen.errors import UnseenError
 from unseen.torchrun import is_first
 
 LINES = "\n\t"
+NO_MEMORY = "not enough memory|out of memory|cannot allocate memory"
 STATUS = {
     0: "done; also where the reader of the output went away",
     1: "an error that unseen does not know: a defect, please report it",
@@ -56,10 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except MemoryError as error:
         return _no_memory(error)
-    except RuntimeError as error:  # as PyTorch says it
-        if not re.search("not enough memory|out of memory|cannot allocate memory", str(error), re.IGNORECASE):
-            raise
-        return _no_memory(error)
+    except Exception as error:
+        if type(error).__name__ == "ColumnNotFoundError" and type(error).__module__.startswith("polars"):  # imported on use
+            said = printable(str(error).splitlines()[0])
+            print(f"unseen: a table of the run lacks a column: {said}. Write it again, or restore it.", file=sys.stderr)
+            return 2
+        if isinstance(error, RuntimeError) and re.search(NO_MEMORY, str(error), re.IGNORECASE):  # as PyTorch says it
+            return _no_memory(error)
+        raise
     return 0
 
 

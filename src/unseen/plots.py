@@ -67,7 +67,8 @@ def save_dynamics(curves: "pl.DataFrame", path: Path) -> Path:
     figure = _figure(9, 3.4)
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         draw_curves(axes, curves, quantity)
-    figure.axes[-1].legend(frameon=False, fontsize=7)
+    for text in figure.axes[-1].legend(frameon=False, fontsize=7).get_texts():
+        text.set_parse_math(False)  # a name with a dollar is no formula
     return save_figure(figure, path)
 
 
@@ -125,7 +126,7 @@ def draw_images(axes: "Sequence[Axes]", rows: list[dict[str, Any]], examples: Ex
         pixels = image[0].permute(1, 2, 0).cpu().numpy()
         axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray_r" if pixels.shape[-1] == 1 else None)
         names = [examples.classes[int(row[name])] for name in ("given_label", "predicted_seen", "predicted_unseen")]
-        axis.set_title(f"{row['memorization']:.1f}\n({', '.join(names)})", fontsize=7)
+        axis.set_title(f"{row['memorization']:.1f}\n({', '.join(names)})", fontsize=7, parse_math=False)
         axis.set_axis_off()
 
 
