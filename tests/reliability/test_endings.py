@@ -108,7 +108,8 @@ def test_a_signal_is_one_line(tmp_path, name, status):
 
 
 def test_nohup_is_left_alone(run):
-    command = f"trap '' HUP; {sys.executable} -c \"import signal, unseen.cli as c, sys; c.main = lambda: print(signal.getsignal(signal.SIGHUP)) or 0; c.entry()\""
+    script = "import signal, unseen.cli as c; c.main = lambda: print(signal.getsignal(signal.SIGHUP)) or 0; c.entry()"
+    command = f"trap '' HUP; {sys.executable} -c '{script}'"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert "SIG_IGN" in done.stdout or done.stdout.strip() == "1", done
 

@@ -83,7 +83,8 @@ class _Hash:
 
     def __post_init__(self) -> None:
         self.hash = hashlib.blake2b(digest_size=16)
-        self.bytes = self.lines = 0
+        self.bytes: int = 0
+        self.lines: int = 0
 
     def add(self, chunk: bytes) -> None:
         self.hash.update(chunk)
@@ -93,7 +94,8 @@ class _Hash:
 
 def _file(path: Path, before: int | None = None) -> Fingerprint:
     """Bytes, lines and content of a file; where it is longer than before, the same of its beginning."""
-    whole, start = _Hash(), None
+    whole = _Hash()
+    start: Fingerprint | None = None
     try:
         with os.fdopen(open_regular(path, follow=True), "rb") as file:
             while chunk := file.read(CHUNK if before is None or whole.bytes >= before else min(CHUNK, before - whole.bytes)):
@@ -140,7 +142,7 @@ def _examples(examples: "Examples") -> Fingerprint:
     """Ids, labels and inputs in blocks of rows; inputs that are read batch by batch are left to the files that they are in."""
     labels = examples.labels.cpu()
     counts = torch.bincount(labels, minlength=len(examples.classes)).tolist()
-    found = {"rows": len(labels), "classes": dict(zip(examples.classes, counts, strict=True)), "labels": _hashes(labels.numpy())}
+    found: Fingerprint = {"rows": len(labels), "classes": dict(zip(examples.classes, counts, strict=True)), "labels": _hashes(labels.numpy())}
     found["ids"] = [_text_hash(examples.ids[start : start + ROWS]) for start in range(0, len(labels), ROWS)]
     if isinstance(examples.inputs, torch.Tensor):
         found["inputs"] = _hashes(examples.inputs.detach().cpu().numpy())

@@ -227,7 +227,8 @@ def _limits_fault(values: dict[str, Any]) -> str | None:
     if values.get("estimator") == RECORDED:
         values = values | {"estimator": "plain"}
     try:
-        config = Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}).resolved()
+        read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        config = Config(**read).resolved()
     except (UnseenError, TypeError, ValueError, OverflowError) as error:
         return str(error)
     for name, most in LARGEST.items():
