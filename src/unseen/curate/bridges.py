@@ -60,6 +60,8 @@ def subset(
     """Part of the training examples as a torch ``Subset``, and their index.
 
     Args:
+        run: finished.
+        data_dir: where mnist/, cifar10/ … lie.
         which: the easiest or the most difficult ``share`` of the trained examples; or the whole list of suspects, or of the rare.
         share: above 0 and up to 1.
         data: a data set whose item ``i`` is training example ``i`` of the run, as the one it was made of; by default the run's
@@ -103,6 +105,7 @@ def export(run: Run, form: str, out: Path | None = None) -> Path:
     """Write the run's scores as another tool does, and return the file.
 
     Args:
+        run: finished.
         form: aum (``aum_values.csv``: sample_id, aum, highest first), cartography (``td_metrics.jsonl``: guid, index,
             threshold_closeness, confidence, variability, correctness, forgetfulness) or cleanlab (``label_issues.csv``: as
             ``label_quality``). sample_id and guid are the examples' ids; in the two CSVs an id that a spreadsheet would compute, such as

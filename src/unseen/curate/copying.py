@@ -35,7 +35,8 @@ def apply(
         source: a folder with a folder of images per class; a .csv, .tsv or .parquet; or a run folder, for data of any other kind: then the
             copy is a table of index, id and label of the training examples that stay.
         destination: of the same kind (a table for a run folder); it must not be there yet.
-        target, id_column: of a table: the column of classes, and the one that names examples (else ids are row/0, row/1, …).
+        target: of a table, the column of classes.
+        id_column: of a table, the column that names examples; else ids are row/0, row/1, …
 
     Every other file of a folder, and every other line of a table, is copied as it is; links and what is no file are left out and named.
     Of a table all that stays keeps its bytes, but for the label of a row that is relabelled.

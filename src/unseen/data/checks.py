@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unseen.errors import UnseenError
 from unseen.data.frames import Raw
 from unseen.data.images import Lazy
+from unseen.errors import UnseenError
 from unseen.hashing import LARGEST_INDEX
 
 CHUNK = 4096

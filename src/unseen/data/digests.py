@@ -142,7 +142,11 @@ def _examples(examples: "Examples") -> Fingerprint:
     """Ids, labels and inputs in blocks of rows; inputs that are read batch by batch are left to the files that they are in."""
     labels = examples.labels.cpu()
     counts = torch.bincount(labels, minlength=len(examples.classes)).tolist()
-    found: Fingerprint = {"rows": len(labels), "classes": dict(zip(examples.classes, counts, strict=True)), "labels": _hashes(labels.numpy())}
+    found: Fingerprint = {
+        "rows": len(labels),
+        "classes": dict(zip(examples.classes, counts, strict=True)),
+        "labels": _hashes(labels.numpy()),
+    }
     found["ids"] = [_text_hash(examples.ids[start : start + ROWS]) for start in range(0, len(labels), ROWS)]
     if isinstance(examples.inputs, torch.Tensor):
         found["inputs"] = _hashes(examples.inputs.detach().cpu().numpy())

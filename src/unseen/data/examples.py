@@ -1,28 +1,20 @@
-"""Examples: any data set as inputs, labels and a stable index.
-
->>> examples = load("digits", limit=100)
->>> x, y, index = examples.train.batch(torch.arange(32))
->>> x.shape, x.dtype, len(examples.train)
-(torch.Size([32, 1, 8, 8]), torch.float32, 100)
-"""
+"""Examples: any data set as inputs, labels and a stable index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unseen.data.checks import check_classes, check_finite, checked_ids, checked_index, encode_labels
+from unseen.data.images import Lazy
 from unseen.errors import UnseenError
-from unseen.data.frames import Columns, Raw
-from unseen.data.images import Lazy, read_pictures
 from unseen.hashing import uniform
-from unseen.data.moments import Moments
-from unseen.data.sources import data_folder, read
 
 CROP_PADDING = 4
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Examples:
     """N examples, train before held before test.
@@ -179,6 +171,7 @@ def _unit(inputs: Tensor) -> float:
 
 
 def take(inputs: Tensor | Lazy, positions: Tensor) -> Tensor | Lazy:
+    """Some of the inputs."""
     return inputs.select(positions) if isinstance(inputs, Lazy) else rows(inputs, positions)
 
 
@@ -188,3 +181,13 @@ def rows(values: Tensor, positions: Tensor) -> Tensor:
     if torch.equal(positions, torch.arange(first, first + len(positions))):
         return values[first : first + len(positions)]
     return values.index_select(0, positions.to(values.device))
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Parts of one data set as one, in order; the standardisation is that of the first."""
+    if len(parts) == 1:
+        return parts[0]
+    names = ["inputs", "labels", "index", *([] if parts[0].true_labels is None else ["true_labels"])]
+    columns: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    columns |= {name: [value for part in parts for value in getattr(part, name)] for name in ("ids", "split")}
+    return replace(parts[0], **columns)

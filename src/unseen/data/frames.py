@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unseen.errors import UnseenError
 from unseen.data.images import Pictures
 from unseen.data.text import bags
+from unseen.errors import UnseenError
 from unseen.runs import inside, refuse_large
 
 if TYPE_CHECKING:
@@ -54,6 +54,15 @@ class Raw:
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] = ()
     texts: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data frame that was read already. metadata: what the hub wrote into its file, JSON."""
+
+    name: str
+    frame: "pl.DataFrame"
+    metadata: str = "{}"
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "PPM", "TIFF", "JPEG2000", "AVIF", "ICO", "TGA")
 """Formats of Pillow that are read, whatever a file is called. EPS and WMF are none of them: they start outside programs."""
 DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError, RuntimeError, KeyError, AttributeError, ArithmeticError,
-    AssertionError, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError, RuntimeError, KeyError, AttributeError,
+    ArithmeticError, AssertionError, zlib.error,
 )  # fmt: skip
 """What Pillow raises on damaged files."""
 

@@ -1,22 +1,24 @@
-"""From any source to ``Examples``: read, check, split, standardise."""
+"""From any source to ``Examples``: read, check, split, standardise.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+>>> examples = load("digits", limit=100)
+>>> x, y, index = examples.train.batch(torch.arange(32))
+>>> x.shape, x.dtype, len(examples.train)
+(torch.Size([32, 1, 8, 8]), torch.float32, 100)
+"""
+
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unseen.data.checks import check_classes, check_finite, checked_ids, checked_index, encode_labels
-from unseen.errors import UnseenError
+from unseen.data.examples import Examples, rows, take
 from unseen.data.frames import Columns, Raw
 from unseen.data.images import Lazy, read_pictures
-from unseen.hashing import uniform
 from unseen.data.moments import Moments
 from unseen.data.sources import data_folder, read
-
-from unseen.data.examples import Examples, rows, take
+from unseen.errors import UnseenError, needs
+from unseen.hashing import uniform
 
 HUB_IDS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist", "cifar10": "uoft-cs/cifar10"}
 LARGEST_SAMPLE = 10_000
@@ -85,7 +87,10 @@ def download(name: str, data_dir: str | Path | None = None) -> Path:
     """
     if name not in HUB_IDS:
         raise UnseenError(f"Cannot fetch {name!r}. Allowed: {', '.join(HUB_IDS)} (digits needs no download).")
-    import datasets
+    try:
+        import datasets
+    except ImportError as error:
+        raise needs("hub", error) from error
 
     folder = data_folder(data_dir) / name
     print(f"Fetching {HUB_IDS[name]} from the Hugging Face hub to {folder}")

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from unseen.errors import UnseenError
-from unseen.data.frames import TEST_SPLITS, Columns, Raw, csv, hub, parquet, parquet_splits, split_mask
+from unseen.data.frames import TEST_SPLITS, Columns, Raw, Table, csv, declared_classes, hub, parquet, parquet_splits, split_mask, table
 from unseen.data.images import Pictures, channels_first
+from unseen.errors import UnseenError, needs
 
 DIGITS = tuple(str(digit) for digit in range(10))
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -49,6 +49,8 @@ def read(data: object, data_dir: str | Path | None, columns: Columns) -> Raw:
         return _read_text(str(data), data_dir, columns)
     if datasets is not None and isinstance(data, datasets.Dataset | datasets.DatasetDict):
         return hub(data, "hub", columns)
+    if isinstance(data, Table):
+        return table(data.frame, data.name, columns, classes=declared_classes(data.metadata))
     if isinstance(data, tuple) and len(data) == 2 and all(_is_map_style(part) for part in data):
         return map_style(data)
     if isinstance(data, tuple):
@@ -103,8 +105,10 @@ def _named(name: str, data_dir: str | Path | None, columns: Columns) -> Raw:
 
 
 def _from_hub(name: str, columns: Columns) -> Raw:
-    import datasets
-
+    try:
+        import datasets
+    except ImportError as error:
+        raise needs("hub", error) from error
     try:
         dataset = datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError) as error:

@@ -206,26 +206,29 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
     """Delete what killed writers left in a folder, of one file or of all: temporary files and folders whose lock nobody holds."""
     with suppress(OSError):
         for path in folder.glob(f".{glob.escape(name) if name else '*'}.*.tmp"):
-            if LEFTOVER.fullmatch(path.name) and _is_abandoned(path):
+            if LEFTOVER.fullmatch(path.name):
                 with suppress(OSError):
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+                    _delete_abandoned(path)
 
 
-def _is_abandoned(path: Path) -> bool:
-    """Whether no writer that lives holds the lock of a temporary file. Process numbers say nothing: each container has its own."""
+def _delete_abandoned(path: Path) -> None:
+    """Delete a temporary file or folder if no writer that lives holds its lock. Process numbers say nothing: each container has its own.
+
+    The lock is kept until it is gone: a writer that has made the file and waits for its lock then finds that it has no name any more.
+    """
     if fcntl is None:
-        return False
+        return
     try:
         file = os.open(path, os.O_RDONLY | NO_LINK | AT_ONCE | CLOSED)
     except OSError as error:
-        return error.errno in (errno.ELOOP, errno.EMLINK)  # a link, which no writer makes
+        if error.errno in (errno.ELOOP, errno.EMLINK):  # a link, which no writer makes
+            path.unlink(missing_ok=True)
+        return
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # held; or a file system without locks, where nobody can know
-        return False
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error where it is held, or where a file system has no locks: then it stays
+        shutil.rmtree(path) if stat.S_ISDIR(os.fstat(file).st_mode) else path.unlink(missing_ok=True)
     finally:
         os.close(file)
-    return True
 
 
 def _temporary(final: Path) -> Path:

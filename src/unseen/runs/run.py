@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,8 +12,8 @@ from unseen.config import Config
 from unseen.errors import UnseenError
 from unseen.runs.columns import describe
 from unseen.runs.files import clear_leftovers, is_leftover, locked, read_regular, regular, whole
+from unseen.runs.marks import NAME, new_origin
 from unseen.runs.memory import refuse_large
-from unseen.runs.origin import write_origin
 from unseen.runs.schema import LARGEST_JSON, json_fault, table_fault, tensors_fault, what_writes
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Run:
         """The resolved configuration. Raises UnseenError where the folder holds no run, or a foreign one."""
         values = self.read_json("config.json")
         read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return Config(**read)
+        return Config.of(**read)
 
     @property
     def scores(self) -> "pl.DataFrame":
@@ -85,20 +85,6 @@ class Run:
     def probabilities(self) -> Any:
         """Out-of-sample class probabilities of the training examples: float32 array (examples, classes)."""
         return self.table("unseen_probabilities").drop("index").to_numpy()
-
-    def require_halves(self) -> None:
-        """Raise UnseenError where the scores know no unseen half, as of a ``Recorder`` of an ordinary network."""
-        if "memorization" in self.scores.columns:
-            return
-        if self.summary.get("estimator") == "plain":
-            raise UnseenError(
-                f"{self.path} is of an ordinary network (--estimator plain), which has no unseen half. `unseen show` and `unseen dynamics` "
-                "read it; for the rest score again with --estimator turnover or members."
-            )
-        raise UnseenError(
-            f"{self.path} was recorded of an ordinary network, which has no unseen half. `unseen show` shows its scores; for the rest "
-            "wrap the network (unseen.TurnOverNet) and measure its halves: recorder.end_epoch(unseen.measure_batches(net, loader))."
-        )
 
     def table(self, name: str) -> "pl.DataFrame":
         """Read NAME.parquet, or all shards of it. Raises UnseenError: missing, no Parquet file, or more than ``MOST_ROWS`` in shards."""
@@ -330,8 +316,9 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
             raise UnseenError(f"{path} holds other files. Choose an empty folder, or one that is not there yet.")
         with run.alone():
             if not (path / "config.json").exists():  # else another process was faster
-                run.write_json("config.json", asdict(config))
-                write_origin(run, run.read_json("config.json"))
+                run.write_json("config.json", config.flat())
+                if origin := new_origin(run.read_json("config.json")):
+                    run.write_json(NAME, origin)
                 return run
     difference = _difference(run.config, config)
     if difference:
@@ -342,5 +329,5 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
 
 
 def _difference(old: Config, new: Config) -> str:
-    before, after = asdict(old), asdict(new)
+    before, after = old.flat(), new.flat()
     return ", ".join(f"{name}: {before[name]!r} there, {after[name]!r} asked" for name in before if before[name] != after[name])

@@ -4,10 +4,10 @@ import math
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from unseen.config import Config
+from unseen.config import HINTS, OPTIONS, Config
 from unseen.errors import UnseenError
 from unseen.runs.columns import bounds
 
@@ -24,7 +24,7 @@ TABLES = {
     "subsets": ("subset", "index"),
     "truth": ("index", "memorization"),
     "influence": ("query_index", "query_id", "train_index", "train_id", "side", "rank", "influence"),
-    "final": ("index", "loss_seen", "loss_unseen", "loss_full", "predicted_seen", "predicted_unseen", "predicted_full", "p_0"),
+    "final": ("index", "loss_full", "predicted_full"),
     "gradients": ("seed", "epoch", "subset", "other", "quantity", "value", "examples"),
 }
 """Columns that each table has, whatever the run."""
@@ -94,7 +94,8 @@ UNIQUE = ("examples", "scores", "unseen_probabilities", "truth")
 COSTS = ("training_seconds", "measuring_seconds", "plain_seconds")
 
 
-LARGEST = {"hidden": 2**24, "width": 1024, "epochs": 10**7, "batch_size": 2**31, "groups": 2**20, "members": 10**6, "seeds": 10**5}
+LARGEST: dict[str, float] = {"hidden": 2**24, "width": 1024, "epochs": 10**7, "batch_size": 2**31, "groups": 2**20, "members": 10**6}
+LARGEST |= {"seeds": 10**5}
 LARGEST |= {"image_size": 2**16, "lr": 1e6, "mask_scale": 1e6, "gradient_examples": 2**40, "seed": 2**62}
 """The most that a field of the configuration may be."""
 
@@ -114,6 +115,8 @@ def table_fault(name: str, frame: "pl.DataFrame", classes: int | None = None) ->
     wanted = TABLES.get(name, ())
     if name == "scores" and "memorization" in frame.columns:
         wanted += HALVES
+    if name == "final" and "loss_seen" in frame.columns:
+        wanted += ("loss_unseen", "predicted_seen", "predicted_unseen", "p_0")
     for column in wanted:
         if column not in frame.columns:
             return f"it has no column {column!r}"
@@ -121,11 +124,11 @@ def table_fault(name: str, frame: "pl.DataFrame", classes: int | None = None) ->
             return f"its column {column!r} has gaps"
     if name in NEVER_EMPTY and not len(frame):
         return "it has no rows"
-    for column in frame.get_columns() if name in TABLES else ():  # asking the frame for each by name takes the square of their number
-        if not _fits(column.name, column.dtype):
-            return f"its column {column.name!r} is of type {column.dtype}"
-        if (wrong := _out_of_range(column, classes)) is not None:
-            return f"its column {column.name!r} holds {wrong}"
+    for series in frame.get_columns() if name in TABLES else ():  # asking the frame for each by name takes the square of their number
+        if not _fits(series.name, series.dtype):
+            return f"its column {series.name!r} is of type {series.dtype}"
+        if (wrong := _out_of_range(series, classes)) is not None:
+            return f"its column {series.name!r} holds {wrong}"
     if name in UNIQUE and frame["index"].is_duplicated().any():
         return "an index occurs twice"
     return None
@@ -139,7 +142,8 @@ def _out_of_range(column: "pl.Series", classes: int | None) -> Any:
     if column.name in LABELS:
         least, most = 0.0, math.inf if classes is None else classes - 1
     values = column.drop_nans() if column.dtype.is_float() else column
-    low, high = values.min(), values.max()
+    low: Any = values.min()
+    high: Any = values.max()
     slack = SLACK if column.dtype.is_float() else 0
     if low is not None and low < least - slack:
         return low
@@ -205,7 +209,7 @@ def tensors_fault(name: str, tensors: "Mapping[str, Tensor]", notes: Mapping[str
     needed = {"truth": "losses", "leave": "losses", "members": "sum.probabilities"}.get(kind)
     if needed and needed not in tensors:
         return f"it has no tensor {needed!r}"
-    if kind in ("seed", "members") and not notes.get("epoch", "").isdecimal():
+    if kind in ("seed", "members", "sums") and not notes.get("epoch", "").isdecimal():
         return f"its epoch is {notes.get('epoch')!r}"
     return None
 
@@ -213,11 +217,10 @@ def tensors_fault(name: str, tensors: "Mapping[str, Tensor]", notes: Mapping[str
 def _config_fault(values: Any) -> str | None:
     if not isinstance(values, dict):
         return f"it holds a {type(values).__name__}, not an object"
-    if unknown := sorted(set(values) - {field.name for field in fields(Config)}):
+    if unknown := sorted(set(values) - set(OPTIONS)):
         return f"it has the unknown key {unknown[0]!r}"
-    hints = get_type_hints(Config)
     for name, value in values.items():
-        if not _is(value, hints[name]):
+        if not _is(value, HINTS[name]):
             return f"its {name!r} is {_shown(value)}"
     return _limits_fault(values)
 
@@ -228,11 +231,11 @@ def _limits_fault(values: dict[str, Any]) -> str | None:
         values = values | {"estimator": "plain"}
     try:
         read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        config = Config(**read).resolved()
+        config = Config.of(**read).resolved()
     except (UnseenError, TypeError, ValueError, OverflowError) as error:
         return str(error)
     for name, most in LARGEST.items():
-        amounts = getattr(config, name)
+        amounts = config.flat()[name]
         for amount in amounts if isinstance(amounts, tuple) else (amounts,):
             if amount is not None and amount > most:
                 return f"its {name!r} is {_shown(values[name])}, more than {most:,}"
