@@ -225,7 +225,7 @@ def _delete_abandoned(path: Path) -> None:
             path.unlink(missing_ok=True)
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error where it is held, or where a file system has no locks: then it stays
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # an error where it is held, or where a file system has no locks: then it stays
         shutil.rmtree(path) if stat.S_ISDIR(os.fstat(file).st_mode) else path.unlink(missing_ok=True)
     finally:
         os.close(file)
