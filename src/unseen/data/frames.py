@@ -18,6 +18,7 @@ from torch import Tensor
 from unseen.data.images import Pictures
 from unseen.data.text import bags
 from unseen.errors import UnseenError
+from unseen.runs import inside, refuse_large
 
 if TYPE_CHECKING:
     import polars as pl
@@ -98,6 +99,8 @@ def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Colu
     import polars as pl
 
     try:
+        for file in train + test:
+            refuse_large(file, file)
         frames = [pl.read_parquet(file) for file in train + test]
         frame = pl.concat(frames)
         metadata = pl.read_parquet_metadata(train[0]).get("huggingface", "{}")
@@ -105,7 +108,7 @@ def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Colu
         raise UnseenError(f"Cannot read {train[0]}: {error}. Repair the file, or get it again.") from error
     classes = declared_classes(metadata)
     rows = sum(len(part) for part in frames[: len(train)])
-    return table(frame, name, columns, split_mask(len(frame), rows) if test else None, classes)
+    return table(frame, name, columns, split_mask(len(frame), rows) if test else None, classes, base=train[0].parent)
 
 
 def declared_classes(metadata: str) -> dict[str, list[str]]:
@@ -147,6 +150,7 @@ def table(
     test: Tensor | None = None,
     classes: dict[str, Any] | None = None,
     pictures: Pictures | None = None,
+    base: Path | None = None,
 ) -> Raw:
     """A data frame: the target; ``index`` and an id where there are any; a column of pictures, or else features."""
     target = _target(frame, columns.target)
@@ -154,7 +158,7 @@ def table(
     texts = _texts(frame, columns.text) if columns.text else None
     image = _image_column(frame, columns.image)
     if image:
-        pictures = Pictures(partial(_pick_rows, frame[image]), _rows(name, len(frame)))
+        pictures = Pictures(partial(_pick_rows, frame[image], base), _rows(name, len(frame)))
     features = frame.drop([name for name in frame.columns if name in (target, "index", columns.id)])
     inputs, names = (bags(texts), []) if texts is not None else (pictures, []) if pictures else encode(features)
     return Raw(
@@ -271,8 +275,15 @@ def _rows(name: str, count: int) -> list[str]:
     return [f"{name}, row {row}" for row in range(count)]
 
 
-def _pick_rows(column: "pl.Series", positions: list[int]) -> list[Any]:
-    return column.gather(positions).to_list()
+def _pick_rows(column: "pl.Series", base: Path | None, positions: list[int]) -> list[Any]:
+    return [_picture(cell, base) for cell in column.gather(positions).to_list()]
+
+
+def _picture(cell: Any, base: Path | None) -> Any:
+    """A cell of pictures; a path in it leads to a file below the table's own folder. Raises UnseenError for one that leads elsewhere."""
+    if isinstance(cell, dict) and not cell.get("bytes") and isinstance(cell.get("path"), str):
+        return inside(base or Path(), cell["path"])
+    return cell
 
 
 def _pick_column(dataset: Any, column: str, positions: list[int]) -> list[Any]:

@@ -5,12 +5,14 @@ A picture is a file path, encoded bytes, the hub's ``{bytes, path}``, a PIL imag
 
 import io
 import os
+import stat
 import struct
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,13 @@ SMALL = 64 * 64
 GREY_MODES = ("1", "L", "LA", "La")
 WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)  # what PIL raises on damaged files
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "PPM", "TIFF", "JPEG2000", "AVIF", "ICO", "TGA")
+"""Formats of Pillow that are read, whatever a file is called. EPS and WMF are none of them: they start outside programs."""
+DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError, RuntimeError, KeyError, AttributeError,
+    ArithmeticError, AssertionError, zlib.error,
+)  # fmt: skip
+"""What Pillow raises on damaged files."""
 
 Shape = tuple[int, ...]
 
@@ -220,13 +228,29 @@ def _open(item: object, name: str) -> AbstractContextManager["Image.Image"]:
         return nullcontext(item)
     if isinstance(item, bytes | str | Path):
         try:
-            return Image.open(io.BytesIO(item) if isinstance(item, bytes) else item)
+            return Image.open(io.BytesIO(item) if isinstance(item, bytes) else _regular(item), formats=_formats())
         except (*DAMAGE, Image.DecompressionBombError) as error:
             raise _corrupt(name, error) from error
     raise UnseenError(
         f"{name} is a {type(item).__name__}, not an image. Allowed: an image file, its bytes, a PIL image, an array "
         "or a tensor. Look at that example."
     )
+
+
+def _regular(path: str | Path) -> str | Path:
+    """The path of a file, not of a pipe, which would be waited for, or a device. Raises OSError."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("it is a pipe, a device or a folder, not a file")
+    return path
+
+
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` that this version of Pillow knows."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _channels(image: "Image.Image", name: str) -> int:

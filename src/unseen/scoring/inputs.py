@@ -13,6 +13,7 @@ from torch import nn
 
 from unseen.config import Config
 from unseen.data import (
+    NAMES,
     Amount,
     Examples,
     Sharded,
@@ -32,7 +33,7 @@ from unseen.data import (
 from unseen.errors import UnseenError
 from unseen.features import extract
 from unseen.masks import check_weights
-from unseen.runs import Run, open_run
+from unseen.runs import Run, open_run, source_of
 from unseen.scoring.estimators import completed, estimator_of, resolved
 from unseen.scoring.ranks import kth_smallest
 from unseen.training import counter
@@ -163,9 +164,10 @@ def run_examples(
     """
     config = run.config
     name = model or config.network.model
-    source = config.data.data if data is None else data
+    source = source_of(run, NAMES) if data is None else data
     settings = settings_of(source, name, {key: value for key, value in config.flat().items() if key not in ("data", "model", "shards")})
     settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards), as_scored)
+    settings = settings.change(data=config.data.data) if data is None else settings
     if settings != config:
         made, given = ((each.data.data, each.network.model) for each in (config, settings))
         raise UnseenError(f"{run.path} was made of {made[0]} and {made[1]}, not of {given[0]} and {given[1]}.")
