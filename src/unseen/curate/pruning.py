@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from unseen.config import Config
-from unseen.curate.lists import judged
+from unseen.curate.lists import judged, suspects
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.figures import new_figure
@@ -62,8 +62,7 @@ def chosen(
     chance = uniform(torch.from_numpy(table["index"].to_numpy().copy()), seed, "prune").numpy()
     table = table.with_columns(total=pl.len().over("given_label") if stratify else pl.len(), chance=pl.Series(chance))
     if drop_suspects:
-        wrong = (pl.col("wrong_probability") > 0.5) & (pl.col("suggested_label") != pl.col("given_label"))
-        table = table.filter(~wrong)
+        table = table.join(suspects(run).select("index"), on="index", how="anti", maintain_order="left")
     table = table.sort(sign * pl.col("difficulty"), "chance")
     place = pl.int_range(pl.len())
     place = place.over("given_label") if stratify else place

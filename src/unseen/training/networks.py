@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from unseen.config import NetworkOptions
 from unseen.data import Examples
+from unseen.masks import classifier, first_rows, warn_of_probabilities
 from unseen.models import build
 
 
@@ -36,6 +37,9 @@ def new_network(network: NetworkOptions, examples: Examples, seed: int, model: n
         seed: of the weights.
         model: a network of the user's in place of ours; it is copied.
         anew: start its modules that can (``reset_parameters``) anew under the seed; otherwise its weights are kept.
+
+    Raises:
+        UnseenError: a network of the user's that gives no logits of these classes; see ``classifier``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -45,7 +49,16 @@ def new_network(network: NetworkOptions, examples: Examples, seed: int, model: n
         for module in net.modules() if anew else ():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
-        return net
+        return classifier(net, _first_batch(examples), len(examples.classes))
+
+
+def look_at(net: nn.Module, examples: Examples) -> None:
+    """Warn where a network of the user's own gives probabilities in place of logits."""
+    warn_of_probabilities(net, _first_batch(examples))
+
+
+def _first_batch(examples: Examples) -> Tensor:
+    return examples.batch(first_rows(len(examples), len(examples.classes)))[0]
 
 
 class Members(nn.Module):
@@ -64,7 +77,7 @@ class Members(nn.Module):
         self.convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in nets[0].modules())
         weights, buffers = torch.func.stack_module_state(list(nets))
         self.names, self.buffer_names = list(weights), list(buffers)
-        self.stacked = nn.ParameterList([nn.Parameter(value.detach()) for value in weights.values()])
+        self.stacked = nn.ParameterList([nn.Parameter(value.detach(), value.requires_grad) for value in weights.values()])
         for name, value in buffers.items():
             self.register_buffer(name.replace(".", "-"), value)
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from unseen.config import TrainingOptions
 from unseen.data import Examples, Lazy
+from unseen.masks import gives_other_than_computed
 from unseen.training.loop import get_state, load_state, make_optimizer
 from unseen.training.networks import Members
 
@@ -40,8 +41,9 @@ def linear_layers(net: nn.Module) -> list[str] | None:
 
 def fits(net: nn.Module, examples: Examples, config: TrainingOptions) -> bool:
     """Whether the fast path applies: an MLP, inputs that fit in memory and are the same in every epoch."""
+    trains_all = all(parameter.requires_grad for parameter in net.parameters())
     in_memory = not isinstance(examples.inputs, Lazy) and len(examples) * torch.Size(examples.shape).numel() * 4 <= MOST_INPUTS
-    return in_memory and not config.augment and linear_layers(net) is not None
+    return in_memory and not config.augment and linear_layers(net) is not None and not gives_other_than_computed(net) and trains_all
 
 
 class WideSteps:
