@@ -180,8 +180,7 @@ def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None
 
 def _accuracies(facts: dict[str, Any]) -> list[dict[str, Any]]:
     names = {"seen": "seen half (trained on them)", "unseen": "unseen half (never saw them)", "full": "full network"}
-    if has_many_networks(facts):
-        names = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
+    names |= facts.get("sides", {})
     rows = []
     for side, name in names.items():
         if f"accuracy_{side}" not in facts:
@@ -226,18 +225,7 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 
 
 def _sentences(facts: dict[str, Any]) -> list[str]:
-    lines = []
-    if has_many_networks(facts):
-        lines.append(
-            "Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their unseen_loss_mean follows retraining "
-            "best and their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and "
-            "memorization."
-        )
-    else:
-        lines.append(
-            "Scored by one network with turn-over dropout: --estimator auto takes many small networks only for MLPs and VGG-11, where they "
-            "gain."
-        )
+    lines = [facts["how"]] if "how" in facts else []
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."
@@ -301,7 +289,7 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
 
     What nobody can judge is said before the list; beside CSV on the error stream.
     """
-    from unseen.curate import LISTS, error_rate, neutral_frame, trustworthy
+    from unseen.curate import LISTS, error_rate, neutral_frame, trust_sentence, trustworthy
 
     found, known = LISTS[name](run), trustworthy(run)
     rate, lines = error_rate(run, name, found), known.lines if name == "suspects" or known.warning else []
@@ -321,6 +309,8 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
             short = [{key: _short(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
             print_rows(short, title=LISTED[name])
         print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate}.")
+        if name == "suspects" and (sentence := trust_sentence(run)):
+            print(sentence)
         if missing:
             print(f"Without nearest examples, which would make it better: {missing}")
 

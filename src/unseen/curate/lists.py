@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.curate.abstain import Judgeable, judgeable
+from unseen.curate.trust import FEWEST, REPEATS, Trust, stop_of, trust_in
 from unseen.data import NAMES
 from unseen.errors import UnseenError
 from unseen.runs import full_is_readable, has_many_networks, require_halves, source_of
@@ -60,12 +61,39 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
     table, known = judged(run), trustworthy(run)
     found = table.filter(pl.col("suggested_label") != pl.col("given_label"), pl.col("wrong_probability") > least)
     has_judge = pl.lit(False) if known.warning else pl.col("given_class").is_in([*known.few, *known.unknown]).not_()
-    return _listed(found.filter(has_judge), "doubt", "wrong_probability")
+    listed = found.filter(has_judge).sort(["doubt", "index"], descending=[True, False])
+    if not listed["stated_wrong"].null_count():
+        listed = listed.head(stop_of(listed["stated_wrong"].to_numpy()))  # beyond, fewer than half are wrong
+    return _listed(listed, "doubt", "wrong_probability")
 
 
 def trustworthy(run: "Run") -> Judgeable:
     """Whether the labels of a run can be judged, and those of which classes; ``Judgeable.lines`` says it."""
-    return judgeable(judged(run))
+    table = judged(run)
+    found = judgeable(table)
+    if found.warning is None and len(table) >= FEWEST and table["stated_wrong"].null_count():
+        return replace(found, warning=trust_of(run, repeats=0).sentence([]))
+    return found
+
+
+def trust_of(run: "Run", repeats: int = REPEATS) -> Trust:
+    """How many labels are wrong, and how right the list of suspects is, by errors planted in closed form; of the rows of ``judged``.
+
+    Args:
+        run: with 100 trained examples or more.
+        repeats: resampled data sets for the intervals.
+    """
+    scores = _measured(run)
+    trained = scores["trained"].to_numpy()
+    return trust_in(run.probabilities()[trained].astype(np.float64), scores["given_label"].to_numpy()[trained], repeats)
+
+
+def trust_sentence(run: "Run", count: int = 50) -> str:
+    """How many labels are wrong, how many of the first of the list, and where to stop; empty where nobody can say."""
+    table = judged(run)
+    if len(table) < FEWEST or trustworthy(run).warning:
+        return ""
+    return trust_of(run).sentence((-table["doubt"].to_numpy()).argsort(kind="stable"), count)
 
 
 def rare(run: "Run", share: float = 0.1) -> "pl.DataFrame":
@@ -253,6 +281,10 @@ def error_rate(run: "Run", name: str, rows: "pl.DataFrame") -> ErrorRate:
     if name == "rare" and "q_value" in run.scores.columns:
         floor = run.scores.join(rows.select("index"), on="index", how="semi")["q_value"].max()
         return ErrorRate(float(floor), "noise floor")  # type: ignore[arg-type]
+    if name == "suspects":
+        stated = judged(run).join(rows.select("index"), on="index", how="semi")["stated_wrong"]
+        if not stated.null_count():
+            return ErrorRate(1 - float(stated.mean()), "errors planted in closed form")  # type: ignore[arg-type]
     doubt = float(rows["wrong_probability"].mean())  # type: ignore[arg-type]
     return ErrorRate(1 - doubt if name == "suspects" else doubt, "its own probabilities")
 

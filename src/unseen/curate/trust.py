@@ -84,14 +84,7 @@ class Trust:
 
     def stop(self, order: Sequence[int] | Integers) -> int:
         """How many of a list to read: the longest head of whose last tenth (10 rows or more) half are wrong."""
-        wrong = self.wrong[np.asarray(order)] if self.says else np.zeros(0)
-        if not len(wrong):
-            return 0
-        sums = np.concatenate([[0.0], wrong.cumsum()])
-        ends = np.arange(1, len(wrong) + 1)
-        lengths = np.minimum(ends, np.maximum(10, ends // 10))
-        reached = (sums[ends] - sums[ends - lengths]) / lengths >= 0.5
-        return int(reached.nonzero()[0][-1] + 1) if reached.any() else 0
+        return stop_of(self.wrong[np.asarray(order)]) if self.says else 0
 
     def sentence(self, order: Sequence[int] | Integers, count: int = 50) -> str:
         """The finding in plain words."""
@@ -106,6 +99,17 @@ class Trust:
         said += f"Of the first {count} of the list about {found:.0f} are ({low:.0f} to {high:.0f}). "
         stop = self.stop(order)
         return said + (f"Stop after {stop:,}: beyond, fewer than half are wrong." if stop else "Nowhere are half of the list's rows wrong.")
+
+
+def stop_of(wrong: Floats) -> int:
+    """How many rows of a list to read, by their probabilities of being wrong: see ``Trust.stop``."""
+    if not len(wrong):
+        return 0
+    sums = np.concatenate([[0.0], wrong.cumsum()])
+    ends = np.arange(1, len(wrong) + 1)
+    lengths = np.minimum(ends, np.maximum(10, ends // 10))
+    reached = (sums[ends] - sums[ends - lengths]) / lengths >= 0.5
+    return int(reached.nonzero()[0][-1] + 1) if reached.any() else 0
 
 
 def trust_in(probabilities: Floats, labels: Integers, repeats: int = REPEATS, seed: int = 0) -> Trust:

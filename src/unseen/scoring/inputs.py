@@ -31,7 +31,7 @@ from unseen.data import (
     scan,
 )
 from unseen.errors import UnseenError
-from unseen.features import extract
+from unseen.features import extract, parse_kind
 from unseen.masks import check_weights
 from unseen.runs import Run, open_run, source_of
 from unseen.scoring.estimators import completed, estimator_of, resolved
@@ -46,7 +46,10 @@ WHOLE = ("limit", "test_limit", "train_on", "watch", "gradients_every", "text")
 
 
 def settings_of(data: Any, model: str | nn.Module, options: dict[str, Any]) -> Config:
-    """The resolved configuration; as it was asked for, where the estimator depends on the data. Raises UnseenError for an option that is not there, or a value out of range."""
+    """The resolved configuration; as it was asked for, where the estimator depends on the data.
+
+    Raises UnseenError for an option that is not there, or a value out of range.
+    """
     name = model if isinstance(model, str) else _fingerprint(model)
     in_shards = bool(options.get("shards")) or isinstance(data, Shards) or is_stream(data)
     config = resolved(Config.of(**options | {"data": data if isinstance(data, str) else "data", "model": name, "shards": in_shards}))
@@ -78,6 +81,8 @@ def prepare_whole(
     _refuse_a_class_per_row(examples)
     if not isinstance(data, str):
         settings = settings.change(data=f"{examples.name}-{_content(examples):08x}")
+    if settings.data.features is not None:
+        settings = settings.change(features="+".join(parse_kind(settings.data.features, examples)[0]))  # auto by name
     if settings.data.features is not None and as_scored:
         examples = with_features(examples, settings.data.features)
     estimator_of(settings).check_network(settings, examples, model)

@@ -99,6 +99,7 @@ class RidgeHead:
         """What was taken, and what it cannot tell."""
         return {
             "networks": 1,
+            "sides": {"seen": "head with them", "unseen": "head without them, exactly", "full": "head"},
             "how": f"Scored by a ridge head on features ({config.data.features}) that never saw a label, each example exactly as if left "
             "out. That answers whether a label is wrong; what a network of yours memorized is for --estimator members or turnover.",
         }
