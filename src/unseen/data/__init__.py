@@ -10,7 +10,7 @@ from unseen.data.indexed import COLUMN, IndexedDataset, in_order, with_index
 from unseen.data.loading import download, load
 from unseen.data.noise import Amount, UpTo, asymmetric, count_of, gaussian_inputs, random_labels, random_pixels
 from unseen.data.shards import Sharded, Shards, find_shards, is_stream, scan
-from unseen.data.sources import image_folder
+from unseen.data.folders import image_folder
 from unseen.data.splits import null_mask, trained
 from unseen.data.subsets import find_subsets
 from unseen.data.text import BUCKETS

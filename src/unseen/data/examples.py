@@ -7,28 +7,27 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unseen.data.checks import check_classes, check_finite, checked_ids, checked_index, encode_labels
+from unseen.data.images import Lazy
+from unseen.data.reading import Reading
 from unseen.errors import UnseenError
-from unseen.data.frames import Columns, Raw
-from unseen.data.images import Lazy, read_pictures
 from unseen.hashing import uniform
-from unseen.data.moments import Moments
-from unseen.data.sources import data_folder, read
 
 CROP_PADDING = 4
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Examples:
     """N examples, train before held before test.
 
     Args:
-        inputs: (N, ...): images uint8 or float32, channels first; features float32; or ``Lazy``, read per batch.
+        inputs: (N, ...): images uint8 or float32, channels first; features float32; or ``Lazy``, read per batch. Float64 where float32
+            would round differences away (``precision``); a batch is standardised before it is rounded.
         labels: int64 (N,), the given labels.
         index: int64 (N,), position in the whole, unshuffled data set; test goes on after train where a source has
             both. The join key of all tables: unique, and kept by ``select`` and by corruption.
@@ -36,10 +35,11 @@ class Examples:
         split: N times ``train`` (trained on), ``held`` (of the train split, but not trained on) or ``test``, in this order.
         classes: names of the labels 0, 1, ...
         true_labels: int64 (N,), labels before corruption, where known.
-        mean, std: of the inputs of the train split it was loaded with, float32: per channel for images (of pixel / 255
-            for uint8), per feature for tables. A constant feature has std 1.
+        mean, std: of the inputs of the train split it was loaded with, float32 (or float64, as inputs): per channel for images (of
+            pixel / 255 for uint8), per feature for tables. A constant feature has std 1.
         name: of the data set.
         texts: N texts, where these are the inputs; ``inputs`` then are their ``text.bags``, with mean 0 and std 1.
+        reading: what was read of the source and what was not; empty for examples made by hand.
     """
 
     inputs: Tensor | Lazy
@@ -53,6 +53,7 @@ class Examples:
     std: Tensor
     name: str
     texts: list[str] | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def __len__(self) -> int:
         """How many examples, N."""
@@ -151,6 +152,8 @@ class Examples:
     def standardise(self, inputs: Tensor) -> Tensor:
         """(inputs − mean) / std of raw inputs (B, ...), uint8 over 255 first: float32 of the same shape."""
         unit, shape = _unit(inputs), (-1,) + (1,) * (inputs.dim() - 2)
+        if torch.float64 in (inputs.dtype, self.mean.dtype):  # rounded last: float32 cannot hold these numbers' differences
+            return inputs.double().sub(self.mean.view(shape) * unit).div_(self.std.view(shape) * unit).float()
         return inputs.float().sub((self.mean * unit).view(shape)).mul_((1 / (self.std * unit)).view(shape))
 
 

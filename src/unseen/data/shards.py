@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unseen.data.checks import class_order
+from unseen.data.labels import class_order
 from unseen.config import Config
 from unseen.data.examples import Examples
 from unseen.data.loading import examples_of
 from unseen.errors import UnseenError
-from unseen.data.frames import TEST_SPLITS, Columns, Raw
+from unseen.data.frames import TEST_SPLITS
+from unseen.data.raw import Columns, Raw
 from unseen.hashing import hash64, uniform
 from unseen.data.moments import Moments
-from unseen.data.sources import CLASSES, data_folder, parquet_files, read
+from unseen.data.layouts import parquet_files
+from unseen.data.sources import CLASSES, data_folder, read
 from unseen.data.splits import null_mask
 
 
@@ -158,6 +160,7 @@ class Sharded:
             places = {name: place for place, name in enumerate(self.classes)}
             labels = torch.tensor([places[name] for name in piece.classes])[piece.labels]
             whole = {"classes": self.classes, "mean": self.mean, "std": self.std, "name": self.shards.name}
+            whole |= {"inputs": piece.inputs.float()} if self._rounds(piece) else {}  # type: ignore[union-attr]
             piece = replace(piece, labels=labels, **whole)  # type: ignore[arg-type]
             self.last[number] = self.change(piece) if self.change else piece
         return self.last[number]
@@ -176,6 +179,10 @@ class Sharded:
             else:
                 piece = read_piece(self.shards, number, self.config, start, self._train_rows)[0]
                 yield piece.train.index if train_only else piece.index
+
+    def _rounds(self, piece: Examples) -> bool:
+        """Whether float32 holds what a shard gives in float64: the whole says so, as its mean is float32."""
+        return isinstance(piece.inputs, Tensor) and piece.inputs.dtype == torch.float64 and self.mean.dtype == torch.float32
 
     @property
     def _train_rows(self) -> int:
@@ -226,7 +233,7 @@ def read_piece(shards: Shards, number: int, config: Config, start: int, train_ro
     Args: start: examples before it. train_rows: examples of the train shards (before it).
     """
     try:
-        raw = read(shards.make(number), None, Columns(config.target))
+        raw = read(shards.make(number), None, Columns(config.target, whole=False))
         raw = replace(raw, classes=raw.classes or shards.classes)
         count = len(raw.labels)
         is_test = number >= shards.count - shards.test

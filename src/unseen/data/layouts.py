@@ -1,0 +1,172 @@
+"""Folders by what lies in them: IDX files, parquet or CSV files of splits, pictures beside a table that names them, pictures in class folders."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from unseen.data.arrays import idx_folder
+from unseen.data.columns import is_named_id
+from unseen.data.csvs import TARGETS, is_csv, read_csv
+from unseen.data.folders import IMAGE_SUFFIXES, image_folder, is_system, walk
+from unseen.data.frames import PATHS, csv_splits, parquet_splits, table
+from unseen.data.raw import Columns, Raw
+from unseen.data.reading import Skipped, tally
+from unseen.data.split_names import ORDER, split_of_file
+from unseen.errors import UnseenError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+METADATA = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
+PATH_COLUMNS = ("file_name", *PATHS)
+
+
+def folder(path: Path, columns: Columns) -> Raw:
+    """A folder of IDX files, of parquet or CSV files (named after splits, or any), of pictures and a table, or of pictures by class."""
+    if any(path.glob("*idx3-ubyte*")):
+        return idx_folder(path)
+    train, test = parquet_files(path)
+    if train and train[0].name != "metadata.parquet":
+        return parquet_splits(path.name, train, test, columns, _unread(path, [*train, *test]))
+    if tables := picture_tables(path):
+        return pictures_by_table(path, tables, columns)
+    if files := csv_files(path):
+        raw = csv_splits(path.name, files, columns)
+        return replace(raw, reading=raw.reading.skipping(_unread(path, list(files))))
+    return image_folder(path)
+
+
+def parquet_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The parquet files of a folder, by name: those of the train split and of all others, test first; or all of them as the first.
+
+    They lie in the folder itself, or in folders below it, as ``data/train-00000-of-00001.parquet`` or ``train/0.parquet``.
+    """
+    for pattern in ("*.parquet", "*/*.parquet"):
+        if files := sorted(file for file in path.glob(pattern) if not _is_hidden(file, path)):
+            return _by_split(files, path)
+    return [], []
+
+
+def _by_split(files: Sequence[Path], path: Path) -> tuple[list[Path], list[Path]]:
+    splits = {file: split_of_file(file.stem) or (split_of_file(file.parent.name) if file.parent != path else None) for file in files}
+    train = [file for file, split in splits.items() if split == "train"]
+    if not train:
+        return list(files), []
+    return train, [file for split in ORDER[1:] for file, found in splits.items() if found == split]
+
+
+def csv_files(path: Path) -> dict[Path, str]:
+    """The CSV files of a folder with their splits, train first; none where no file is named train, or where there are pictures beside them."""
+    files = sorted(file for file in path.iterdir() if file.is_file() and is_csv(file) and not is_system(file.name))
+    splits = {file: split_of_file(file.stem) for file in files}
+    if "train" not in splits.values():
+        return {}
+    return {file: str(split) for wanted in ORDER for file, split in splits.items() if split == wanted}
+
+
+def _is_hidden(file: Path, path: Path) -> bool:
+    return any(is_system(part) for part in file.relative_to(path).parts)
+
+
+def _unread(path: Path, files: Sequence[Path]) -> list[Skipped]:
+    """Files of a folder of tables that are none of those that are read."""
+    read = set(files)
+    found = [
+        ("hidden or of the system" if _is_hidden(file, path) else "not one of the tables that are read", file.relative_to(path).as_posix())
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file not in read
+    ]
+    return list(tally(found))
+
+
+def picture_tables(path: Path) -> dict[Path, str]:
+    """Tables that name pictures, with their splits: the hub's metadata files, or the one table of a folder whose pictures are in no classes."""
+    found = {place / name: place for place in (path, *_folders(path)) for name in METADATA if (place / name).is_file()}
+    if found:
+        splits = {file: (split_of_file(place.name) if place != path else None) or "train" for file, place in found.items()}
+        return {file: split for wanted in ORDER for file, split in splits.items() if split == wanted}
+    tables = [file for file in sorted(path.iterdir()) if file.is_file() and (is_csv(file) or file.suffix.lower() == ".parquet") and not is_system(file.name)]
+    named = [file for file in tables if _names_a_picture(file)]
+    return {named[0]: "train"} if len(named) == 1 and not _has_classes(path) else {}
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not is_system(entry.name))
+
+
+def _has_classes(path: Path) -> bool:
+    """Whether two folders or more hold pictures: then they may be classes."""
+    holding = [place for place in _folders(path) if any(file.suffix.lower() in IMAGE_SUFFIXES for file in place.rglob("*"))]
+    return len(holding) > 1
+
+
+def _names_a_picture(file: Path) -> bool:
+    """Whether some column of a table names a picture that is there."""
+    try:
+        frame = _frame(file, Columns()).head(1)
+    except UnseenError:
+        return False
+    return any(isinstance(value, str) and Path(value).suffix.lower() in IMAGE_SUFFIXES and (file.parent / value).is_file() for value in frame.row(0)) if len(frame) else False
+
+
+def pictures_by_table(path: Path, tables: dict[Path, str], columns: Columns) -> Raw:
+    """Pictures named by tables, one for each split; ids are their paths, unless a column is named. Pictures that no table names are counted."""
+    import polars as pl
+
+    frames = []
+    for file in tables:
+        frame = _frame(file, columns)
+        image = columns.image or next((name for word in PATH_COLUMNS for name in frame.columns if name.lower() == word), None)
+        if image is None or image not in frame.columns:
+            raise UnseenError(f"{file} has the columns {', '.join(frame.columns)}. Allowed: one that names pictures. Name it with --image-column.")
+        prefix = file.parent.relative_to(path).as_posix()
+        moved = frame[image].cast(pl.String) if prefix == "." else (prefix + "/" + frame[image].cast(pl.String))
+        frames.append(frame.with_columns(moved.alias(image)))
+    whole = pl.concat(frames, how="diagonal_relaxed")
+    target = columns.target or _only_target(whole, image, columns)
+    test = [split != "train" for split, frame in zip(tables.values(), frames, strict=True) for _ in range(len(frame))]
+    raw = table(whole, path.resolve().name, replace(columns, image=image, target=target), _mask(test), base=path)
+    tree = walk(path)
+    named = set(whole[image].to_list())
+    lost = [("named by no table", "/".join(parts)) for parts in tree.pictures if "/".join(parts) not in named]
+    others = [("not a picture", "/".join(parts)) for parts in tree.others if path.joinpath(*parts) not in tables]
+    hidden = [("hidden or of the system", "/".join(parts)) for parts in tree.hidden]
+    reading = replace(raw.reading, kind="pictures named by a table", sources=_sources(tables, frames))
+    return replace(raw, reading=reading.skipping(tally([*lost, *others, *hidden])), ids=raw.ids or _unique(whole[image].to_list()))
+
+
+def _only_target(frame: "pl.DataFrame", image: str, columns: Columns) -> str | None:
+    """The target where the table has one column besides the picture's, whatever its name; None leaves the choice to the reader."""
+    names = [name for name in frame.columns if name not in (image, columns.id, columns.split, columns.text) and not is_named_id(name)]
+    return names[0] if len(names) == 1 and not set(TARGETS) & set(names) else None
+
+
+def _unique(paths: list[str]) -> list[str] | None:
+    return paths if len(set(paths)) == len(paths) else None
+
+
+def _sources(tables: dict[Path, str], frames: Sequence["pl.DataFrame"]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for (file, split), frame in zip(tables.items(), frames, strict=True):
+        counts[f"{split} ({file.name})"] += len(frame)
+    return dict(counts)
+
+
+def _frame(file: Path, columns: Columns) -> "pl.DataFrame":
+    import polars as pl
+
+    if is_csv(file):
+        return read_csv(file, columns).frame
+    try:
+        return pl.read_ndjson(file) if file.suffix == ".jsonl" else pl.read_parquet(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UnseenError(f"Cannot read the table {file}: {str(error).splitlines()[0]}. Repair the file.") from error
+
+
+def _mask(values: list[bool]) -> "Tensor | None":
+    return torch.tensor(values, dtype=torch.bool) if any(values) else None
