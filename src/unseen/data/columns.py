@@ -77,7 +77,7 @@ def _leave_out_judged(found: Roles, series: dict[str, "pl.Series"], reasons: dic
         if reason and keep:
             found.features.remove(name)
             found.leave_out(series[name], reason)
-        found.suspicious.append(f"Column {name!r} {reason or warning}" + ("; it is left out." if reason and keep else f" (--drop {name} leaves it out)."))
+        found.suspicious.append(f"Column {name!r} {f'is {reason}' if reason else warning}" + ("; it is left out." if reason and keep else f" (--drop {name} leaves it out)."))
 
 
 def _is_row_number(column: "pl.Series") -> bool:
@@ -125,10 +125,10 @@ def _tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
     if _is_sorted(column):
         steps = column.to_physical().cast(pl.Float64).diff().drop_nulls()
         if bool((steps == steps[0]).all()):
-            return "counts the rows in equal steps", ""
-        return ("ascends with the row, and is named as an id", "") if named else ("", "ascends with the row")
+            return "a number that grows by equal steps with the row", ""
+        return ("an id by its name, and ascends with the row", "") if named else ("", "ascends with the row")
     if column.dtype.is_integer() and (named or count > SAMPLE // 10) and _is_unique(column):
-        return ("is unique per row, and is named as an id", "") if named else ("", "is a different whole number in every row")
+        return ("an id by its name, and different in every row", "") if named else ("", "is a different whole number in every row")
     return None
 
 
@@ -139,7 +139,7 @@ def _text_tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
         return None  # or numbers, or dates
     if _share(first, r"\s") > 0.5:
         return "", f"is a different text in every row: if it is the text to classify, name it with --text {column.name}"
-    return "is a different text in every row" + (", and is named as an id" if named else ""), ""
+    return "a different text in every row" + (", and an id by its name" if named else ""), ""
 
 
 def _share(texts: "pl.Series", pattern: str) -> float:
@@ -175,7 +175,7 @@ def _tells_label(column: "pl.Series", labels: np.ndarray[Any, Any], target: "pl.
     if 2 * different > count or classes < 2 or not _is_function(values, labels):
         return None
     if different == classes and (classes > 2 or _is_same_text(column, target)):
-        return "is a copy of the label", ""
+        return "a copy of the label", ""
     return "", f"alone tells the label: each of its {different:,} values stands with one class"
 
 
