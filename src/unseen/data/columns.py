@@ -135,8 +135,9 @@ def _tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
 def _text_tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
     """Texts that are different in every row are names, unless they have blanks, as sentences do, or are numbers."""
     first = column.head(FEWEST_ROWS).str.strip_chars()
-    if first.n_unique() < len(first) or _share(first, r"^[-+€$£(]*[\d.,]+[)%€$£]*$|\d[-/.:]\d") > 0.5 or column.n_unique() < len(column):
-        return None  # or numbers, or dates
+    is_number = not named and _share(first, r"^[-+€$£(]*[\d.,]+[)%€$£]*$|\d[-/.:]\d") > 0.5  # or a date
+    if first.n_unique() < len(first) or is_number or column.n_unique() < len(column):
+        return None
     if _share(first, r"\s") > 0.5:
         return "", f"is a different text in every row: if it is the text to classify, name it with --text {column.name}"
     return "a different text in every row" + (", and an id by its name" if named else ""), ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unseen.data.raw import Columns
 from unseen.data.reading import Skipped
+from unseen.data.textual import cleaned, comma_of, has_points_of_thousands
 from unseen.errors import UnseenError
 
 if TYPE_CHECKING:
@@ -231,9 +232,22 @@ def _frame(data: bytes, dialect: Dialect, numbered: bool, text: list[str]) -> "p
     if numbered:
         frame.columns = [f"column_{place}" for place in range(1, frame.width + 1)]
         return frame
+    if floats := _floats_beside_commas(frame, text):
+        again = pl.read_csv(source, infer_schema_length=INFERRED, schema_overrides=dict.fromkeys([*text, *floats], pl.String), **options)
+        frame = frame.with_columns(column for column in again.select(floats).get_columns() if has_points_of_thousands(column.drop_nulls()))
     stripped = [name.strip() for name in frame.columns]
     frame.columns = stripped if len(set(stripped)) == len(stripped) else frame.columns
     return frame
+
+
+def _floats_beside_commas(frame: "pl.DataFrame", text: list[str]) -> list[str]:
+    """Columns that were read as floats in a table where commas part decimals: their points may part thousands."""
+    import polars as pl
+
+    texts = [column.head(MOST_LINES) for column in frame.get_columns() if column.dtype == pl.String and column.name not in text]
+    if not any(comma_of(cleaned(column)) == "decimal" for column in texts):
+        return []
+    return [column.name for column in frame.get_columns() if column.dtype == pl.Float64]
 
 
 def _plain(data: bytes, dialect: Dialect) -> bytes:
@@ -281,8 +295,9 @@ def _rows_only(frame: "pl.DataFrame", columns: Columns) -> tuple["pl.DataFrame",
     first = frame.columns[0]
     # one column after the other: a list of 10,000 expressions is slow
     others = pl.all_horizontal(pl.exclude(first).is_null()) if frame.width > 1 else pl.lit(value=True)
-    empty = frame.select(pl.col(first).is_null() & others).to_series()
     is_text = frame[first].dtype == pl.String
+    blank = (pl.col(first).str.strip_chars() == "").fill_null(value=True) if is_text else pl.col(first).is_null()
+    empty = frame.select(blank & others).to_series()
     remarks = frame.select(pl.col(first).str.starts_with("#").fill_null(value=False) & others).to_series() if is_text and frame.width > 1 else empty & False
     parts = (("empty rows", empty), ("comments", remarks))
     skipped = tuple(

@@ -83,6 +83,12 @@ def comma_of(clean: Cleaned) -> Comma:
     return "either" if thousands and decimal else "thousands" if thousands else "decimal" if decimal else "none"
 
 
+def has_points_of_thousands(texts: "pl.Series") -> bool:
+    """Whether all are whole numbers, some with points between thousands, as ``1.234``: floats to anybody who does not see a decimal comma."""
+    grouped = texts.str.contains(THOUSANDS_POINT)
+    return bool(grouped.any()) and bool((grouped | texts.str.contains(WHOLE)).all())
+
+
 def is_decimal_comma(commas: Sequence[Comma], has_points: bool, separator: str | None) -> bool:
     """Whether commas part decimals in a table where a column alone does not tell: by its other columns, else by its separator."""
     if "decimal" in commas:
@@ -126,9 +132,10 @@ def _numbers(clean: Cleaned, decimal_comma: bool) -> tuple["pl.Series", str, str
 def _canonical(core: "pl.Series", decimal_comma: bool) -> tuple["pl.Series", str, str] | None:
     """Numbers written with points alone, what they were, and what was guessed."""
     comma = comma_of(Cleaned(core, core, core.clear(), False, False, False))
-    if core.str.contains(PLAIN).all() and not (decimal_comma and core.str.contains(THOUSANDS_POINT).all()):
+    grouped = decimal_comma and has_points_of_thousands(core)
+    if core.str.contains(PLAIN).all() and not grouped:
         return core, "numbers", ""
-    if comma == "decimal" or (comma == "either" and decimal_comma) or (decimal_comma and core.str.contains(THOUSANDS_POINT).all()):
+    if comma == "decimal" or (comma == "either" and decimal_comma) or grouped:
         text = core.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
         return text, "numbers with a decimal comma", "" if comma == "decimal" else f"{core[0]!r} is read as {text[0]}."
     if comma in ("thousands", "either"):
