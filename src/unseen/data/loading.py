@@ -133,7 +133,8 @@ def examples_of(
     if isinstance(inputs, Tensor) and not (is_piece and inputs.dim() == 2):  # so that the pieces of a set are of one type
         inputs = narrowed(inputs) if not is_piece or inputs.dtype == torch.uint8 else inputs.float()
     train_count = int((~plan.test[kept]).sum())
-    mean, std = torch.zeros(inputs.shape[1]), torch.ones(inputs.shape[1])
+    channels = inputs.shape[0] if isinstance(inputs, Lazy) else inputs.shape[1]
+    mean, std = torch.zeros(channels), torch.ones(channels)
     if not is_piece:
         check_classes(plan.labels[kept[:train_count]], plan.classes, limits[0], raw.target)
     if raw.texts is None and not is_piece:
