@@ -166,7 +166,7 @@ def _tells_label(column: "pl.Series", labels: np.ndarray[Any, Any], target: "pl.
     """A column each of whose values, with several rows each, stands with one label alone."""
     count = len(column)
     some = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
-    values = _codes(column.gather(some))
+    values = _codes(column if len(some) == count else column.gather(some))
     different = int(values.max()) + 1
     if different < 2 or 2 * different > len(some) or not _is_function(values, labels[some]):
         return None
@@ -204,6 +204,8 @@ def _codes(column: "pl.Series") -> np.ndarray[Any, Any]:
 
     if column.dtype.is_nested() or column.dtype == pl.Binary or column.dtype == pl.Object:
         return np.zeros(len(column), dtype=np.int64)
+    if len(column) <= SAMPLE and column.dtype.is_numeric() and not column.null_count():  # of few values, NumPy's start is shorter
+        return np.unique(column.to_numpy(), return_inverse=True)[1].astype(np.int64)
     return column.rank("dense").fill_null(0).cast(pl.Int64).to_numpy() - (0 if column.null_count() else 1)
 
 

@@ -245,7 +245,7 @@ def _floats_beside_commas(frame: "pl.DataFrame", text: list[str]) -> list[str]:
     import polars as pl
 
     texts = [column.head(MOST_LINES) for column in frame.get_columns() if column.dtype == pl.String and column.name not in text]
-    if not any(comma_of(cleaned(column)) == "decimal" for column in texts):
+    if not any(column.str.contains(",", literal=True).any() and comma_of(cleaned(column)) == "decimal" for column in texts):
         return []
     return [column.name for column in frame.get_columns() if column.dtype == pl.Float64]
 

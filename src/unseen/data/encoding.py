@@ -11,7 +11,7 @@ from torch import Tensor
 from unseen.data.moments import LARGEST_ERROR, ROUNDING
 from unseen.data.precision import SAFE_RATIO, as_double
 from unseen.data.reading import ColumnReading
-from unseen.data.textual import DAY, Cleaned, cleaned, comma_of, is_decimal_comma, parsed
+from unseen.data.textual import DAY, Cleaned, cleaned, comma_of, has_digits, is_decimal_comma, parsed
 from unseen.errors import UnseenError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def encode(frame: "pl.DataFrame", separator: str | None = None, whole: bool = Tr
     if not frame.height:
         found.values = {column.name: np.empty(0) for column in columns}
         return torch.empty(0, frame.width), found  # `load` says that it is empty
-    clean = {column.name: cleaned(column) for column in columns if _is_text(column)}
+    clean = {column.name: cleaned(column) for column in columns if _is_text(column) and has_digits(column)}
     decimal_comma = is_decimal_comma([comma_of(one) for one in clean.values()], any(column.dtype.is_float() for column in columns), separator)
     for column in columns:
         refuse_missing(column)

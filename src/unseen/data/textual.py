@@ -54,6 +54,14 @@ class Cleaned:
     is_money: bool
 
 
+def has_digits(column: "pl.Series") -> bool:
+    """Whether some value has a digit: without one there is no number to look for."""
+    import polars as pl
+
+    few = column.head(SHOWN_NUMBERS).cast(pl.String)
+    return bool(few.str.contains(r"\d").any()) or bool(column.cast(pl.String).unique().str.contains(r"\d").any())
+
+
 def cleaned(column: "pl.Series") -> Cleaned:
     """The different values of a text column, and what is left of them when signs are taken off."""
     import polars as pl
