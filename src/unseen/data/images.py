@@ -40,7 +40,7 @@ LARGEST_KEPT = 128 * 128  # pixels of a picture that keeps its size
 SMALL = 64 * 64  # pixels of a picture that one thread decodes as fast as several
 THREAD_BYTES = 2**29  # of pictures that are being decoded
 NEARLY_WHITE = 224  # opaque pixels brighter than this cannot be seen on white
-SHOWN_DAMAGED = 5
+SHOWN_DAMAGED = 20
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def _refuse_damaged(damaged: dict[int, DamagedError], names: list[str], skip: bo
 
 
 def damaged_error(damaged: dict[int, DamagedError], names: list[str], total: int = 0) -> DamagedError:
-    """One error that names all damaged pictures, the first five by name. total: how many were looked at, where all of them are damaged."""
+    """One error that names all damaged pictures, the first twenty by name. total: how many were looked at, where all of them are damaged."""
     places = sorted(damaged)
     if len(places) == total and total > 1:
         return DamagedError(f"{damaged[places[0]]} None of the {total:,} images that were looked at can be read.")

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from unseen.data.checks import check_finite, checked_ids, checked_index
+from unseen.data.decoding import DamagedError
 from unseen.data.examples import Examples, rows, take
-from unseen.data.images import Lazy, ReadPictures, read_pictures
+from unseen.data.images import Lazy, Survey, read_pictures
 from unseen.data.labels import check_classes, encode_labels
 from unseen.data.moments import Moments
 from unseen.data.precision import narrowed
@@ -82,7 +83,7 @@ def load(
     Raises:
         UnseenError: for data that cannot be used, naming the place and the next step.
     """
-    _check_options(limit, test_limit, test_fraction, image_size)
+    check_options(limit, test_limit, test_fraction, image_size)
     drop = (drop,) if isinstance(drop, str) else tuple(drop)
     if isinstance(data, Examples):
         is_test = torch.tensor([split == "test" for split in data.split])
@@ -195,26 +196,25 @@ def _inputs(
     raw: Raw, plan: Plan, image_size: int | None, memory_gib: float, skip_damaged: bool
 ) -> tuple[Tensor | Lazy, Tensor, Reading]:
     """The inputs that are kept, the positions of those that could be read, and the record so far."""
-    reading = raw.reading.noting(*plan.notes)
-    limited = len(plan.labels) - len(plan.kept)
-    if limited:
-        reading = reading.skipping([Skipped("beyond the limits that were given", limited, _beyond(plan), _unit(reading))])
+    reading = limited(raw, plan)
     if isinstance(raw.inputs, Tensor):
         return rows(raw.inputs, plan.kept), plan.kept, reading
     found = read_pictures(raw.inputs, plan.kept, image_size, memory_gib, skip_damaged)
-    return found.inputs, found.positions, with_pictures(reading, found, raw.inputs.names)
+    return found.inputs, found.positions, with_pictures(reading, found.survey, found.damaged, raw.inputs.names)
 
 
-def with_pictures(reading: Reading, found: ReadPictures, names: list[str]) -> Reading:
+def limited(raw: Raw, plan: Plan) -> Reading:
+    """The record of a source with what the plan notes, and the examples that limits leave out."""
+    reading, left = raw.reading.noting(*plan.notes), len(plan.labels) - len(plan.kept)
+    return reading.skipping([Skipped("beyond the limits that were given", left, _beyond(plan), reading.unit)] if left else [])
+
+
+def with_pictures(reading: Reading, seen: Survey, damaged: dict[int, DamagedError], names: list[str]) -> Reading:
     """The record with what the pictures are, and those that are damaged."""
-    seen = found.survey
     reading = replace(reading, sizes=seen.sizes, modes=seen.modes).noting(*seen.notes)
-    damaged = sorted(found.damaged)
-    return reading.skipping([Skipped("damaged", len(damaged), names[damaged[0]], _unit(reading))] if damaged else [])
-
-
-def _unit(reading: Reading) -> str:
-    return reading.unit
+    places = sorted(damaged)
+    reading = replace(reading, damaged=tuple(names[place] for place in places))
+    return reading.skipping([Skipped("damaged", len(places), names[places[0]], reading.unit)] if places else [])
 
 
 def _beyond(plan: Plan) -> str:
@@ -245,7 +245,8 @@ def _kept(test: Tensor, limit: int | None, test_limit: int | None) -> Tensor:
     return torch.cat([(~test).nonzero()[:limit, 0], test.nonzero()[:test_limit, 0]])
 
 
-def _check_options(limit: int | None, test_limit: int | None, test_fraction: float, image_size: int | None) -> None:
+def check_options(limit: int | None, test_limit: int | None, test_fraction: float, image_size: int | None) -> None:
+    """Raise UnseenError for an option that makes no sense."""
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 2):
         raise UnseenError(f"limit is {limit!r}. Allowed: an integer of at least 2. Leave it out to keep all.")
     if test_limit is not None and test_limit < 1:
