@@ -67,8 +67,9 @@ def encode(frame: "pl.DataFrame", separator: str | None = None, whole: bool = Tr
 
 def _stacked(values: Sequence[np.ndarray[Any, Any]], kind: Any) -> np.ndarray[Any, Any]:
     matrix = np.empty((len(values), len(values[0])), dtype=kind)
-    for row, value in zip(matrix, values, strict=True):
-        row[:] = value
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused by place
+        for row, value in zip(matrix, values, strict=True):
+            row[:] = value
     return np.ascontiguousarray(matrix.T)
 
 
@@ -122,7 +123,8 @@ def _is_narrow(values: np.ndarray[Any, Any]) -> bool:
     largest = max(abs(low), abs(high))
     if not math.isfinite(low) or not math.isfinite(high) or low == high or largest <= SAFE_RATIO * (high - low):
         return True
-    return largest * ROUNDING <= LARGEST_ERROR * float(values.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return largest * ROUNDING <= LARGEST_ERROR * float(values.std())
 
 
 def _vocabulary(column: "pl.Series") -> list[str]:

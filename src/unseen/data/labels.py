@@ -115,6 +115,7 @@ def _whole(array: Any, ids: list[str], name: str | None) -> tuple[Any, tuple[str
         array = np.asarray([math.nan if value is None else value for value in array])
     if array.dtype.kind != "f":
         return array, ()
+    array = array.astype(np.float64, copy=False)
     wrong = np.flatnonzero(~np.isfinite(array) | (array != np.trunc(array)) | (np.abs(array) > 2**53))
     if len(wrong):
         different = len(np.unique(array))
