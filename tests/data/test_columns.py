@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
-
 from builders import CASES, skipped
+
 from unseen.data.columns import is_named_id
 from unseen.data.loading import load
 from unseen.errors import UnseenError
@@ -24,7 +24,9 @@ def features(data, **options):
     """Names of the columns that became features, and what was said."""
     examples = load(data, test_fraction=0, **options)
     out = {part.name for part in examples.reading.columns if part.becomes.startswith("left out")}
-    used = [part.name for part in examples.reading.columns if part.name not in out and part.becomes not in ("target", "id", "index", "split")]
+    used = [
+        part.name for part in examples.reading.columns if part.name not in out and part.becomes not in ("target", "id", "index", "split")
+    ]
     return used, out, " ".join(examples.reading.suspicious), examples
 
 

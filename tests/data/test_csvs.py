@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-
 from builders import CASES, counts, skipped
+
 from unseen.data.loading import load
 from unseen.errors import UnseenError
 
@@ -252,14 +252,18 @@ def test_large_ids_are_no_floats(tmp_path):
     ids = [2**63 + number for number in range(15)] + ["007", "7", "1e5", "x"] + [str(2**64 + 1)]
     text = "x,who,label\n" + "".join(f"{number * 0.37 % 1},{one},{'ab'[number % 2]}\n" for number, one in enumerate(ids))
     assert read(tmp_path, text, id_column="who").ids == [str(one) for one in ids]
-    frame = pl.DataFrame({"x": np.random.default_rng(0).random(20), "who": np.arange(2**63, 2**63 + 20, dtype=np.uint64), "label": [0, 1] * 10})
+    frame = pl.DataFrame(
+        {"x": np.random.default_rng(0).random(20), "who": np.arange(2**63, 2**63 + 20, dtype=np.uint64), "label": [0, 1] * 10}
+    )
     assert load(frame, id_column="who", test_fraction=0).ids[3] == str(2**63 + 3)
 
 
 def test_pandas_reads_the_same(tmp_path):
     pandas = pytest.importorskip("pandas")
     random = np.random.default_rng(5)
-    frame = pandas.DataFrame({"a": random.normal(size=40), "b": random.integers(0, 1000, 40) * 1000.0, "label": random.choice(["u", "v"], 40)})
+    frame = pandas.DataFrame(
+        {"a": random.normal(size=40), "b": random.integers(0, 1000, 40) * 1000.0, "label": random.choice(["u", "v"], 40)}
+    )
     for options, thousands in (({"sep": ";", "decimal": ","}, None), ({"sep": "|"}, None), ({"encoding": "utf-16"}, None)):
         frame.to_csv(tmp_path / "t.csv", index=False, **options)
         again = pandas.read_csv(tmp_path / "t.csv", thousands=thousands, **options)

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 import torch
+from builders import CASES, classes, counts, picture, skipped
 from PIL import Image, ImageOps
 
-from builders import CASES, classes, counts, picture, skipped
 from unseen.data.folders import FORMATS, HIDDEN, NO_CLASS, NO_PICTURE, OTHER_FOLDER, is_picture
 from unseen.data.loading import load
 from unseen.data.split_names import split_of, split_of_file
@@ -126,7 +126,16 @@ def test_a_class_that_only_the_test_split_has_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     ("suffix", "form"),
-    [(".jfif", "JPEG"), (".jpe", "JPEG"), (".JPG", "JPEG"), ("", "JPEG"), ("", "PNG"), (".dat", "WEBP"), (".image", "TIFF"), (".PNG", "PNG")],
+    [
+        (".jfif", "JPEG"),
+        (".jpe", "JPEG"),
+        (".JPG", "JPEG"),
+        ("", "JPEG"),
+        ("", "PNG"),
+        (".dat", "WEBP"),
+        (".image", "TIFF"),
+        (".PNG", "PNG"),
+    ],
 )
 def test_what_a_file_is_is_decided_by_its_content(tmp_path, suffix, form):
     classes(tmp_path)
@@ -332,7 +341,9 @@ def test_classes_keep_their_names_with_blanks_and_numbers(tmp_path):
     classes(tmp_path / "b", names=("cat", "cat ", "Dog"), each=3)
     examples = load(tmp_path / "b", test_fraction=0)
     assert set(examples.classes) == {"cat", "cat ", "Dog"}
-    assert "'cat '" in " ".join(examples.reading.lines()) and any("differ in capitals or blanks alone" in note for note in examples.reading.notes)
+    assert "'cat '" in " ".join(examples.reading.lines()) and any(
+        "differ in capitals or blanks alone" in note for note in examples.reading.notes
+    )
 
 
 # -- the cases of real users

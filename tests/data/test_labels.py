@@ -78,7 +78,9 @@ def test_scores_are_refused():
 
 @pytest.mark.parametrize("labels", [random.normal(size=COUNT), random.normal(size=COUNT).tolist(), np.arange(COUNT) + 0.5])
 def test_a_regression_target_is_recognised(labels):
-    with pytest.raises(UnseenError, match=r"label of row/0 is .*The target has 30 different numbers. A quantity \(regression\) has no classes"):
+    with pytest.raises(
+        UnseenError, match=r"label of row/0 is .*The target has 30 different numbers. A quantity \(regression\) has no classes"
+    ):
         read(labels)
 
 
@@ -91,7 +93,9 @@ def test_a_regression_target_of_a_table_is_refused_by_name(tmp_path, suffix, val
         load(path, target="price")
 
 
-@pytest.mark.parametrize("labels", [[f"n{row}" for row in range(COUNT)], list(range(COUNT)), [f"n{row // 2 * 2 if row < 8 else row}" for row in range(COUNT)]])
+@pytest.mark.parametrize(
+    "labels", [[f"n{row}" for row in range(COUNT)], list(range(COUNT)), [f"n{row // 2 * 2 if row < 8 else row}" for row in range(COUNT)]]
+)
 def test_a_class_per_row_is_refused(labels):
     with pytest.raises(UnseenError, match="most examples have a class of their own"):
         read(labels)

@@ -15,9 +15,9 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from unseen.data.examples import crop_and_flip
+from unseen.data.images import Lazy, channels_first
 from unseen.data.loading import download, load
 from unseen.errors import UnseenError
-from unseen.data.images import Lazy, channels_first
 from unseen.hashing import uniform
 
 random = np.random.default_rng(0)

@@ -7,14 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from builders import CASES
 from torch.utils.data import TensorDataset
 
-from builders import CASES
+from unseen.config import Config
 from unseen.data.loading import load
 from unseen.data.moments import Moments
 from unseen.data.precision import as_double, narrowed
 from unseen.data.shards import Shards, scan
-from unseen.config import Config
 
 COUNT = 60
 random = np.random.default_rng(1)
@@ -63,7 +63,9 @@ def test_differences_survive(tmp_path, kind, source):
     assert np.allclose(x[:, 0], expected(values), atol=1e-5) and np.allclose(x[:, 1], expected(other), atol=1e-5)
 
 
-@pytest.mark.parametrize("integers", [2**40 + np.arange(COUNT) % 2, 2**60 + np.arange(COUNT) % 7, np.uint64(2**63) + (np.arange(COUNT) % 5).astype(np.uint64)])
+@pytest.mark.parametrize(
+    "integers", [2**40 + np.arange(COUNT) % 2, 2**60 + np.arange(COUNT) % 7, np.uint64(2**63) + (np.arange(COUNT) % 5).astype(np.uint64)]
+)
 @pytest.mark.parametrize("source", ["csv", "frame", "arrays"])
 def test_whole_numbers_beyond_float64_are_shifted_first(tmp_path, integers, source):
     labels = np.arange(COUNT) % 2
@@ -72,14 +74,20 @@ def test_whole_numbers_beyond_float64_are_shifted_first(tmp_path, integers, sour
         frame.write_csv(tmp_path / "t.csv")
         if int(integers.max()) >= 2**63:
             pytest.skip("a CSV's whole numbers beyond 2^63 are floats to Polars")
-    data = {"csv": tmp_path / "t.csv", "frame": frame, "arrays": (np.stack([integers, (np.arange(COUNT) % 3).astype(integers.dtype)], 1), labels)}
+    data = {
+        "csv": tmp_path / "t.csv",
+        "frame": frame,
+        "arrays": (np.stack([integers, (np.arange(COUNT) % 3).astype(integers.dtype)], 1), labels),
+    }
     x, examples = inputs(data[source])
     small = (integers - integers.min()).astype(np.float64)
     assert np.allclose(x[:, 0], expected(small), atol=1e-5)
     assert any("beyond 2^53" in note for note in examples.reading.notes) == (int(integers.min()) > 2**53)
 
 
-@pytest.mark.parametrize("values", [random.normal(size=COUNT), 100 + random.normal(size=COUNT), np.full(COUNT, 1e9), np.arange(COUNT) * 1e9])
+@pytest.mark.parametrize(
+    "values", [random.normal(size=COUNT), 100 + random.normal(size=COUNT), np.full(COUNT, 1e9), np.arange(COUNT) * 1e9]
+)
 def test_ordinary_numbers_are_float32_as_before(values):
     x, examples = inputs((np.stack([values, values], 1), np.arange(COUNT) % 2))
     assert examples.inputs.dtype == examples.mean.dtype == torch.float32
@@ -102,7 +110,9 @@ def test_images_of_large_floats():
 
 def test_shards_standardise_in_float64_where_the_whole_needs_it():
     def make(values):
-        return Shards(2, lambda number: (np.stack([values, NUMBERS["pressure"] - 1e6], 1)[number * 30 : number * 30 + 30], np.arange(30) % 2))
+        return Shards(
+            2, lambda number: (np.stack([values, NUMBERS["pressure"] - 1e6], 1)[number * 30 : number * 30 + 30], np.arange(30) % 2)
+        )
 
     config = Config(test_fraction=0.0)
     wide, narrow = scan(make(NUMBERS["pressure"]), config), scan(make(random.normal(size=COUNT)), config)

@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from builders import CASES, classes, picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
-from builders import CASES, classes, picture
 from unseen.cli import main
 from unseen.data import Reading, inspect
 from unseen.data.inspecting import equal_rows
@@ -125,7 +125,16 @@ def test_csv_dialects(tmp_path_factory, separator, encoding, labels, style, blan
     assert examples.reading.found == len(examples) + examples.reading.left_out
     pandas = pytest.importorskip("pandas")
     decimal, thousands = ("," if style == "decimal comma" else "."), ("," if style == "thousands" else None)
-    again = pandas.read_csv(path, sep=separator, encoding=encoding, decimal=decimal, thousands=thousands, skiprows=int(comment), dtype={"label": str}, keep_default_na=False)
+    again = pandas.read_csv(
+        path,
+        sep=separator,
+        encoding=encoding,
+        decimal=decimal,
+        thousands=thousands,
+        skiprows=int(comment),
+        dtype={"label": str},
+        keep_default_na=False,
+    )
     assert len(again) == len(examples)
     if style != "percent":
         assert np.allclose(again[["x", "y"]].to_numpy(float), examples.inputs.numpy(), rtol=1e-5)
@@ -239,12 +248,20 @@ def test_the_command(tmp_path, capsys, as_json):
         assert found["columns"][0] == {"name": "Unnamed: 0", "type": "Int64", "becomes": "left out: a row number that pandas wrote"}
         assert sum(found["classes"].values()) + sum(found["tests"].values()) == 60
     else:
-        for part in ("CSV table: 60 rows found, 60 examples", "1 column not read", "'a '", "few", "`unseen score` with its defaults takes about"):
+        for part in (
+            "CSV table: 60 rows found, 60 examples",
+            "1 column not read",
+            "'a '",
+            "few",
+            "`unseen score` with its defaults takes about",
+        ):
             assert part in said, part
 
 
 def test_the_command_takes_the_flags_of_columns(tmp_path, capsys):
-    text = "key;part;x;y;kind\n" + "".join(f"k{number};{('train', 'test')[number % 3 == 0]};{number % 7},5;{number};{'uv'[number % 2]}\n" for number in range(30))
+    text = "key;part;x;y;kind\n" + "".join(
+        f"k{number};{('train', 'test')[number % 3 == 0]};{number % 7},5;{number};{'uv'[number % 2]}\n" for number in range(30)
+    )
     (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))
     flags = ["--target", "kind", "--id-column", "key", "--split-column", "part", "--drop", "y", "--separator", ";", "--encoding", "utf-16"]
     assert main(["data", str(tmp_path / "t.csv"), *flags, "--json"]) == 0
@@ -324,7 +341,9 @@ def test_the_picture_before_the_mask():
     masks = [{"bytes": _png(number + 50), "path": None} for number in range(count)]
     for name in ("image", "picture", "scan"):
         features = datasets.Features({"mask": datasets.Image(), name: datasets.Image(), "label": datasets.ClassLabel(names=["u", "v"])})
-        dataset = datasets.Dataset.from_dict({"mask": masks, name: pictures, "label": [number % 2 for number in range(count)]}, features=features)
+        dataset = datasets.Dataset.from_dict(
+            {"mask": masks, name: pictures, "label": [number % 2 for number in range(count)]}, features=features
+        )
         examples = load(dataset, test_fraction=0)
         assert torch.equal(examples.inputs, load(dataset.remove_columns("mask"), test_fraction=0).inputs)
         assert any(f"those of the column '{name}', of mask, {name}" in note for note in examples.reading.notes)

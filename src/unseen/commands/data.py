@@ -72,7 +72,8 @@ class Data:
 def summary(reading: "Reading", estimate: dict[str, float | None]) -> Iterator[str]:
     """Sentences: what it is, what is left out, what is changed or suspicious, duplicates, small classes, memory and time."""
     splits = ", ".join(f"{name} {count:,}" for name, count in reading.splits.items())
-    yield f"{reading.kind or 'Data'}: {reading.found:,} {reading.unit} found, {reading.read:,} examples ({splits}), inputs of shape {reading.shape}."
+    read = f"{reading.read:,} examples ({splits}), inputs of shape {reading.shape}"
+    yield f"{reading.kind or 'Data'}: {reading.found:,} {reading.unit} found, {read}."
     yield from (part.sentence for part in reading.skipped)
     yield from reading.suspicious
     yield from reading.notes
@@ -80,11 +81,13 @@ def summary(reading: "Reading", estimate: dict[str, float | None]) -> Iterator[s
         if count:
             yield f"{count:,} {what} of one before them."
     if small := reading.small_classes:
-        yield f"{len(small):,} classes have fewer than 5 trained examples, too few to judge a label: {', '.join(map(repr, list(small)[:SHOWN]))}."
+        names = ", ".join(map(repr, list(small)[:SHOWN])) + (" …" if len(small) > SHOWN else "")
+        yield f"Classes with fewer than 5 trained examples, too few to judge a label: {len(small):,}, namely {names}."
     if reading.memory_bytes is not None and reading.seconds is not None:
         yield f"Reading takes about {reading.seconds:,.1f} s, and the inputs {size(reading.memory_bytes)} of memory."
     if estimate["seconds"] is not None and estimate["memory_bytes"] is not None:
-        yield f"`unseen score` with its defaults takes about {duration(estimate['seconds'])} on this machine, and {size(estimate['memory_bytes'])} of memory."
+        takes = f"{duration(estimate['seconds'])} on this machine, and {size(estimate['memory_bytes'])} of memory"
+        yield f"`unseen score` with its defaults takes about {takes}."
 
 
 def tables(reading: "Reading") -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -106,8 +109,8 @@ def score_estimate(reading: "Reading") -> dict[str, float | None]:
     """Seconds and bytes that `unseen score` takes with its defaults: an order of magnitude, not a promise.
 
     The default is members: K multi-layer perceptrons of one hidden layer. A step of training costs 6 operations per weight and example,
-    measuring 2, at the speed of one product of that size, which is timed. Memory is that of the inputs in float32, twice, and of the weights
-    with gradients and momenta. None for texts, whose network is another.
+    measuring 2, at the speed of one product of that size, which is timed. Memory is that of the inputs in float32, twice, and of the
+    weights with gradients and momenta. None for texts, whose network is another.
     """
     import math
 
@@ -121,7 +124,10 @@ def score_estimate(reading: "Reading") -> dict[str, float | None]:
     weights = units * (features + classes)
     train, everyone = sum(reading.classes.values()), reading.read
     operations = weights * config.epochs * (6 * train + 2 * everyone)
-    return {"seconds": operations / speed(min(units, 2048), min(features, 2048), config.batch_size), "memory_bytes": 8.0 * everyone * features + 12.0 * weights}
+    return {
+        "seconds": operations / speed(min(units, 2048), min(features, 2048), config.batch_size),
+        "memory_bytes": 8.0 * everyone * features + 12.0 * weights,
+    }
 
 
 def speed(units: int, features: int, batch: int) -> float:

@@ -3,18 +3,50 @@
 Whatever reads or changes the user's data, before any network sees it, belongs here.
 """
 
+from unseen.data.csvs import TARGETS
 from unseen.data.examples import Examples
-from unseen.data.frames import TARGETS, declared_classes
+from unseen.data.folders import image_folder
+from unseen.data.frames import declared_classes
 from unseen.data.images import Lazy
-from unseen.data.inspecting import inspect
 from unseen.data.indexed import COLUMN, IndexedDataset, in_order, with_index
+from unseen.data.inspecting import inspect
 from unseen.data.loading import download, load
 from unseen.data.noise import Amount, UpTo, asymmetric, count_of, gaussian_inputs, random_labels, random_pixels
 from unseen.data.reading import Reading, Skipped
 from unseen.data.shards import Sharded, Shards, find_shards, is_stream, scan
-from unseen.data.folders import image_folder
 from unseen.data.splits import null_mask, trained
 from unseen.data.subsets import find_subsets
 from unseen.data.text import BUCKETS
 
-__all__ = ["Amount", "asymmetric", "gaussian_inputs", "random_labels", "random_pixels","BUCKETS", "COLUMN", "Examples", "IndexedDataset", "Lazy", "Reading", "Skipped", "inspect", "Sharded", "Shards", "TARGETS", "UpTo", "count_of", "declared_classes", "download", "find_shards", "find_subsets", "image_folder", "in_order", "is_stream", "load", "null_mask", "scan", "trained", "with_index"]
+__all__ = [
+    "BUCKETS",
+    "COLUMN",
+    "TARGETS",
+    "Amount",
+    "Examples",
+    "IndexedDataset",
+    "Lazy",
+    "Reading",
+    "Sharded",
+    "Shards",
+    "Skipped",
+    "UpTo",
+    "asymmetric",
+    "count_of",
+    "declared_classes",
+    "download",
+    "find_shards",
+    "find_subsets",
+    "gaussian_inputs",
+    "image_folder",
+    "in_order",
+    "inspect",
+    "is_stream",
+    "load",
+    "null_mask",
+    "random_labels",
+    "random_pixels",
+    "scan",
+    "trained",
+    "with_index",
+]

@@ -84,7 +84,9 @@ def npz(path: Path, columns: Columns) -> Raw:
     ids = [str(value) for value in found[columns.id.lower()]] if columns.id else None
     raw = arrays(*(found[name] for name in names))
     others = [name for name in found if name not in (*names, "index", (columns.id or "").lower())]
-    reading = replace(raw.reading, kind="named arrays").skipping(tally([("not named as inputs, labels, index or ids", name) for name in others], "arrays"))
+    reading = replace(raw.reading, kind="named arrays").skipping(
+        tally([("not named as inputs, labels, index or ids", name) for name in others], "arrays")
+    )
     return replace(raw, name=path.stem, index=found.get("index"), ids=ids, reading=reading)
 
 
@@ -130,7 +132,11 @@ def _ascending(inputs: Tensor) -> list[str]:
     few = inputs[:FEWEST_ROWS].double().diff(dim=0)
     found = ((few == few[:1]) & (few != 0)).all(0).nonzero()[:, 0].tolist()
     steps = {place: inputs[:, place].double().diff() for place in found}
-    return [f"Feature {place} ascends with the row in equal steps, as a row number does." for place, step in steps.items() if bool((step == step[0]).all())]
+    return [
+        f"Feature {place} ascends with the row in equal steps, as a row number does."
+        for place, step in steps.items()
+        if bool((step == step[0]).all())
+    ]
 
 
 def _exact(parts: list[np.ndarray[Any, Any]]) -> tuple[list[np.ndarray[Any, Any]], str]:
@@ -153,7 +159,8 @@ def _as_array(x: Any) -> np.ndarray[Any, Any]:
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         small = x.is_floating_point() and x.dtype not in (torch.float32, torch.float64)
-        return (x.float() if small else x).numpy()  # NumPy has no bfloat16
+        plain: np.ndarray[Any, Any] = (x.float() if small else x).numpy()
+        return plain  # NumPy has no bfloat16
     try:
         array = np.asarray(x)
     except ValueError as error:

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unseen.errors import UnseenError
 from unseen.data.images import Lazy
 from unseen.data.labels import one_each
 from unseen.data.raw import Raw
+from unseen.errors import UnseenError
 from unseen.hashing import LARGEST_INDEX
 
 CHUNK = 4096

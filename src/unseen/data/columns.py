@@ -67,17 +67,15 @@ def roles(frame: "pl.DataFrame", target: str, columns: Columns, used: dict[str, 
 
 def _leave_out_judged(found: Roles, series: dict[str, "pl.Series"], reasons: dict[str, tuple[str, str] | None]) -> None:
     """Columns whose values tell the row or the label are left out or named; the last feature stays, and is named."""
-    out = [name for name in found.features if (reason := reasons.get(name)) and reason[0]]
-    keep = [name for name in found.features if name not in out]
-    for name in list(found.features):
-        judgement = reasons.get(name)
-        if judgement is None:
-            continue
-        reason, warning = judgement
-        if reason and keep:
+    judged = [(name, judgement) for name in found.features if (judgement := reasons.get(name))]
+    keeps_some = len([name for name, (reason, _) in judged if reason]) < len(found.features)
+    for name, (reason, warning) in judged:
+        is_out = bool(reason) and keeps_some
+        if is_out:
             found.features.remove(name)
             found.leave_out(series[name], reason)
-        found.suspicious.append(f"Column {name!r} {f'is {reason}' if reason else warning}" + ("; it is left out." if reason and keep else f" (--drop {name} leaves it out)."))
+        what = f"is {reason}" if reason else warning
+        found.suspicious.append(f"Column {name!r} {what}" + ("; it is left out." if is_out else f" (--drop {name} leaves it out)."))
 
 
 def _is_row_number(column: "pl.Series") -> bool:
@@ -215,7 +213,11 @@ def split_role(frame: "pl.DataFrame", columns: Columns) -> str | None:
 
     if columns.split is not None:
         return columns.split
-    named = [name for name in frame.columns if name.lower() in SPLIT_NAMES and name not in (columns.target, columns.text, columns.id, columns.image)]
+    named = [
+        name
+        for name in frame.columns
+        if name.lower() in SPLIT_NAMES and name not in (columns.target, columns.text, columns.id, columns.image)
+    ]
     for name in named:
         if name not in columns.drop and frame[name].dtype == pl.String and not frame[name].null_count():
             found = {split_of(value) for value in frame[name].unique().to_list()}

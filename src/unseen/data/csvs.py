@@ -3,7 +3,6 @@
 import codecs
 import csv
 import gzip
-import io
 import re
 import zlib
 from dataclasses import dataclass
@@ -24,8 +23,13 @@ NAMED = {"\t": "tab", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", 
 HEAD = 2**16  # bytes from which separator and quotes are found
 MOST_LINES = 200
 INFERRED = 10_000  # rows from which types are guessed; where a later row does not fit, all are looked at
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"))
-MARKS += ((codecs.BOM_UTF16_BE, "utf-16"),)
+MARKS: tuple[tuple[bytes, str], ...] = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins with the mark of UTF-16: first
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 UNICODE = ("utf-8", "utf-8-sig")
 TARGETS = ("label", "labels", "target")
 
@@ -83,8 +87,8 @@ def read_csv(path: Path, columns: Columns) -> Table:
         frame = _frame(data, dialect, numbered, text)
     except UnicodeDecodeError as error:
         raise UnseenError(
-            f"Cannot read the table {path}: byte {error.start} is no {error.encoding}. Name its encoding with --encoding (encoding=), such as "
-            "utf-8, cp1252 or utf-16."
+            f"Cannot read the table {path}: byte {error.start} is no {error.encoding}. Name its encoding with --encoding (encoding=), "
+            "such as utf-8, cp1252 or utf-16."
         ) from error
     except Exception as error:  # Polars raises its own, and panics
         if not type(error).__module__.startswith(("polars", "pyo3")) and not isinstance(error, OSError | ValueError | LookupError):
@@ -114,7 +118,7 @@ def find_dialect(data: bytes, path: Path, columns: Columns, numbered: bool = Fal
     if separator != ("\t" if _suffix(path) in (".tsv", ".tab") else ","):
         notes.append(f"Columns are separated by {NAMED.get(separator, repr(separator))} (--separator gives another).")
     quote = _quote(body, separator, is_tsv=_suffix(path) in (".tsv", ".tab"))
-    header = next(_parsed(body[:50], separator, quote), [])
+    header: list[str] = next(_parsed(body[:50], separator, quote), [])
     if skipped:
         notes.append(f"{skipped} lines before the header are left out: comments, blank lines or the separator's name.")
     twice = [name for name in header if header.count(name) > 1][:1] if len(set(header)) < len(header) else []
@@ -129,7 +133,9 @@ def _encoding(data: bytes, path: Path, given: str | None) -> tuple[str, list[str
             codecs.lookup(given)
             "".encode(given)
         except (LookupError, UnicodeError) as error:
-            raise UnseenError(f"--encoding (encoding=) is {given!r}, which is none. Allowed: utf-8, cp1252, utf-16 or another that Python knows.") from error
+            raise UnseenError(
+                f"--encoding (encoding=) is {given!r}, which is none. Allowed: utf-8, cp1252, utf-16 or another that Python knows."
+            ) from error
         return ("utf-8-sig" if given.lower().replace("_", "-") in ("utf-8", "utf8") else given), []
     for mark, name in MARKS:
         if data.startswith(mark):
@@ -180,7 +186,7 @@ def _is_comment(lines: list[str], place: int) -> bool:
 def _separator(given: str | None, told: str | None, lines: list[str], path: Path) -> str:
     if given is not None:
         found = NAMED.get(given.lower(), given) if len(given) > 1 else given
-        if len(found) != 1 or len(found.encode()) != 1 or found in "\"\r\n":
+        if len(found) != 1 or len(found.encode()) != 1 or found in '"\r\n':
             raise UnseenError(f"--separator (separator=) is {given!r}. Allowed: one letter, such as ',' or ';', or the word tab.")
         return found
     if told is not None:
@@ -224,7 +230,7 @@ def _frame(data: bytes, dialect: Dialect, numbered: bool, text: list[str]) -> "p
 
     source = _plain(data, dialect)
     options: dict[str, Any] = {"separator": dialect.separator, "quote_char": dialect.quote, "has_header": not numbered}
-    texts = {name: pl.String for name in text} if not numbered else None
+    texts = dict.fromkeys(text, pl.String) if not numbered else None
     try:
         frame = pl.read_csv(source, infer_schema_length=INFERRED, schema_overrides=texts, **options)
     except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
@@ -251,7 +257,7 @@ def _floats_beside_commas(frame: "pl.DataFrame", text: list[str]) -> list[str]:
 
 
 def _plain(data: bytes, dialect: Dialect) -> bytes:
-    """The table in UTF-8 from its header on, lines ended by \\n."""
+    """The table in UTF-8 from its header on, its lines ended as Polars wants it."""
     if dialect.encoding == "utf-8-sig":
         data = data.removeprefix(codecs.BOM_UTF8)
     if dialect.encoding not in UNICODE:
@@ -276,10 +282,11 @@ def _reason(data: bytes, dialect: Dialect, error: Exception) -> str:
         text = data.decode("utf-8-sig" if dialect.encoding in UNICODE else dialect.encoding)
         lines = re.split(r"\r\n|\n|\r", text)[dialect.skipped :]
         rows = _parsed(lines, dialect.separator, dialect.quote)
-        header = next(rows, [])
-        for number, row in enumerate((row for row in rows if row)):
+        header: list[str] = next(rows, [])
+        for number, row in enumerate(row for row in rows if row):
             if len(row) > len(header):
-                return f"row {number} has {len(row)} fields and the header {len(header)} (separator {NAMED.get(dialect.separator, dialect.separator)!r})"
+                separator = NAMED.get(dialect.separator, dialect.separator)
+                return f"row {number} has {len(row)} fields and the header {len(header)} (separator {separator!r})"
     except (UnicodeDecodeError, LookupError):
         pass
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
@@ -298,9 +305,11 @@ def _rows_only(frame: "pl.DataFrame", columns: Columns) -> tuple["pl.DataFrame",
     is_text = frame[first].dtype == pl.String
     blank = (pl.col(first).str.strip_chars() == "").fill_null(value=True) if is_text else pl.col(first).is_null()
     empty = frame.select(blank & others).to_series()
-    remarks = frame.select(pl.col(first).str.starts_with("#").fill_null(value=False) & others).to_series() if is_text and frame.width > 1 else empty & False
-    parts = (("empty rows", empty), ("comments", remarks))
-    skipped = tuple(
-        Skipped(reason, int(found.sum()), f"row {found.arg_max()}", "rows") for reason, found in parts if found.sum()
+    remarks = (
+        frame.select(pl.col(first).str.starts_with("#").fill_null(value=False) & others).to_series()
+        if is_text and frame.width > 1
+        else empty & False
     )
+    parts = (("empty rows", empty), ("comments", remarks))
+    skipped = tuple(Skipped(reason, int(found.sum()), f"row {found.arg_max()}", "rows") for reason, found in parts if found.sum())
     return frame.filter(~(empty | remarks)), skipped

@@ -56,7 +56,9 @@ def encode(frame: "pl.DataFrame", separator: str | None = None, whole: bool = Tr
         found.values = {column.name: np.empty(0) for column in columns}
         return torch.empty(0, frame.width), found  # `load` says that it is empty
     clean = {column.name: cleaned(column) for column in columns if _is_text(column) and has_digits(column)}
-    decimal_comma = is_decimal_comma([comma_of(one) for one in clean.values()], any(column.dtype.is_float() for column in columns), separator)
+    decimal_comma = is_decimal_comma(
+        [comma_of(one) for one in clean.values()], any(column.dtype.is_float() for column in columns), separator
+    )
     for column in columns:
         refuse_missing(column)
         _encode(column, clean.get(column.name), decimal_comma, found)
@@ -100,11 +102,16 @@ def _encode(column: "pl.Series", clean: Cleaned | None, decimal_comma: bool, fou
     elif clean is not None and (numbers := parsed(column, decimal_comma, clean)) is not None:
         found.add(column, {name: numbers.numbers}, numbers.what, numbers.note)
     else:
-        values = _vocabulary(column)
+        names = _vocabulary(column)
         text = column.cast(pl.String)
-        marks = [value for value in values if value.strip().lower() in ("?", "na", "n/a", "null", "none", "missing")]
+        marks = [value for value in names if value.strip().lower() in ("?", "na", "n/a", "null", "none", "missing")]
         note = f"{marks[0]!r} is a value like the others, not a missing one." if marks else ""
-        found.add(column, {f"{name}={value}": (text == value).cast(pl.Float32).to_numpy() for value in values}, f"{len(values)} features, one per value", note)
+        found.add(
+            column,
+            {f"{name}={value}": (text == value).cast(pl.Float32).to_numpy() for value in names},
+            f"{len(names)} features, one per value",
+            note,
+        )
 
 
 def _as_numpy(column: "pl.Series") -> np.ndarray[Any, Any]:
@@ -138,9 +145,9 @@ def _vocabulary(column: "pl.Series") -> list[str]:
     values: list[str] = sorted(column.cast(pl.String).unique().to_list())
     if len(values) > LARGEST_VOCABULARY:
         raise UnseenError(
-            f"Column {column.name!r} has {len(values)} different texts, such as {values[0]!r}. Allowed: up to {LARGEST_VOCABULARY} as categories. "
-            f"If it is the text to classify, name it with --text {column.name}; if it names examples, with --id-column (id_column=); "
-            f"else leave it out with --drop {column.name}."
+            f"Column {column.name!r} has {len(values)} different texts, such as {values[0]!r}. Allowed: up to {LARGEST_VOCABULARY} as "
+            f"categories. If it is the text to classify, name it with --text {column.name}; if it names examples, with --id-column "
+            f"(id_column=); else leave it out with --drop {column.name}."
         )
     return values
 

@@ -1,5 +1,6 @@
 """Examples: any data set as inputs, labels and a stable index.
 
+>>> from unseen import load
 >>> examples = load("digits", limit=100)
 >>> x, y, index = examples.train.batch(torch.arange(32))
 >>> x.shape, x.dtype, len(examples.train)
@@ -182,6 +183,7 @@ def _unit(inputs: Tensor) -> float:
 
 
 def take(inputs: Tensor | Lazy, positions: Tensor) -> Tensor | Lazy:
+    """Inputs at these positions; of ``Lazy`` ones nothing is read."""
     return inputs.select(positions) if isinstance(inputs, Lazy) else rows(inputs, positions)
 
 

@@ -25,7 +25,17 @@ NO_PICTURES = {
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".mat", ".npy", ".npz", ".parquet", ".pkl", ".py",
     ".ipynb", ".log", ".zip", ".db", ".ini", ".toml", ".cfg", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".sh", ".lst", ".names", ".data",
 }  # fmt: skip
-SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini", "__pycache__"}
+SYSTEM = {
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "thumbs.db",
+    "desktop.ini",
+    "__pycache__",
+}
 LINK_DEPTH = 2  # links to folders are followed where splits and classes stand, not below
 
 HIDDEN = "hidden or of the system"
@@ -90,7 +100,7 @@ def image_folder(path: Path) -> Raw:
 
 
 def walk(path: Path) -> Tree:
-    """Everything below a folder, in the order of the parts of its paths; what is a picture is decided by content where the suffix does not."""
+    """Everything below a folder, in order; what is a picture is decided by content where the suffix does not."""
     tree = Tree([], [], [], [], [])
     lists = {"hidden": tree.hidden, "empty": tree.empty, "linked": tree.linked}
     try:
@@ -188,8 +198,8 @@ def _split_folders(tree: Tree, base: Parts, folders: list[str], path: Path) -> d
     if "train" not in found.values():
         if folders and all(split_of(name) for name in folders) and len(folders) > 1:
             raise UnseenError(
-                f"{path} has the folders {', '.join(folders)}, which are names of splits. Allowed: one named train with a folder per class in "
-                "it, or a folder per class. Put the pictures into folders of their classes, or name the folders after classes."
+                f"{path} has the folders {', '.join(folders)}, which are names of splits. Allowed: one named train with a folder per class "
+                "in it, or a folder per class. Put the pictures into folders of their classes, or name the folders after classes."
             )
         return {}
     if others and not unlabelled and len(found) == 1:

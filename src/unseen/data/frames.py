@@ -42,7 +42,10 @@ def csv_splits(name: str, files: dict[Path, str], columns: Columns) -> Raw:
 
     tables = [read_csv(path, columns) for path in files]
     if len({tuple(table.frame.columns) for table in tables}) > 1:
-        first, other = list(files)[0], next(path for path, one in zip(files, tables, strict=True) if one.frame.columns != tables[0].frame.columns)
+        first, other = (
+            next(iter(files)),
+            next(path for path, one in zip(files, tables, strict=True) if one.frame.columns != tables[0].frame.columns),
+        )
         raise UnseenError(f"{first} and {other} have different columns. Allowed: the same in all files of a set. Make them alike.")
     frame = pl.concat([table.frame for table in tables], how="vertical_relaxed") if len(tables) > 1 else tables[0].frame
     sizes = [table.frame.height for table in tables]
@@ -85,7 +88,15 @@ def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Colu
         sources={file.name: len(part) for file, part in zip(train + test, frames, strict=True)},
         skipped=tuple(skipped),
     )
-    return table(frame, name, columns, split_mask(len(frame), rows) if test else None, declared_classes(metadata), base=train[0].parent, reading=reading)
+    return table(
+        frame,
+        name,
+        columns,
+        split_mask(len(frame), rows) if test else None,
+        declared_classes(metadata),
+        base=train[0].parent,
+        reading=reading,
+    )
 
 
 def declared_classes(metadata: str) -> dict[str, list[str]]:
@@ -133,7 +144,7 @@ def table(
     split = split_role(frame, columns)
     used |= {str(column): role for column, role in ((columns.id, "id"), (columns.text, "text"), (split, "split")) if column}
     used |= {"index": "index"} if "index" in names and "index" not in columns.drop else {}
-    reading = (reading or Reading(kind="table", found=len(frame), unit="rows"))
+    reading = reading or Reading(kind="table", found=len(frame), unit="rows")
     image = None if texts is not None or pictures else _image_column(frame, columns, used)
     if image:
         pictures = _pictures(frame, image, name, base or Path())
@@ -197,7 +208,9 @@ def _split(
         )
     parts = [split_of(str(value)) for value in names]
     if "train" not in parts:
-        raise UnseenError(f"Column {split!r} says of no row that it is trained on. Allowed: train for some rows. Name another with --split-column.")
+        raise UnseenError(
+            f"Column {split!r} says of no row that it is trained on. Allowed: train for some rows. Name another with --split-column."
+        )
     counts = {str(value): names.count(value) for value in dict.fromkeys(names)}
     said = reading.noting(f"The column {split!r} says which split a row is in.") if columns.split is None else reading
     mask = torch.tensor([part != "train" for part in parts], dtype=torch.bool)
@@ -251,7 +264,7 @@ def _names_pictures(column: "pl.Series") -> bool:
 
 
 def _pictures(frame: "pl.DataFrame", image: str, name: str, base: Path) -> Pictures:
-    """The pictures of a column: encoded ones, or paths from the table's folder on. Raises UnseenError that counts files that are not there."""
+    """The pictures of a column: encoded ones, or paths from the table's folder on. Raises UnseenError where most are not there."""
     import polars as pl
 
     column = frame[image]
@@ -262,8 +275,8 @@ def _pictures(frame: "pl.DataFrame", image: str, name: str, base: Path) -> Pictu
     absent = [path for path in paths if not path.is_file()]
     if len(absent) > len(paths) // 2:
         raise UnseenError(
-            f"{len(absent):,} of the {len(paths):,} pictures that column {image!r} names are not there, such as {absent[0]}. Allowed: paths "
-            "relative to the table. Put the pictures there, or name another column with --image-column (image_column=)."
+            f"{len(absent):,} of the {len(paths):,} pictures that column {image!r} names are not there, such as {absent[0]}. Allowed: "
+            "paths relative to the table. Put the pictures there, or name another column with --image-column (image_column=)."
         )
     return Pictures(partial(_pick, paths), [str(path) for path in paths])
 

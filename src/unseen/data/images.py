@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from unseen.data.decoding import (
+    WHITE,
     DamagedError,
     Form,
     Header,
@@ -26,11 +27,21 @@ from unseen.data.decoding import (
     decode,
     header,
     opaque_brightness,
-    WHITE,
 )
 from unseen.errors import UnseenError
 
-__all__ = ["Form", "Lazy", "OtherShapeError", "Pictures", "ReadPictures", "Survey", "channels_first", "decode_all", "read_pictures", "survey"]
+__all__ = [
+    "Form",
+    "Lazy",
+    "OtherShapeError",
+    "Pictures",
+    "ReadPictures",
+    "Survey",
+    "channels_first",
+    "decode_all",
+    "read_pictures",
+    "survey",
+]
 
 CHUNK = 1024
 CHUNK_BYTES = 2**28  # of pictures at a time, encoded or decoded
@@ -216,9 +227,13 @@ def _background(pictures: Pictures, clear: Sequence[int]) -> tuple[int, str]:
     found = [opaque_brightness(item, pictures.names[place]) for place, item in zip(some, pictures.fetch(some), strict=True)]
     known = [brightness for brightness in found if brightness is not None]
     is_white = bool(known) and sum(known) / len(known) >= NEARLY_WHITE
-    return (0, "Transparent pictures are put on black, as what is drawn is white.") if is_white else (
-        WHITE,
-        "Transparent pictures are put on white.",
+    return (
+        (0, "Transparent pictures are put on black, as what is drawn is white.")
+        if is_white
+        else (
+            WHITE,
+            "Transparent pictures are put on white.",
+        )
     )
 
 
@@ -240,7 +255,9 @@ def _read(pictures: Pictures, positions: Tensor, seen: Survey, memory_gib: float
         if held is None:
             held = torch.empty((len(positions), *seen.form.shape), dtype=arrays.dtype)
         if held.dtype != arrays.dtype and torch.uint8 in (held.dtype, arrays.dtype):
-            raise UnseenError(f"{pictures.names[good[0]]} has values of type {arrays.dtype}, others {held.dtype}. Allowed: one type for all.")
+            raise UnseenError(
+                f"{pictures.names[good[0]]} has values of type {arrays.dtype}, others {held.dtype}. Allowed: one type for all."
+            )
         held = held.to(torch.promote_types(held.dtype, arrays.dtype))
         held[filled : filled + len(arrays)] = arrays
         filled += len(arrays)
@@ -259,9 +276,7 @@ def _chunks(pictures: Pictures, positions: Tensor, seen: Survey) -> Any:
         yield decode_all(pictures, seen, chunk.tolist())
 
 
-def decode_all(
-    pictures: Pictures, seen: Survey, where: list[int]
-) -> tuple[tuple[list[int], Tensor], dict[int, DamagedError]]:
+def decode_all(pictures: Pictures, seen: Survey, where: list[int]) -> tuple[tuple[list[int], Tensor], dict[int, DamagedError]]:
     """Decode these pictures. Threads help only where decoding, which frees the interpreter, is most of the work."""
     items = pictures.fetch(where)
 
@@ -296,7 +311,7 @@ def _refuse_damaged(damaged: dict[int, DamagedError], names: list[str], skip: bo
 
 
 def damaged_error(damaged: dict[int, DamagedError], names: list[str], total: int = 0) -> DamagedError:
-    """One error that names all damaged pictures, the first twenty by name. total: how many were looked at, where all of them are damaged."""
+    """One error that names the damaged pictures, up to twenty. total: how many were looked at, where all of them are damaged."""
     places = sorted(damaged)
     if len(places) == total and total > 1:
         return DamagedError(f"{damaged[places[0]]} None of the {total:,} images that were looked at can be read.")
@@ -308,5 +323,3 @@ def damaged_error(damaged: dict[int, DamagedError], names: list[str], total: int
         f"Cannot read {len(places):,} images: {shown}{more}. Replace them, take them out, or leave them out with --skip-damaged "
         "(skip_damaged=True)."
     )
-
-

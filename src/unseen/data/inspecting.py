@@ -57,7 +57,7 @@ def inspect(
     Example:
         >>> reading = inspect("digits", limit=500)
         >>> reading.splits, reading.shape, reading.duplicate_rows
-        ({'train': 500, 'test': 362}, (1, 8, 8), 0)
+        ({'train': 500, 'test': 394}, (1, 8, 8), 0)
     """
     check_options(limit, test_limit, test_fraction, image_size)
     if isinstance(data, Examples):

@@ -60,7 +60,7 @@ def encode_labels(values: Any, declared: tuple[str, ...] | None, ids: list[str],
 
 
 def one_each(values: Any) -> Any:
-    """The values as an array (N,), or (N, classes) of numbers; of objects where each is more than one, so that they are refused by place."""
+    """The values as an array (N,), or (N, classes) of numbers; of objects where each is more than one, to be refused by place."""
     try:
         array = np.asarray(values)
     except ValueError:  # of different lengths
@@ -85,8 +85,8 @@ def _flat(array: Any, ids: list[str]) -> tuple[Any, tuple[str, ...]]:
     if not is_share.all():
         place = int(np.flatnonzero(~is_share)[0])
         raise UnseenError(
-            f"Labels have shape {array.shape}, and that of {_id(ids, place)} is {numbers[place].tolist()}. Allowed: (N,), one class each, or "
-            "rows of shares that sum to 1. Take the argmax of scores."
+            f"Labels have shape {array.shape}, and that of {_id(ids, place)} is {numbers[place].tolist()}. Allowed: (N,), one class each, "
+            "or rows of shares that sum to 1. Take the argmax of scores."
         )
     wrong = np.flatnonzero(np.abs(sums - 1) > TOLERANCE)
     if len(wrong):
@@ -186,6 +186,6 @@ def check_classes(train_labels: Tensor, classes: tuple[str, ...], limit: int | N
         why = QUANTITY if numbers else "A name or an id of each example is no class: name another target with --target."
         step = f"The limit is {limit}: raise it." if limit else why
         raise UnseenError(
-            f"{_called(name)} has {len(found):,} classes in {count:,} train examples, such as {found[0]!r} and {found[1]!r}: most examples have "
-            f"a class of their own. Allowed: classes with several examples each. {step}"
+            f"{_called(name)} has {len(found):,} classes in {count:,} train examples, such as {found[0]!r} and {found[1]!r}: most examples "
+            f"have a class of their own. Allowed: classes with several examples each. {step}"
         )

@@ -1,4 +1,4 @@
-"""Folders by what lies in them: IDX files, parquet or CSV files of splits, pictures beside a table that names them, pictures in class folders."""
+"""Folders by what lies in them: IDX files, tables of splits, pictures that a table names, pictures in class folders."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from unseen.data.csvs import TARGETS, is_csv, read_csv
 from unseen.data.folders import IMAGE_SUFFIXES, image_folder, is_system, walk
 from unseen.data.frames import PATHS, csv_splits, parquet_splits, table
 from unseen.data.raw import Columns, Raw
-from unseen.data.reading import Skipped, tally
+from unseen.data.reading import Reading, Skipped, tally
 from unseen.data.split_names import ORDER, split_of_file
 from unseen.errors import UnseenError
 
@@ -61,7 +61,7 @@ def _by_split(files: Sequence[Path], path: Path) -> tuple[list[Path], list[Path]
 
 
 def csv_files(path: Path) -> dict[Path, str]:
-    """The CSV files of a folder with their splits, train first; none where no file is named train, or where there are pictures beside them."""
+    """The CSV files of a folder with their splits, train first; none where no file is named train."""
     files = sorted(file for file in path.iterdir() if file.is_file() and is_csv(file) and not is_system(file.name))
     splits = {file: split_of_file(file.stem) for file in files}
     if "train" not in splits.values():
@@ -85,12 +85,16 @@ def _unread(path: Path, files: Sequence[Path]) -> list[Skipped]:
 
 
 def picture_tables(path: Path) -> dict[Path, str]:
-    """Tables that name pictures, with their splits: the hub's metadata files, or the one table of a folder whose pictures are in no classes."""
+    """Tables that name pictures, with their splits: the hub's metadata files, or the one table where pictures are in no classes."""
     found = {place / name: place for place in (path, *_folders(path)) for name in METADATA if (place / name).is_file()}
     if found:
         splits = {file: (split_of_file(place.name) if place != path else None) or "train" for file, place in found.items()}
         return {file: split for wanted in ORDER for file, split in splits.items() if split == wanted}
-    tables = [file for file in sorted(path.iterdir()) if file.is_file() and (is_csv(file) or file.suffix.lower() == ".parquet") and not is_system(file.name)]
+    tables = [
+        file
+        for file in sorted(path.iterdir())
+        if file.is_file() and (is_csv(file) or file.suffix.lower() == ".parquet") and not is_system(file.name)
+    ]
     named = [file for file in tables if _names_a_picture(file)]
     return {named[0]: "train"} if len(named) == 1 and not _has_classes(path) else {}
 
@@ -108,36 +112,48 @@ def _has_classes(path: Path) -> bool:
 def _names_a_picture(file: Path) -> bool:
     """Whether some column of a table names a picture that is there."""
     try:
-        frame = _frame(file, Columns()).head(1)
+        frame = _frame(file, Columns())[0].head(1)
     except UnseenError:
         return False
-    return any(isinstance(value, str) and Path(value).suffix.lower() in IMAGE_SUFFIXES and (file.parent / value).is_file() for value in frame.row(0)) if len(frame) else False
+    return (
+        any(
+            isinstance(value, str) and Path(value).suffix.lower() in IMAGE_SUFFIXES and (file.parent / value).is_file()
+            for value in frame.row(0)
+        )
+        if len(frame)
+        else False
+    )
 
 
 def pictures_by_table(path: Path, tables: dict[Path, str], columns: Columns) -> Raw:
-    """Pictures named by tables, one for each split; ids are their paths, unless a column is named. Pictures that no table names are counted."""
+    """Pictures named by tables, one for each split; ids are their paths, unless a column is named. Others are counted."""
     import polars as pl
 
-    frames = []
+    frames, reading, image = [], Reading(), ""
     for file in tables:
-        frame = _frame(file, columns)
-        image = columns.image or next((name for word in PATH_COLUMNS for name in frame.columns if name.lower() == word), None)
-        if image is None or image not in frame.columns:
-            raise UnseenError(f"{file} has the columns {', '.join(frame.columns)}. Allowed: one that names pictures. Name it with --image-column.")
+        frame, notes, skipped = _frame(file, columns)
+        reading = reading.noting(*notes).skipping(skipped)
+        image = columns.image or next((name for word in PATH_COLUMNS for name in frame.columns if name.lower() == word), "")
+        if image not in frame.columns:
+            raise UnseenError(
+                f"{file} has the columns {', '.join(frame.columns)}. Allowed: one that names pictures. Name it with --image-column."
+            )
         prefix = file.parent.relative_to(path).as_posix()
         moved = frame[image].cast(pl.String) if prefix == "." else (prefix + "/" + frame[image].cast(pl.String))
         frames.append(frame.with_columns(moved.alias(image)))
     whole = pl.concat(frames, how="diagonal_relaxed")
     target = columns.target or _only_target(whole, image, columns)
     test = [split != "train" for split, frame in zip(tables.values(), frames, strict=True) for _ in range(len(frame))]
-    raw = table(whole, path.resolve().name, replace(columns, image=image, target=target), _mask(test), base=path)
+    found = len(whole) + sum(part.count for part in reading.skipped)
+    reading = replace(reading, kind="pictures named by a table", found=found, unit="rows", sources=_sources(tables, frames))
+    raw = table(whole, path.resolve().name, replace(columns, image=image, target=target), _mask(test), base=path, reading=reading)
     tree = walk(path)
     named = set(whole[image].to_list())
     lost = [("named by no table", "/".join(parts)) for parts in tree.pictures if "/".join(parts) not in named]
     others = [("not a picture", "/".join(parts)) for parts in tree.others if path.joinpath(*parts) not in tables]
     hidden = [("hidden or of the system", "/".join(parts)) for parts in tree.hidden]
-    reading = replace(raw.reading, kind="pictures named by a table", sources=_sources(tables, frames))
-    return replace(raw, reading=reading.skipping(tally([*lost, *others, *hidden])), ids=raw.ids or _unique(whole[image].to_list()))
+    reading = raw.reading.skipping(tally([*lost, *others, *hidden]))
+    return replace(raw, reading=reading, ids=raw.ids or _unique(whole[image].to_list()))
 
 
 def _only_target(frame: "pl.DataFrame", image: str, columns: Columns) -> str | None:
@@ -157,13 +173,15 @@ def _sources(tables: dict[Path, str], frames: Sequence["pl.DataFrame"]) -> dict[
     return dict(counts)
 
 
-def _frame(file: Path, columns: Columns) -> "pl.DataFrame":
+def _frame(file: Path, columns: Columns) -> tuple["pl.DataFrame", tuple[str, ...], tuple[Skipped, ...]]:
+    """A table of any kind, what its reader notes, and its rows that are none."""
     import polars as pl
 
     if is_csv(file):
-        return read_csv(file, columns).frame
+        table = read_csv(file, columns)
+        return table.frame, table.dialect.notes, table.skipped
     try:
-        return pl.read_ndjson(file) if file.suffix == ".jsonl" else pl.read_parquet(file)
+        return (pl.read_ndjson(file) if file.suffix == ".jsonl" else pl.read_parquet(file)), (), ()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UnseenError(f"Cannot read the table {file}: {str(error).splitlines()[0]}. Repair the file.") from error
 

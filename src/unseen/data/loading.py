@@ -192,9 +192,7 @@ def planned(
     return Plan(ids, labels.codes, labels.classes, index, test, kept, raw.test is None, labels.notes)
 
 
-def _inputs(
-    raw: Raw, plan: Plan, image_size: int | None, memory_gib: float, skip_damaged: bool
-) -> tuple[Tensor | Lazy, Tensor, Reading]:
+def _inputs(raw: Raw, plan: Plan, image_size: int | None, memory_gib: float, skip_damaged: bool) -> tuple[Tensor | Lazy, Tensor, Reading]:
     """The inputs that are kept, the positions of those that could be read, and the record so far."""
     reading = limited(raw, plan)
     if isinstance(raw.inputs, Tensor):

@@ -118,7 +118,8 @@ class Reading:
     def _first(self) -> str:
         parts = ", ".join(f"{name} {count:,}" for name, count in self.splits.items())
         classes = _few(f"{name!r} {count:,}" for name, count in self.classes.items())
-        return f"{self.kind or 'Data'}: {self.read:,} examples ({parts}), {len(self.classes)} classes ({classes}), inputs of shape {self.shape}."
+        counted = f"{self.read:,} examples ({parts}), {len(self.classes)} classes ({classes})"
+        return f"{self.kind or 'Data'}: {counted}, inputs of shape {self.shape}."
 
     def _second(self) -> str:
         said = [*self.suspicious, *self.notes]
@@ -128,9 +129,12 @@ class Reading:
         small = self.small_classes
         said = [part.sentence for part in self.skipped[:1]]
         if others := self.skipped[1:]:
-            said.append(f"And {sum(part.count for part in others):,} more for {_counted(len(others), 'other reason')}: `unseen data` shows them.")
+            said.append(
+                f"And {sum(part.count for part in others):,} more for {_counted(len(others), 'other reason')}: `unseen data` shows them."
+            )
         if small:
-            said.append(f"{_counted(len(small), 'class', 'classes')} with fewer than {FEWEST_PER_CLASS} trained examples, such as {next(iter(small))!r}.")
+            few = _counted(len(small), "class", "classes")
+            said.append(f"{few} with fewer than {FEWEST_PER_CLASS} trained examples, such as {next(iter(small))!r}.")
         return " ".join(said)
 
     def as_dict(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ CLASSES = {"mnist": DIGITS, "fashion-mnist": FASHION, "cifar10": CIFAR10}
 NAMES = ("digits", *CLASSES)
 KINDS = "an image folder, a .csv, .tsv, .parquet or .npz file, or hf:owner/name"
 
+
 def read(data: object, data_dir: str | Path | None, columns: Columns) -> Raw:
     """Read a data set of any supported kind; see ``unseen.data.load``."""
     datasets = sys.modules.get("datasets")  # an object of that package cannot exist before its import
@@ -47,8 +48,8 @@ def read(data: object, data_dir: str | Path | None, columns: Columns) -> Raw:
     if _is_map_style(data):
         return map_style((data,))
     raise UnseenError(
-        f"Cannot load a {type(data).__name__}. Allowed: {', '.join(NAMES)}, {KINDS}, a pandas or Polars frame, a datasets.Dataset, a torch data "
-        "set of (x, y) with a length, or a tuple (x_train, y_train[, x_test, y_test]). Convert it to one of these."
+        f"Cannot load a {type(data).__name__}. Allowed: {', '.join(NAMES)}, {KINDS}, a pandas or Polars frame, a datasets.Dataset, a torch "
+        "data set of (x, y) with a length, or a tuple (x_train, y_train[, x_test, y_test]). Convert it to one of these."
     )
 
 
@@ -89,20 +90,23 @@ def as_polars(data: object) -> "pl.DataFrame | None":
     """A Polars or pandas data frame as a Polars one; None for anything else. A pandas index is no column."""
     polars, pandas = sys.modules.get("polars"), sys.modules.get("pandas")  # their objects cannot exist before their import
     if polars is not None and isinstance(data, polars.LazyFrame):
-        return data.collect()  # type: ignore[no-any-return]
+        data = data.collect()
     if polars is not None and isinstance(data, polars.DataFrame):
-        return data
+        found: pl.DataFrame = data
+        return found
     if pandas is None or not isinstance(data, pandas.DataFrame):
         return None
-    import polars as pl
+    from polars import from_pandas
 
     named = data.rename(columns=str)
     if len(set(named.columns)) < len(named.columns):
         raise UnseenError("The data frame has several columns of one name. Allowed: different names. Rename them.")
     try:
-        return pl.from_pandas(named)
+        return from_pandas(named)
     except Exception as error:  # pyarrow raises what it likes on columns of mixed objects
-        raise UnseenError(f"Cannot read the data frame: {error}. Allowed: columns of numbers, texts or dates. Convert the others.") from error
+        raise UnseenError(
+            f"Cannot read the data frame: {error}. Allowed: columns of numbers, texts or dates. Convert the others."
+        ) from error
 
 
 def _named(name: str, data_dir: str | Path | None, columns: Columns) -> Raw:
@@ -140,5 +144,3 @@ def digits() -> Raw:
 def _is_map_style(data: object) -> bool:
     plain = isinstance(data, list | tuple | dict | str | Path | Tensor) or hasattr(data, "__array__")
     return not plain and hasattr(data, "__getitem__") and hasattr(data, "__len__")
-
-

@@ -10,7 +10,9 @@ NAMES: dict[str, Split] = {
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout", "heldout"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "devel", "development"), "val"),
 }
-FILLERS = frozenset(("set", "sets", "data", "dataset", "seg", "split", "images", "image", "imgs", "img", "pictures", "photos", "files", "folder"))
+FILLERS = frozenset(
+    ("set", "sets", "data", "dataset", "seg", "split", "images", "image", "imgs", "img", "pictures", "photos", "files", "folder")
+)
 ORDER: tuple[Split, ...] = ("train", "test", "val")
 """Train stands first, then test, then validation: so the positions of those that were read before all splits were stay."""
 

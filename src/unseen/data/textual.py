@@ -92,7 +92,7 @@ def comma_of(clean: Cleaned) -> Comma:
 
 
 def has_points_of_thousands(texts: "pl.Series") -> bool:
-    """Whether all are whole numbers, some with points between thousands, as ``1.234``: floats to anybody who does not see a decimal comma."""
+    """Whether all are whole numbers, some with points between thousands, as ``1.234``: floats where commas part no decimals."""
     grouped = texts.str.contains(THOUSANDS_POINT)
     return bool(grouped.any()) and bool((grouped | texts.str.contains(WHOLE)).all())
 
@@ -199,8 +199,8 @@ def _refuse_marks(column: "pl.Series", marks: "pl.Series") -> None:
 
     found = column.cast(pl.String).is_in(marks.to_list())
     raise UnseenError(
-        f"Column {column.name!r} has {found.sum():,} missing values, written {marks[0]!r}, the first in row {found.arg_max()}. Allowed: none. "
-        f"Fill them in, drop those rows, or leave the column out with --drop {column.name}."
+        f"Column {column.name!r} has {found.sum():,} missing values, written {marks[0]!r}, the first in row {found.arg_max()}. Allowed: "
+        f"none. Fill them in, drop those rows, or leave the column out with --drop {column.name}."
     )
 
 
@@ -217,8 +217,9 @@ def _refuse_few_others(column: "pl.Series", clean: Cleaned, decimal_comma: bool)
     if not len(others):  # shares in percent among plain numbers
         others = clean.raw.filter(clean.raw.str.ends_with("%"))
     found = column.cast(pl.String).is_in(others.to_list())
-    row = found.arg_max()
+    row = found.arg_max() or 0
+    first = column.cast(pl.String)[row]
     raise UnseenError(
-        f"Column {column.name!r} holds numbers, and {found.sum():,} values that are none, the first {column.cast(pl.String)[row]!r} in row {row}. "
+        f"Column {column.name!r} holds numbers, and {found.sum():,} values that are none, the first {first!r} in row {row}. "
         f"Allowed: numbers in one spelling. Correct them, or leave the column out with --drop {column.name}."
     )
