@@ -49,7 +49,12 @@ def lists_of(path: Path) -> dict[str, Any]:
     table = judged(run)
     wrong = (table["true_label"] != table["given_label"]).to_numpy()
     config = run.config
-    row: dict[str, Any] = {"data": config.data, "estimator": config.estimator, "epochs": config.epochs, "noise": config.label_noise}
+    row: dict[str, Any] = {
+        "data": config.data.data,
+        "estimator": config.estimator,
+        "epochs": config.training.epochs,
+        "noise": config.noise.label_noise,
+    }
     row |= {"wrong": int(wrong.sum()), "examples": len(table), "neighbours": problem is None, "neighbour_seconds": round(seconds, 1)}
     row |= {f"at_n_{name}": precision_at_n(wrong, (-1 if name == "label_score" else 1) * table[name].to_numpy()) for name in BY}
     row["at_n_wrong_probability"] = precision_at_n(wrong, table["doubt"].to_numpy())
@@ -76,7 +81,7 @@ def cross_validated(examples: unseen.Examples, config: Config, folds: int = 5) -
     chances = torch.zeros(len(examples), len(examples.classes))
     for held_out in range(folds):
         torch.manual_seed(held_out)
-        net = Plain(build(config.model, examples.shape, len(examples.classes), config.hidden))
+        net = Plain(build(config.network.model, examples.shape, len(examples.classes), config.network.hidden))
         for _ in train(net, examples.select(fold != held_out), config, held_out):
             pass
         with torch.no_grad():
@@ -88,7 +93,7 @@ def cross_validated(examples: unseen.Examples, config: Config, folds: int = 5) -
 
 def cleanlab_rows() -> list[dict[str, Any]]:
     examples = random_labels(unseen.load("mnist", limit=5000), 250, avoid_true=True)
-    kept, config = examples.train, Config(data="mnist", **SETTING).resolved()
+    kept, config = examples.train, Config.of(data="mnist", **SETTING).resolved()
     labels, wrong = kept.labels.numpy(), (kept.labels != kept.true_labels).numpy()
     rows = []
     start = time.process_time()

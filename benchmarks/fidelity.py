@@ -15,7 +15,6 @@ the scores are kept, so that a stopped benchmark goes on, and `--stage` does one
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from peers import run_peers, table
 from tasks import TASKS, Task, clock, load_task
 
 from unseen.hashing import key
-from unseen.judge.retraining import truth
+from unseen.judge.retraining import subset_truth as truth
 from unseen.runs.run import Run, open_run
 from unseen.scoring.estimators import new_net, running_mean
 from unseen.training.loop import train
@@ -42,16 +41,16 @@ Row = dict[str, Any]
 
 def turnover(task: Task, label: str, seeds: int, **changes: Any) -> Iterator[Row]:
     """Scores of turn-over dropout, of each seed apart. Those over epochs also pay for measuring every epoch."""
-    config = dataclasses.replace(task.config, estimator="turnover", average=max(1, task.config.epochs // 3), **changes)
+    config = task.config.change(estimator="turnover", average=max(1, task.config.training.epochs // 3), **changes)
     for seed in range(seeds):
         start, measuring, mean, gaps, unseen_losses, full_losses = clock(), 0.0, {}, [], [], []
-        fabric, net = make_fabric(1, config.precision), new_net(config, task.examples, config.model, seed)
+        fabric, net = make_fabric(1, config.training.precision), new_net(config, task.examples, config.network.model, seed)
         for epoch in train(net, task.examples, config, seed, fabric):
             before = clock()
             measured = measure(net, task.examples, fabric)
-            measuring += clock() - before if epoch.number < config.epochs else 0.0
+            measuring += clock() - before if epoch.number < config.training.epochs else 0.0
             mean = running_mean(mean, epoch, config)
-            if epoch.number > WARM_UP * config.epochs:
+            if epoch.number > WARM_UP * config.training.epochs:
                 gaps.append((measured["loss_unseen"] - measured["loss_seen"]).numpy())
                 unseen_losses.append(measured["loss_unseen"].numpy())
                 full_losses.append(measured["loss_full"].numpy())
@@ -68,35 +67,39 @@ def turnover(task: Task, label: str, seeds: int, **changes: Any) -> Iterator[Row
 
 def members(task: Task, count: int, seeds: int = 1) -> Iterator[Row]:
     """Scores of the members estimator, of each seed apart."""
-    recipe = small(dataclasses.replace(task.config, precision="auto"), len(task.examples))
+    recipe = small(task.config.change(precision="auto"), len(task.examples))
     for seed in range(seeds):
         start, later = clock(), []
-        fabric = make_fabric(1, recipe.precision)
-        networks = new_members(recipe, task.examples, [key(seed, "member", number) % 2**31 for number in range(count)])
-        member = membership(task.examples.index, seed, count, recipe.fraction)
-        for epoch in train_members(networks, task.examples, recipe, member, key(seed, "order"), fabric, lost=LOST):
-            if epoch.number > WARM_UP * recipe.epochs:
+        fabric = make_fabric(1, recipe.training.precision)
+        networks = new_members(recipe.network, task.examples, [key(seed, "member", number) % 2**31 for number in range(count)])
+        member = membership(task.examples.index, seed, count, recipe.members.fraction)
+        for epoch in train_members(networks, task.examples, recipe.training, member, key(seed, "order"), fabric, lost=LOST):
+            if epoch.number > WARM_UP * recipe.training.epochs:
                 later.append(epoch.losses.double().numpy())
         final = two_samples(members_losses(epoch.members(), task.examples, fabric).double().numpy(), member.numpy())
         mean = two_samples(np.mean(later, 0), member.numpy())
         found = {"gap, last epoch": final.gap, "gap, mean over epochs": mean.gap, "unseen loss, mean over epochs": mean.unseen}
         found["loss of all, mean over epochs"] = np.mean(later, (0, 1))
         seconds = clock() - start
-        label = f"{count} members" + (f" of {recipe.hidden[0]}" if recipe.model == "mlp" else "")
+        label = f"{count} members" + (f" of {recipe.network.hidden[0]}" if recipe.network.model == "mlp" else "")
         yield from ({"method": f"{label}: {name}", "seed": seed, "seconds": seconds, "score": score} for name, score in found.items())
 
 
 def ours(task: Task, seeds: int, counts: list[int]) -> list[Row]:
     """All rows of turn-over dropout and of members, with their cost in plain runs."""
     plain = [task.plain_seconds(), task.plain_seconds()]
-    if task.config.model == "mlp":
-        wide = {"hidden": tuple(8 * width for width in task.config.hidden), "batch_size": 4 * task.config.batch_size, "groups": 256}
-        wide |= {"lr": 2 * task.config.lr, "precision": "auto", "schedule": "cosine"}
-        rows = [*turnover(task, f"turn-over {task.config.hidden[0]}", seeds)]
+    if task.config.network.model == "mlp":
+        wide = {
+            "hidden": tuple(8 * width for width in task.config.network.hidden),
+            "batch_size": 4 * task.config.training.batch_size,
+            "groups": 256,
+        }
+        wide |= {"lr": 2 * task.config.training.lr, "precision": "auto", "schedule": "cosine"}
+        rows = [*turnover(task, f"turn-over {task.config.network.hidden[0]}", seeds)]
         rows += turnover(task, f"turn-over {wide['hidden'][0]}, {wide['groups']} groups, cosine", 1, **wide)
     else:
-        rows = [*turnover(task, f"turn-over, {task.config.groups} tied groups", seeds)]
-        rows += turnover(task, f"turn-over, {task.config.groups} tied groups, cosine", 1, schedule="cosine", precision="auto")
+        rows = [*turnover(task, f"turn-over, {task.config.masks.groups} tied groups", seeds)]
+        rows += turnover(task, f"turn-over, {task.config.masks.groups} tied groups, cosine", 1, schedule="cosine", precision="auto")
     for count in counts:
         rows += members(task, count)
         plain.append(task.plain_seconds())
@@ -122,7 +125,7 @@ def kept(path: Path | None, make: Callable[[], list[Row]]) -> list[Row]:
 def truth_of_run(task: Task, path: Path) -> tuple[Any, dict[str, Any]]:
     """The same from a run of the task's examples and recipe."""
     run = open_run(path)
-    frame, asked, found = run.table("truth"), dataclasses.asdict(task.config), dataclasses.asdict(run.config)
+    frame, asked, found = run.table("truth"), task.config.flat(), run.config.flat()
     recipe = ("model", "hidden", "width", "epochs", "lr", "momentum", "batch_size", "schedule", "optimizer", "weight_decay")
     same = all(asked[name] == found[name] for name in recipe) and frame["given_label"].to_list() == task.examples.labels.tolist()
     if not same:
@@ -132,7 +135,7 @@ def truth_of_run(task: Task, path: Path) -> tuple[Any, dict[str, Any]]:
 
 def retrained(task: Task, count: int, work: Path | None) -> tuple[Any, dict[str, Any]]:
     """The truth's memorization of each example, and its facts; chunks of members that are in ``work`` are not trained again."""
-    config = dataclasses.replace(task.config, precision="bf16")
+    config = task.config.change(precision="bf16")
     frame, facts = truth(task.examples, config, count, run=Run(work) if work else None)
     if work:
         frame.write_parquet(work / "truth.parquet")

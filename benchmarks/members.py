@@ -11,7 +11,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,9 +18,9 @@ import tyro
 
 from unseen import Config, Examples, load
 from unseen.judge.retraining import CHUNK
-from unseen.masks.turnover import Ordinary
 from unseen.training.loop import train
 from unseen.training.members import membership, new_members, train_members
+from unseen.training.networks import Ordinary
 from unseen.training.processes import make_fabric
 
 
@@ -34,22 +33,22 @@ def second_epoch(epochs: Iterator[Any]) -> float:
 
 
 def one(examples: Examples, config: Config) -> float:
-    net = Ordinary(new_members(config, examples, [0]).shell[0])
-    return 30 * second_epoch(train(net, examples, config, 0, make_fabric(1, config.precision)))
+    net = Ordinary(new_members(config.network, examples, [0]).shell[0])
+    return 30 * second_epoch(train(net, examples, config, 0, make_fabric(1, config.training.precision)))
 
 
 def many(examples: Examples, config: Config, members: int, **options: Any) -> float:
     member = membership(examples.index, 0, members, 0.7)
-    networks = new_members(config, examples, range(members))
-    return 30 * second_epoch(train_members(networks, examples, config, member, 0, **options)) / members
+    networks = new_members(config.network, examples, range(members))
+    return 30 * second_epoch(train_members(networks, examples, config.training, member, 0, **options)) / members
 
 
 def main(data: str = "digits", data_dir: str | None = None, members: int = CHUNK, rounds: int = 5, threads: int | None = None) -> None:
     """Measure and print. threads: of PyTorch; one is steadier on a machine that others use too."""
     torch.set_num_threads(threads or torch.get_num_threads())
     examples = load(data, data_dir=data_dir, limit=5000).train
-    config = Config(hidden=(512,), lr=0.05, momentum=0.9, batch_size=64, epochs=2).resolved()
-    in_32, in_bf16 = replace(config, precision="32"), replace(config, precision="bf16")
+    config = Config.of(hidden=(512,), lr=0.05, momentum=0.9, batch_size=64, epochs=2).resolved()
+    in_32, in_bf16 = config.change(precision="32"), config.change(precision="bf16")
     cases: dict[str, Callable[[], float]] = {
         "one_32": lambda: one(examples, in_32),
         "one_bf16": lambda: one(examples, in_bf16),

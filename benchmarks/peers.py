@@ -37,13 +37,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from unseen.errors import UnseenError
 from unseen.gradients.statistics import gradient_norms
-from unseen.masks.turnover import Ordinary
 from unseen.scoring.scores import detection
 from unseen.training.loop import learning_rate, train
+from unseen.training.networks import Ordinary
 
 
 def final_loss(task: Task) -> Floats:
-    return task.history("loss", [task.config.epochs])[0]
+    return task.history("loss", [task.config.training.epochs])[0]
 
 
 def cumulative_loss(task: Task) -> Floats:
@@ -58,7 +58,7 @@ def area_under_margin(task: Task) -> Floats:
 
 def el2n(task: Task) -> Floats:
     """Norm of softmax minus one-hot (Paul et al. 2021), mean over the first tenth of the epochs."""
-    return task.history("error_norm", range(1, max(1, task.config.epochs // 10) + 1)).mean(0)
+    return task.history("error_norm", range(1, max(1, task.config.training.epochs // 10) + 1)).mean(0)
 
 
 def el2n_short(task: Task, epoch: int = 3, runs: int = 5) -> Floats:
@@ -144,7 +144,7 @@ def trak(task: Task, dimensions: int = 512) -> Floats:
     """Self-influence of one trained network, gradients projected to 512 numbers (traker; Park et al. 2023)."""
     from trak import TRAKer
 
-    net, count = task.networks([task.config.epochs])[0], len(task.examples)
+    net, count = task.networks([task.config.training.epochs])[0], len(task.examples)
     state = net.state_dict()
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"proj_dim": dimensions, "projector_seed": task.seed, "use_half_precision": False}
@@ -176,7 +176,7 @@ def ekfac(task: Task) -> Floats:
 
     torch.manual_seed(task.seed)
     interface, data = Classification(), TensorDataset(*task.tensors())
-    net = prepare_model(task.networks([task.config.epochs])[0], interface)
+    net = prepare_model(task.networks([task.config.training.epochs])[0], interface)
     with tempfile.TemporaryDirectory() as folder:
         method = Analyzer("peer", net, interface, cpu=True, output_dir=folder, disable_tqdm=True, log_level=40)
         method.fit_all_factors("factors", data, per_device_batch_size=250)
@@ -194,7 +194,7 @@ def influence_function(task: Task, eigenvectors: int = 20, iterations: int = 60)
     from dattri.algorithm import IFAttributorArnoldi
     from dattri.task import AttributionTask
 
-    net = task.networks([task.config.epochs])[0]
+    net = task.networks([task.config.training.epochs])[0]
 
     def loss(weights: dict[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
         return F.cross_entropy(torch.func.functional_call(net, weights, data[0]), data[1])
@@ -251,7 +251,7 @@ def run_peers(
                 rows.append({"method": name, "seed": seed} | _attempt(task, name, minutes))
                 print(f"{task.name} seed {seed} {name}: {rows[-1].get('skipped') or format(rows[-1]['seconds'], '.1f') + ' s'}", flush=True)
         plain.append(task.plain_seconds())
-    plain += [sum(kept[0].train_seconds) for key, kept in task.kept.items() if key[1] == task.config.epochs]
+    plain += [sum(kept[0].train_seconds) for key, kept in task.kept.items() if key[1] == task.config.training.epochs]
     for row in rows:
         row |= {"plain_seconds": statistics.median(plain)}
         if "skipped" not in row:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,7 @@ def synthetic(path: Path, examples: int, epochs: int, classes: int) -> Run:
     }
     predicted = {"predicted_seen": given, "predicted_unseen": said, "predicted_full": given}
     columns = {name: value.astype(np.float32) for name, value in values.items()}
-    run.write_json("config.json", asdict(Config(data="synthetic", epochs=epochs).resolved()))
+    run.write_json("config.json", Config.of(data="synthetic", epochs=epochs).resolved().flat())
     run.write_table("scores", pl.DataFrame(known | {"trained": np.ones(examples, bool)} | columns | predicted))
     run.write_table("examples", pl.DataFrame({"index": index, "id": ids, "split": ["train"] * examples, "given_label": given}))
     run.write_table("unseen_probabilities", pl.DataFrame({"index": index} | {f"p_{c}": probabilities[:, c] for c in range(classes)}))
@@ -144,7 +143,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(options.run) if options.run else synthetic(Path(folder) / "run", options.examples, options.epochs, options.classes)
         page = Path(folder) / "report.html"
-        found = {"examples": len(run.scores), "epochs": run.config.epochs} | write(run.path, page) | browse(page, options.rounds)
+        found = {"examples": len(run.scores), "epochs": run.config.training.epochs} | write(run.path, page) | browse(page, options.rounds)
     for name, value in found.items():
         print(f"{name:18} {value:10,.4g}" if isinstance(value, float) else f"{name:18} {value:10,}")
     if options.out:

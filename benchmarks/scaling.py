@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 import unseen
-from unseen.attribution.job import run_influence
-from unseen.judge.job import write_truth
+from unseen.attribution.job import influence as run_influence
+from unseen.judge.job import truth as write_truth
 from unseen.runs.run import Run
 
 Job = Callable[[Path, int, int], object]

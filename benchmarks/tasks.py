@@ -21,10 +21,10 @@ import unseen
 from unseen.config import Config
 from unseen.data.examples import Examples
 from unseen.data.noise import random_labels
-from unseen.masks.turnover import Ordinary
 from unseen.models.paper import build
 from unseen.training.loop import channels_last, train
 from unseen.training.measuring import statistics
+from unseen.training.networks import Ordinary
 
 Floats = NDArray[np.float64]
 clock = time.process_time
@@ -87,15 +87,15 @@ class Task:
 
     def history(self, quantity: str, epochs: Sequence[int] | None = None, seed: int | None = None) -> Floats:
         """A quantity of ``measure.statistics`` after these epochs, from 1: (epochs, n). Another seed: of a run that ends there."""
-        epochs = range(1, self.config.epochs + 1) if epochs is None else epochs
-        trained = self.run(self.seed, self.config.epochs) if seed is None else self.run(seed, max(epochs))
+        epochs = range(1, self.config.training.epochs + 1) if epochs is None else epochs
+        trained = self.run(self.seed, self.config.training.epochs) if seed is None else self.run(seed, max(epochs))
         rows = [epoch - 1 for epoch in epochs]
         self.charged += sum(trained.train_seconds[: max(epochs)]) + sum(trained.measure_seconds[row] for row in rows)
         return trained.measured[quantity][rows]
 
     def networks(self, epochs: Sequence[int], seed: int | None = None) -> list[nn.Module]:
         """The networks after these epochs."""
-        trained = self.run(self.seed, self.config.epochs) if seed is None else self.run(seed, max(epochs))
+        trained = self.run(self.seed, self.config.training.epochs) if seed is None else self.run(seed, max(epochs))
         self.charged += sum(trained.train_seconds[: max(epochs)])
         nets = [self.build().eval() for _ in epochs]
         for net, epoch in zip(nets, epochs, strict=True):
@@ -133,15 +133,17 @@ class Task:
 
     def spread(self, count: int) -> list[int]:
         """So many epochs, evenly spaced, the last among them."""
-        last = self.config.epochs
+        last = self.config.training.epochs
         return sorted({round(last * (k + 1) / count) for k in range(min(count, last))})
 
 
 def load_task(name: str, data_dir: str | None = None, seed: int = 0) -> Task:
     """One of TASKS."""
     values, wrong = TASKS[name]
-    config = Config(**values).resolved()
-    examples = random_labels(unseen.load(config.data, data_dir=data_dir, limit=config.limit).train, wrong, seed=0, avoid_true=True)
+    config = Config.of(**values).resolved()
+    examples = random_labels(
+        unseen.load(config.data.data, data_dir=data_dir, limit=config.data.limit).train, wrong, seed=0, avoid_true=True
+    )
     return Task(name, examples, config, seed)
 
 

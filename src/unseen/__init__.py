@@ -8,10 +8,13 @@ from unseen.runs import Run
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from unseen.attribution import influence
     from unseen.config import Config
-    from unseen.curate import label_quality, subset, to_datalab
+    from unseen.curate import apply, easy, export, label_quality, prune, rare, subset, suspects, to_datalab
     from unseen.data import Examples, IndexedDataset, Shards, load, with_index
     from unseen.errors import UnseenError
+    from unseen.gradients import contributions, cosine_similarity, gradient_statistics
+    from unseen.judge import dynamics, evaluate, selfcheck, truth
     from unseen.masks import (
         HalfMask,
         Place,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
         leak_of_a_step,
     )
     from unseen.models import cct, mlp, vgg11
+    from unseen.page import report
     from unseen.runs import open_run
     from unseen.scoring import Recorder, score
     from unseen.training import measure, measure_batches, memorization, train
@@ -40,11 +44,20 @@ __all__ = [
     "TurnOver",
     "TurnOverNet",
     "UnseenError",
+    "apply",
     "attach",
     "audit",
     "cct",
+    "contributions",
     "convert_batch_norm",
     "convert_recurrent",
+    "cosine_similarity",
+    "dynamics",
+    "easy",
+    "evaluate",
+    "export",
+    "gradient_statistics",
+    "influence",
     "label_quality",
     "leak_of_a_step",
     "load",
@@ -53,10 +66,16 @@ __all__ = [
     "memorization",
     "mlp",
     "open_run",
+    "prune",
+    "rare",
+    "report",
     "score",
+    "selfcheck",
     "subset",
+    "suspects",
     "to_datalab",
     "train",
+    "truth",
     "vgg11",
     "with_index",
 ]
@@ -83,7 +102,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         for room in _ROOMS:
             module = import_module(f"unseen.{room}")
-            if name in getattr(module, "__all__", vars(module)):
+            if name in vars(module):
                 value = globals()[name] = getattr(module, name)
                 return value
     if name in (*_ROOMS, "hashing", "integrations", "recipes", "plots", "language"):

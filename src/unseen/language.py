@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
-from unseen.masks import TurnOverNet
+from unseen.masks import TurnOverNet, evaluating
 from unseen.runs import Run
 
 if TYPE_CHECKING:
@@ -112,19 +112,21 @@ def document_table(net: TurnOverNet, data: Documents, batch_size: int = 64, per_
 
     copies = torch.bincount(data.index, minlength=len(data.texts))
     rows: list[dict[str, Any]] = []
-    net.eval()
-    for positions in data.index.unique().split(batch_size):
-        tokens, lengths = _cut(data, positions)
-        seen, unseen = (token_losses(logits, tokens, lengths) for logits in net(tokens, positions, "both"))
-        for row, position in enumerate(positions.tolist()):
-            count = int(lengths[row])
-            means = [float(losses[row].sum()) / count for losses in (seen, unseen)]
-            found = {"index": position, "copies": int(copies[position]), "tokens": count, "loss_seen": means[0], "loss_unseen": means[1]}
-            found |= {"memorization": means[1] - means[0]}
-            if per_token:
-                found["token_memorization"] = (unseen - seen)[row, :count].tolist()
-            rows.append(found | {"text": data.texts[position]})
+    with evaluating(net):
+        for positions in data.index.unique().split(batch_size):
+            tokens, lengths = _cut(data, positions)
+            seen, unseen = (token_losses(logits, tokens, lengths) for logits in net(tokens, positions, "both"))
+            for row, position in enumerate(positions.tolist()):
+                found = _document(seen[row], unseen[row], int(lengths[row]), per_token)
+                rows.append({"index": position, "copies": int(copies[position])} | found | {"text": data.texts[position]})
     return pl.DataFrame(rows)
+
+
+def _document(seen: Tensor, unseen: Tensor, count: int, per_token: bool) -> dict[str, Any]:
+    """What its tokens' losses say of a document."""
+    means = [float(losses.sum()) / count for losses in (seen, unseen)]
+    found = {"tokens": count, "loss_seen": means[0], "loss_unseen": means[1], "memorization": means[1] - means[0]}
+    return found | ({"token_memorization": (unseen - seen)[:count].tolist()} if per_token else {})
 
 
 def _cut(data: Documents, positions: Tensor) -> tuple[Tensor, Tensor]:

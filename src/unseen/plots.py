@@ -139,7 +139,7 @@ def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = No
     """Write the overview figure of a run, or its long tail where the examples are no images; returns the path."""
     config = run.config
     try:
-        examples = load(config.data, data_dir=data_dir, **load_options(config))
+        examples = load(config.data.data, data_dir=data_dir, **load_options(config))
         figure = overview(run, examples) if len(examples.shape) == 3 else long_tail(run)
     except UnseenError:  # data that came from Python, or is not here: the tables still are
         figure = long_tail(run)

@@ -9,11 +9,11 @@ import unseen
 from reference_influence import gradient_influence_one_by_one, influence_one_by_one, sorted_extremes
 from unseen import TurnOverNet, UnseenError
 from unseen.attribution.gradient import factors, gradient_influence, inverse_curvature
-from unseen.attribution.job import run_influence
+from unseen.attribution.job import influence as run_influence
 from unseen.attribution.queries import parse_queries
 from unseen.attribution.ranking import extremes, influence_table
 from unseen.attribution.turnover import LastLayerTiles, PairTiles, influence_of_shifts, influence_tile, query_tiles, top_influence
-from unseen.scoring.engine import run_examples
+from unseen.scoring.inputs import run_examples
 from unseen.training.members import membership, new_members, small
 
 
@@ -290,8 +290,8 @@ def test_influence_of_a_run_of_members(tmp_path):
     config, examples = run_examples(run)
     kept = examples.train.select(torch.isin(examples.train.index, torch.tensor(run.scores.filter("trained")["index"].to_list())))
     table = run_influence(run, "test[:3]", top=len(kept))
-    member = membership(kept.index, 0, 6, config.fraction)
-    net, tensors = new_members(small(config, len(kept)), kept, [0]).shell[0], run.read_tensors("seed-0")[0]
+    member = membership(kept.index, 0, 6, config.members.fraction)
+    net, tensors = new_members(small(config, len(kept)).network, kept, [0]).shell[0], run.read_tensors("seed-0")[0]
     x, labels, index = examples.test.batch(torch.arange(3))
     losses = []
     for k in range(6):

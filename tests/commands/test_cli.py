@@ -90,7 +90,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unseen.scoring.estimators.measure", interrupted)
+    monkeypatch.setattr("unseen.scoring.estimators.one_network.measure", interrupted)
     assert main(["score", "digits", *FAST, "--out", str(tmp_path / "run")]) == 130
     assert "--resume" in capsys.readouterr().err
     monkeypatch.undo()

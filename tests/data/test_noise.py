@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from unseen.data.loading import load
-from unseen.errors import UnseenError
 from unseen.data.images import Lazy
+from unseen.data.loading import load
 from unseen.data.noise import asymmetric, flip_labels, gaussian_inputs, random_labels, random_pixels, shuffled_pixels
+from unseen.errors import UnseenError
 
 COUNT, CLASSES = 4000, 10
 

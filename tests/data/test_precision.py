@@ -14,7 +14,8 @@ from unseen.config import Config
 from unseen.data.loading import load
 from unseen.data.moments import Moments
 from unseen.data.precision import as_double, narrowed
-from unseen.data.shards import Shards, scan
+from unseen.data.scanning import scan
+from unseen.data.shards import Shards
 
 COUNT = 60
 random = np.random.default_rng(1)
@@ -114,11 +115,11 @@ def test_shards_standardise_in_float64_where_the_whole_needs_it():
             2, lambda number: (np.stack([values, NUMBERS["pressure"] - 1e6], 1)[number * 30 : number * 30 + 30], np.arange(30) % 2)
         )
 
-    config = Config(test_fraction=0.0)
-    wide, narrow = scan(make(NUMBERS["pressure"]), config), scan(make(random.normal(size=COUNT)), config)
+    config = Config.of(test_fraction=0.0)
+    wide, narrow = (scan(make(values), config).sharded() for values in (NUMBERS["pressure"], random.normal(size=COUNT)))
     x = torch.cat([wide[number].batch(torch.arange(30))[0] for number in range(2)])
     assert np.allclose(x[:, 0], expected(NUMBERS["pressure"]), atol=1e-5)
-    assert narrow[0].inputs.dtype == narrow.mean.dtype == torch.float32 and wide[0].inputs.dtype == torch.float64
+    assert narrow[0].inputs.dtype == narrow[0].mean.dtype == torch.float32 and wide[0].inputs.dtype == torch.float64
 
 
 def test_moments_know_a_constant_exactly():

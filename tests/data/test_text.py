@@ -9,8 +9,8 @@ import unseen
 from unseen import UnseenError
 from unseen.cli import main
 from unseen.curate.lists import easy
-from unseen.page.build import load_examples
 from unseen.data.text import BUCKETS, bags, features
+from unseen.page.build import load_examples
 
 GOOD = ["a fine film", "good fun and a warm heart", "a joy", "warm and funny", "fine and good"]
 BAD = ["a dull mess", "bad and boring", "a waste", "boring, dull, long", "bad bad bad"]
@@ -47,7 +47,7 @@ OPTIONS = {"text": "sentence", "target": "mood", "epochs": 3}
 
 def test_sentences_are_scored_and_kept(table, tmp_path, capsys):
     run = unseen.score(str(table), out=tmp_path / "run", **OPTIONS)
-    assert run.config.model == "text" and run.config.precision == "32" and run.classes == ("bad", "good")
+    assert run.config.network.model == "text" and run.config.training.precision == "32" and run.classes == ("bad", "good")
     joined = run.scores.join(run.examples, on="index")
     source = pl.read_csv(table)
     assert all(source["sentence"][index] == text for index, text in zip(joined["index"], joined["text"], strict=True))

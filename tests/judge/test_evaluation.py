@@ -21,7 +21,7 @@ from unseen.judge.evaluation import (
     seed_stability,
     spearman,
 )
-from unseen.judge.job import write_truth
+from unseen.judge.job import truth as write_truth
 from unseen.judge.retraining import retrain
 from unseen.scoring.inputs import run_examples
 

@@ -48,9 +48,9 @@ def test_what_is_there_is_not_trained_again(cooked, capsys):
 
 
 def test_a_stopped_recipe_goes_on_to_the_same_claims(cooked, monkeypatch, tmp_path):
-    import unseen.estimators
+    import unseen.scoring.estimators.one_network as one_network
 
-    measured, real = [], unseen.scoring.estimators.measure
+    measured, real = [], one_network.measure
 
     def stopping(*args, **kwargs):
         measured.append(1)
@@ -58,7 +58,7 @@ def test_a_stopped_recipe_goes_on_to_the_same_claims(cooked, monkeypatch, tmp_pa
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(unseen.estimators, "measure", stopping)
+    monkeypatch.setattr(one_network, "measure", stopping)
     with pytest.raises(KeyboardInterrupt):
         list(cook(("fig7",), "tiny", tmp_path / "out", tmp_path / "runs"))
     (claims,) = cook(("fig7",), "tiny", tmp_path / "out", tmp_path / "runs")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 IMPORTS = (
-    "unseen.cli unseen.scoring unseen.report unseen.recipes unseen.recipes.study unseen.influence unseen.truth unseen.bridges unseen.apply"
+    "unseen.cli unseen.scoring unseen.page unseen.recipes unseen.recipes.study unseen.attribution unseen.judge unseen.curate unseen.plots"
 )
 IMPORTS += (
     " polars lightning_fabric safetensors.torch sklearn.datasets sklearn.metrics scipy.stats matplotlib.figure rich.table PIL.Image jinja2"

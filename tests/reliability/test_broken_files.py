@@ -124,11 +124,11 @@ def test_a_broken_file_is_named(healthy, reads, tmp_path, number):
 def test_a_broken_file_of_a_stopped_run_is_named(tmp_path, monkeypatch, estimator):
     options = [*SCORE[: SCORE.index("--estimator")], "--estimator", estimator, "--members", "8"]
     last, files = (
-        "unseen.scoring.engine.finish",
-        ["parts/history-0-000001.parquet", "parts/final-0.parquet", "parts/cost-0.json", "weights/seed-0.safetensors"],
+        "unseen.scoring.engine.write_tables",
+        ["parts/history-0-000001-00000.parquet", "parts/final-0-00000.parquet", "parts/cost-0.json", "weights/sums-0-00000.safetensors"],
     )
     if estimator == "members":
-        last, files = "unseen.scoring.estimators.measure_members", []
+        last, files = "unseen.scoring.estimators.members.measure_members", []
 
     def stop(*_, **__):
         raise KeyboardInterrupt

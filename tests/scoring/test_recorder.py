@@ -5,12 +5,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
 
 import unseen
+from reference_scores import free_scores
+from small_runs import new_net
 from unseen import Recorder, UnseenError, with_index
 from unseen.cli import main
 from unseen.curate import lists as curate
-from unseen.scoring.engine import prepare
-from unseen.scoring.estimators import new_net
-from unseen.scoring.scores import free_scores
+from unseen.scoring.estimators import resolved
+from unseen.scoring.inputs import prepare_whole, settings_of
 from unseen.training.loop import epoch_order, make_optimizer
 from unseen.training.measuring import statistics
 
@@ -74,17 +75,17 @@ def test_what_is_recorded_can_be_shown_and_what_is_missing_is_named(tmp_path, ca
     with pytest.raises(UnseenError, match="measure_batches"):
         curate.suspects(run)
     with pytest.raises(UnseenError, match="recorder.*must be one of"):
-        run.config.resolved()
+        resolved(run.config)
 
 
 def test_halves_make_it_the_run_that_score_makes(tmp_path):
     """The same batches through a plain loop with a recorder, and through our own: the same scores."""
     whole = unseen.score("digits", out=tmp_path / "ours", **OPTIONS)
-    config, examples = prepare("digits", "mlp", None, OPTIONS)
+    config, examples = prepare_whole("digits", "mlp", None, settings_of("digits", "mlp", OPTIONS))
     net, recorder = new_net(config, examples, "mlp", 0), Recorder()
-    optimizer = make_optimizer(net, config)
-    for epoch in range(1, config.epochs + 1):
-        for positions in epoch_order(examples.train.index, 0, epoch).split(config.batch_size):
+    optimizer = make_optimizer(net, config.training)
+    for epoch in range(1, config.training.epochs + 1):
+        for positions in epoch_order(examples.train.index, 0, epoch).split(config.training.batch_size):
             x, labels, index = examples.train.batch(positions)
             logits = net(x, index)
             optimizer.zero_grad()

@@ -2,7 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from unseen.scoring.scores import final_scores, free_scores, label_issues, noise_floor, rank_correlation
+from reference_scores import free_scores
+from unseen.scoring.scores import final_scores, label_issues, noise_floor, rank_correlation
 
 SIDES = ("seen", "unseen", "full")
 

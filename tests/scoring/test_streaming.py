@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional as F
 
 import unseen
+from reference_scores import free_scores
+from small_runs import new_net
 from unseen.cli import main
 from unseen.commands.terminal import print_summary
 from unseen.data.loading import examples_of
@@ -20,14 +22,13 @@ from unseen.data.splits import trained
 from unseen.errors import UnseenError
 from unseen.hashing import hash64, uniform
 from unseen.runs.run import Run
-from unseen.scoring.estimators import new_net
-from unseen.scoring.running import Detection, kth_smallest
-from unseen.scoring.scores import detection, free_scores, noise_floor
-from unseen.scoring.streaming import prepare_shards, settings_of
+from unseen.scoring.inputs import prepare, settings_of
+from unseen.scoring.ranks import Detection, kth_smallest
+from unseen.scoring.scores import detection, noise_floor
 from unseen.training.loop import channels_last, epoch_order
 
 SMALL = {"hidden": (32,), "epochs": 3, "lr": 0.1, "batch_size": 64, "random_labels": 0.1, "null_fraction": 0.1}
-SMALL |= {"precision": "32", "estimator": "turnover"}
+SMALL |= {"precision": "32", "estimator": "turnover", "shuffle_buffer": 1}
 TABLES = ("examples", "scores", "unseen_probabilities", "history")
 
 
@@ -102,7 +103,7 @@ def test_several_shards_are_trained_in_their_order(folder, run):
     for epoch in range(1, 4):
         for number in hash64(torch.arange(3), 0, "shards", epoch).argsort().tolist():
             inside = (whole.index >= starts[number]) & (whole.index < starts[number + 1])
-            part = trained(whole.select(inside), config)
+            part = trained(whole.select(inside), config.noise.null_fraction, config.seed)
             for positions in epoch_order(part.index, 0, epoch).split(64):
                 x, labels, index = part.batch(positions)
                 optimizer.zero_grad()
@@ -123,10 +124,10 @@ def test_a_folder_is_the_same_examples_as_in_memory(folder, run, tmp_path):
     assert run.scores["index"].to_list() == whole.scores["index"].to_list()
     assert run.scores["trained"].to_list() == whole.scores["trained"].to_list()
     config = settings_of(str(folder), "mlp", SMALL | {"shards": True})
-    sharded = prepare_shards(str(folder), "mlp", None, config)[1]
+    shard = prepare(str(folder), "mlp", None, config)[1][0]
     examples = unseen.load(str(folder))
-    torch.testing.assert_close(sharded.mean, examples.mean)
-    torch.testing.assert_close(sharded.std, examples.std)
+    torch.testing.assert_close(shard.mean, examples.mean)
+    torch.testing.assert_close(shard.std, examples.std)
     wrong = run.summary["wrong_labels"]
     assert wrong == whole.summary["wrong_labels"] > 0
 
@@ -186,7 +187,7 @@ def test_no_more_than_two_shards_are_in_memory(tmp_path, monkeypatch):
         most = max(most, alive)
         return piece
 
-    monkeypatch.setattr("unseen.data.shards.examples_of", watched)
+    monkeypatch.setattr("unseen.data.scanning.examples_of", watched)
     unseen.score(shards(*[60] * 9), out=tmp_path / "run", **SMALL)
     assert 2 <= most <= 3  # the one that is used, the one that comes, and while scanning the first
 
@@ -219,7 +220,7 @@ def test_a_test_split_in_files_of_its_own(tmp_path):
 
 
 def test_history_is_of_a_sample_where_there_are_many(tmp_path, monkeypatch):
-    monkeypatch.setattr("unseen.scoring.streaming.HISTORY_ROWS", 0)  # then of 1,000 examples
+    monkeypatch.setattr("unseen.scoring.seeds.HISTORY_ROWS", 0)  # then of 1,000 examples
     run = unseen.score(shards(700, 700), out=tmp_path / "run", **SMALL)
     everyone = uniform(torch.arange(1400), "history").argsort()[:1000].sort().values.tolist()
     assert run.history["index"].unique().sort().to_list() == everyone
@@ -237,7 +238,7 @@ def test_detection_in_bins(monkeypatch, generator):
     score = torch.randn(5000, generator=generator).numpy()
     wrong = (torch.rand(5000, generator=generator).numpy() < 0.2) & (score > -1)
     exact = detection(wrong, score)
-    monkeypatch.setattr("unseen.scoring.running.EXACT", 100)
+    monkeypatch.setattr("unseen.scoring.ranks.EXACT", 100)
     bins = Detection()
     for part in np.array_split(np.arange(5000), 7):
         bins.add(wrong[part], score[part])
@@ -333,7 +334,7 @@ def test_a_shard_that_changes_is_refused(tmp_path):
         ({"watch": ("wrong",)}, "--watch is"),
         ({"estimator": "members"}, "--estimator is 'members'"),
         ({"label_noise": "asymmetric"}, "--label-noise is 'asymmetric'"),
-        ({"average": 2}, "--average is 2"),
+        ({"text": "x"}, "--text is 'x'"),
     ],
 )
 def test_options_that_need_the_whole_are_refused(tmp_path, options, message):
@@ -380,3 +381,81 @@ def test_commands_read_a_run_in_shards(run, capsys, monkeypatch):
     for command in ("suspects", "evaluate", "report"):
         assert main([command, str(run.path)]) == 2
         assert "rows in shards" in capsys.readouterr().err
+
+
+def test_shards_of_a_window_share_their_batches(folder, tmp_path):
+    """A slow twin: windows of up to 330 examples, whose examples are ordered together."""
+    options = SMALL | {"shuffle_buffer": 330, "random_labels": 0.0, "null_fraction": 0.0, "test_fraction": 0.0}
+    run = unseen.score(str(folder), shards=True, out=tmp_path / "run", **options)
+    whole = unseen.load(str(folder), test_fraction=0.0)
+    starts, counts = (0, 200, 320, 500), (200, 120, 180)
+    net = new_net(run.config, whole, "mlp", 0)
+    optimizer, mixed = torch.optim.SGD(net.parameters(), lr=0.1), 0
+    for epoch in range(1, 4):
+        windows = [[]]
+        for number in hash64(torch.arange(3), 0, "shards", epoch).argsort().tolist():
+            if windows[-1] and sum(counts[other] for other in windows[-1]) + counts[number] > 330:
+                windows.append([])
+            windows[-1].append(number)
+        mixed += sum(len(window) > 1 for window in windows)
+        for window in windows:
+            places = torch.cat([torch.arange(starts[number], starts[number + 1]) for number in window])
+            part = whole.select(places)
+            for positions in epoch_order(part.index, 0, epoch).split(64):
+                x, labels, index = part.batch(positions)
+                optimizer.zero_grad()
+                (F.cross_entropy(net(channels_last(x), index), labels, reduction="sum") / len(positions)).backward()
+                optimizer.step()
+    assert mixed, "no window has two shards"
+    found = unseen.measure(net, whole)
+    twin = pl.DataFrame({"index": whole.index.numpy(), "twin": found["loss_unseen"].numpy()})
+    joined = run.scores.join(twin, on="index")
+    np.testing.assert_allclose(joined["loss_unseen"], joined["twin"], rtol=1e-4, atol=1e-5)
+
+
+def test_one_large_file_is_cut_by_its_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr("unseen.data.shards.ROWS", 120)
+    table(400).write_parquet(tmp_path / "large.parquet", row_group_size=50)
+    run = unseen.score(str(tmp_path / "large.parquet"), shards=True, out=tmp_path / "run", **SMALL)
+    assert [len(piece) for piece in run.pieces("examples")] == [100, 100, 100, 100]
+    whole = unseen.score(str(tmp_path / "large.parquet"), out=tmp_path / "whole", **SMALL)
+    assert run.examples.sort("index").equals(whole.examples.sort("index"))
+
+
+def test_the_next_shard_is_read_while_one_is_worked_on():
+    import threading
+
+    reading, others = threading.main_thread(), []
+
+    def make(number):
+        others.append(threading.current_thread() is not reading)
+        return features(100 * number, 100)
+
+    config = settings_of(unseen.Shards(4, make), "mlp", SMALL)
+    data = prepare(unseen.Shards(4, make), "mlp", None, config)[1]
+    others.clear()
+    assert [len(examples) for examples in data.walk(range(4))] == [100] * 4
+    assert others == [True] * 4
+
+
+def test_an_error_of_the_reading_thread_is_the_users(tmp_path):
+    made = []
+
+    def make(number):
+        made.append(number)
+        if len(made) > 6:
+            raise OSError("gone")
+        return features(100 * number, 100)
+
+    with pytest.raises(UnseenError, match="Could not make shard . of 3: OSError: gone"):
+        unseen.score(unseen.Shards(3, make), out=tmp_path / "run", **SMALL)
+
+
+def test_a_killed_run_in_shards_loses_its_leftovers(tmp_path, monkeypatch):
+    """What was written between the last table and the end of a run that was killed there goes at the next call."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "remove_parts", lambda self: None)
+        unseen.score(shards(100, 100), out=tmp_path / "run", **SMALL)
+    assert (tmp_path / "run" / "parts").exists()
+    unseen.score(shards(100, 100), out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run" / "parts").exists()

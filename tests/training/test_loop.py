@@ -5,16 +5,17 @@ import torch
 from torch.nn import functional as F
 
 import unseen
+from small_runs import new_net
 from unseen import Config, TurnOverNet, UnseenError
 from unseen.data.splits import null_mask
-from unseen.scoring.estimators import new_net
 from unseen.training.loop import epoch_order, get_state, learning_rate, train
 
-SMALL = Config(hidden=(32,), epochs=3, lr=0.1, batch_size=64, precision="32").resolved()
+CONFIG = Config.of(hidden=(32,), epochs=3, lr=0.1, batch_size=64, precision="32", estimator="turnover").resolved()
+SMALL = CONFIG.training
 
 
 def states(examples, config, **options):
-    net = new_net(config, examples, "mlp", 0)
+    net = new_net(CONFIG, examples, "mlp", 0)
     return [epoch.state for epoch in train(net, examples.train, config, 0, **options)]
 
 
@@ -28,8 +29,8 @@ def test_a_resumed_run_is_bit_identical(digits, changes):
     whole = states(digits, config)
     stopped = states(digits, dataclasses.replace(config, epochs=1) if config.schedule != "cosine" else config)[0]
     assert same(stopped, whole[0])
-    net = new_net(config, digits, "mlp", 99)  # other weights: all must come from the state
-    masks = new_net(config, digits, "mlp", 0)
+    net = new_net(CONFIG, digits, "mlp", 99)  # other weights: all must come from the state
+    masks = new_net(CONFIG, digits, "mlp", 0)
     masks.net.load_state_dict(net.net.state_dict())
     resumed = [epoch.state for epoch in train(masks, digits.train, config, 0, state=stopped, done=1)]
     assert same(resumed[-1], whole[-1])
@@ -38,7 +39,7 @@ def test_a_resumed_run_is_bit_identical(digits, changes):
 def test_equals_a_plain_loop(digits):
     config = dataclasses.replace(SMALL, epochs=1, momentum=0.5)
     fast = states(digits, config)[-1]
-    net = new_net(config, digits, "mlp", 0)
+    net = new_net(CONFIG, digits, "mlp", 0)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.5)
     examples = digits.train
     for positions in epoch_order(examples.index, 0, 1).split(64):

@@ -1,7 +1,5 @@
 """Many networks at once are the networks one by one, and what is made of them is right."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -14,14 +12,15 @@ from reference_members import losses_of, train_one
 from unseen import Config, UnseenError, load
 from unseen.data import noise
 from unseen.judge import retraining as truth_module
-from unseen.judge.retraining import leave_one_out, members_scores, reliability, retrain, truth
+from unseen.judge.retraining import leave_one_out, reliability, retrain
+from unseen.judge.retraining import subset_truth as truth
 from unseen.runs.run import Run
 from unseen.training.members import Members, members_losses, membership, new_members, small, train_members
 from unseen.training.processes import make_fabric
 from unseen.training.samples import two_samples
 from unseen.training.wide import linear_layers, principal_axes
 
-CONFIG = Config(hidden=(24,), epochs=3, lr=0.1, momentum=0.9, batch_size=32, precision="32").resolved()
+CONFIG = Config.of(hidden=(24,), epochs=3, lr=0.1, momentum=0.9, batch_size=32, precision="32").resolved()
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +70,13 @@ def test_membership_without_both_sides_is_refused(members, fraction):
     ],
 )
 def test_members_are_the_networks_trained_one_by_one(examples, changes, wide):
-    config, train = replace(CONFIG, **changes), examples.train
+    config, train = CONFIG.change(**changes), examples.train
     member = membership(train.index, 0, 5, 0.4)
-    last = list(train_members(new_members(config, examples, range(5)), train, config, member, 7, wide=wide))[-1]
+    last = list(train_members(new_members(config.network, examples, range(5)), train, config.training, member, 7, wide=wide))[-1]
     found = members_losses(last.members(), examples)
     for k in range(5):
-        net = new_members(config, examples, [k]).shell[0]
-        history = train_one(net, train, config, member[k], 7)
+        net = new_members(config.network, examples, [k]).shell[0]
+        history = train_one(net, train, config.training, member[k], 7)
         torch.testing.assert_close(last.losses[k], history[-1], rtol=2e-3, atol=2e-4)
         torch.testing.assert_close(found[k], losses_of(net, examples), rtol=2e-3, atol=2e-4)  # also on inputs never trained on
         state = last.members().member(k)
@@ -87,11 +86,11 @@ def test_members_are_the_networks_trained_one_by_one(examples, changes, wide):
 @pytest.mark.parametrize("wide", [True, False])
 def test_members_go_on_from_any_epoch_to_the_same_bits(examples, wide):
     train, member = examples.train, membership(examples.train.index, 0, 5, 0.4)
-    fresh = lambda: new_members(CONFIG, examples, range(5))
+    fresh = lambda: new_members(CONFIG.network, examples, range(5))
     states = []
-    for epoch in train_members(fresh(), train, CONFIG, member, 7, wide=wide):
+    for epoch in train_members(fresh(), train, CONFIG.training, member, 7, wide=wide):
         states.append(epoch.state())
-    again = list(train_members(fresh(), train, CONFIG, member, 7, wide=wide, state=states[0], done=1))
+    again = list(train_members(fresh(), train, CONFIG.training, member, 7, wide=wide, state=states[0], done=1))
     assert [one.number for one in again] == [2, 3] and torch.equal(again[-1].losses, epoch.losses)
     resumed, whole = again[-1].members().weights, epoch.members().weights
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
@@ -99,19 +98,19 @@ def test_members_go_on_from_any_epoch_to_the_same_bits(examples, wide):
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_members_of_any_other_network_too(examples, augment):
-    config, train = replace(CONFIG, augment=augment, epochs=2), examples.train
+    config, train = CONFIG.change(augment=augment, epochs=2), examples.train
     member = membership(train.index, 0, 4, 0.5)
-    members = new_members(config, examples, range(4), conv_net())
-    last = list(train_members(members, train, config, member, 7))[-1]
+    members = new_members(config.network, examples, range(4), conv_net())
+    last = list(train_members(members, train, config.training, member, 7))[-1]
     for k in range(4):
-        net = new_members(config, examples, [k], conv_net()).shell[0]
-        history = train_one(net, train, config, member[k], 7)
+        net = new_members(config.network, examples, [k], conv_net()).shell[0]
+        history = train_one(net, train, config.training, member[k], 7)
         torch.testing.assert_close(last.losses[k], history[-1], rtol=1e-3, atol=1e-4)
 
 
 def test_convolutions_one_by_one_are_the_batched_ones(examples):
     net = nn.Sequential(conv_net()[:2], nn.BatchNorm2d(4), *conv_net()[2:])
-    members = new_members(CONFIG, examples, range(3), net)
+    members = new_members(CONFIG.network, examples, range(3), net)
     x = examples.batch(torch.arange(20))[0]
     results = []
     for convolves in (True, False):
@@ -126,17 +125,17 @@ def test_convolutions_one_by_one_are_the_batched_ones(examples):
 
 
 def test_unseen_probabilities_are_those_of_the_members_without(examples):
-    config, train = replace(CONFIG, epochs=1, batch_size=150), examples.train
-    members, member = new_members(config, examples, range(6)), membership(examples.train.index, 0, 6, 0.5)
+    config, train = CONFIG.change(epochs=1, batch_size=150), examples.train
+    members, member = new_members(config.network, examples, range(6)), membership(examples.train.index, 0, 6, 0.5)
     expected = members(train.batch(torch.arange(150))[0]).softmax(2).detach()  # one batch: before the only step
-    (only,) = train_members(members, train, config, member, 0)
+    (only,) = train_members(members, train, config.training, member, 0)
     for i in (0, 77, 149):
         torch.testing.assert_close(only.unseen_probabilities[i], expected[~member[:, i], i].mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_each_member_starts_as_it_would_alone(examples):
-    members = new_members(CONFIG, examples, [3, 8])
-    alone = new_members(CONFIG, examples, [8]).shell[0].state_dict()
+    members = new_members(CONFIG.network, examples, [3, 8])
+    alone = new_members(CONFIG.network, examples, [8]).shell[0].state_dict()
     assert all(torch.equal(members.member(1)[name], value) for name, value in alone.items())
     assert not torch.equal(members.weights["hidden1.weight"][0], members.weights["hidden1.weight"][1])
 
@@ -144,10 +143,10 @@ def test_each_member_starts_as_it_would_alone(examples):
 def test_bf16_learns_as_float32_does(corrupted):
     losses = []
     for precision in ("32", "bf16"):
-        config = replace(CONFIG, precision=precision, epochs=10)
+        config = CONFIG.change(precision=precision, epochs=10)
         member = membership(corrupted.train.index, 0, 8, 0.7)
-        members = new_members(config, corrupted, range(8))
-        last = list(train_members(members, corrupted.train, config, member, 0, make_fabric(1, precision)))[-1]
+        members = new_members(config.network, corrupted, range(8))
+        last = list(train_members(members, corrupted.train, config.training, member, 0, make_fabric(1, precision)))[-1]
         losses.append(last.losses.mean(0).numpy())
     assert np.corrcoef(losses)[0, 1] > 0.98 and abs(losses[0].mean() / losses[1].mean() - 1) < 0.1
 
@@ -165,7 +164,7 @@ def test_principal_axes_keep_the_inputs():
 
 
 def test_only_plain_mlps_take_the_fast_path(examples):
-    assert linear_layers(new_members(CONFIG, examples, [0]).shell[0]) == ["hidden1", "output"]
+    assert linear_layers(new_members(CONFIG.network, examples, [0]).shell[0]) == ["hidden1", "output"]
     assert linear_layers(conv_net()) is None
     assert linear_layers(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))) is None
     assert linear_layers(nn.Sequential(nn.Linear(3, 4), nn.ReLU())) is None
@@ -181,10 +180,10 @@ def test_buffers_belong_to_each_member():
 
 
 def test_a_loss_that_is_not_finite_names_member_and_epoch(examples):
-    config = replace(CONFIG, lr=1e30)
+    config = CONFIG.change(lr=1e30)
     member = membership(examples.train.index, 0, 4, 0.5)
     with pytest.raises(UnseenError, match=r"member \d+ .* epoch 1"):
-        list(train_members(new_members(config, examples, range(4)), examples.train, config, member, 0))
+        list(train_members(new_members(config.network, examples, range(4)), examples.train, config.training, member, 0))
 
 
 def test_two_samples_is_welchs_test():
@@ -209,7 +208,7 @@ def test_reliability_is_the_correlation_with_as_many_new_members():
 
 
 def test_truth_finds_wrong_labels_and_a_stopped_one_goes_on(corrupted, tmp_path, monkeypatch):
-    config = replace(CONFIG, epochs=12)
+    config = CONFIG.change(epochs=12)
     run, done = Run(tmp_path), []
     whole, facts = truth(corrupted, config, members=24, fraction=0.7)
     wrong = (corrupted.train.labels != corrupted.train.true_labels).numpy()
@@ -233,7 +232,7 @@ def test_truth_finds_wrong_labels_and_a_stopped_one_goes_on(corrupted, tmp_path,
 
 
 def test_processes_share_the_chunks(examples, tmp_path):
-    config, run = replace(CONFIG, epochs=1), Run(tmp_path)
+    config, run = CONFIG.change(epochs=1), Run(tmp_path)
     real = make_fabric(1, "32")
 
     class Process:
@@ -258,8 +257,8 @@ def test_leaving_one_out_is_training_without_it(examples):
     only = leave_one_out(examples, CONFIG, [5], seeds=[0])
     gaps = []
     for inside in (torch.ones(150, dtype=torch.bool), torch.arange(150) != 5):
-        net = new_members(CONFIG, examples, [0]).shell[0]
-        train_one(net, examples.train, CONFIG, inside, order)
+        net = new_members(CONFIG.network, examples, [0]).shell[0]
+        train_one(net, examples.train, CONFIG.training, inside, order)
         gaps.append(float(losses_of(net, examples.train)[5]))
     assert only["memorization"][0] == pytest.approx(gaps[1] - gaps[0], abs=1e-4)
     assert only["memorization_se"].to_list() == [None]
@@ -267,24 +266,26 @@ def test_leaving_one_out_is_training_without_it(examples):
         leave_one_out(examples, CONFIG, [150])
 
 
-def test_members_score_wrong_labels_with_their_uncertainty(corrupted):
-    table, probabilities = members_scores(corrupted, replace(CONFIG, epochs=10), members=32)
+def test_members_score_wrong_labels_with_their_uncertainty(corrupted, tmp_path):
+    options = {"estimator": "members", "hidden": (96,), "epochs": 10, "lr": 0.1, "momentum": 0.9, "batch_size": 32, "precision": "32"}
+    run = unseen.score(corrupted, members=32, out=tmp_path / "few", **options)
+    table, probabilities = run.scores, run.probabilities()
     wrong = (corrupted.train.labels != corrupted.train.true_labels).numpy()
-    for column in ("memorization", "memorization_mean", "unseen_loss_mean", "loss_mean"):
+    for column in ("memorization", "memorization_mean", "unseen_loss_mean", "full_loss_mean"):
         assert roc_auc_score(wrong, table[column].to_numpy()) > 0.93
     assert probabilities.shape == (300, 10) and np.allclose(probabilities.sum(1), 1, atol=1e-3)
     assert (probabilities.argmax(1) == corrupted.train.true_labels.numpy()).mean() > 0.85
-    others, _ = members_scores(corrupted, replace(CONFIG, epochs=10), members=200, seed=1)  # what the interval speaks of
+    others = unseen.score(corrupted, members=200, seed=1, out=tmp_path / "many", **options).scores  # what the interval speaks of
     inside = (table["memorization_low"] < others["memorization"]) & (others["memorization"] < table["memorization_high"])
     assert 0.75 < inside.mean() < 0.97
 
 
 def test_the_estimators_members_are_small():
-    config = small(Config(hidden=(512,), lr=0.05, momentum=0.9, batch_size=64, epochs=30).resolved(), 5000)
-    assert (config.hidden, config.batch_size) == ((128,), 250) and config.lr == pytest.approx(0.147, abs=1e-3)
-    assert small(replace(config, epochs=4), 5000).batch_size == 250  # few steps anyway: no larger batches
-    assert small(replace(config, batch_size=64, epochs=1000), 1403).batch_size == 176  # 175 would leave a batch of 3
-    assert small(config, 400).batch_size == 200
+    config = small(Config.of(hidden=(512,), lr=0.05, momentum=0.9, batch_size=64, epochs=30).resolved(), 5000)
+    assert (config.network.hidden, config.training.batch_size) == ((128,), 250) and config.training.lr == pytest.approx(0.147, abs=1e-3)
+    assert small(config.change(epochs=4), 5000).training.batch_size == 250  # few steps anyway: no larger batches
+    assert small(config.change(batch_size=64, epochs=1000), 1403).training.batch_size == 176  # 175 would leave a batch of 3
+    assert small(config, 400).training.batch_size == 200
 
 
 def test_members_need_no_room_for_masks(tmp_path):

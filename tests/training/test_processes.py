@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_scoring import FAST, equal, tables
 
+from small_runs import FAST, equal, tables
 from unseen import UnseenError, score
-from unseen.attribution.job import run_influence
-from unseen.judge.job import write_truth
+from unseen.attribution.job import influence as run_influence
+from unseen.judge.job import truth as write_truth
 from unseen.runs.run import open_run
 from unseen.training.processes import launch
 
@@ -91,7 +91,7 @@ def test_the_error_of_one_process_is_the_error_of_all():
 NODE = """
 import os, signal, sys, threading
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import test_processes as t
 folder = Path(sys.argv[1])
 if sys.argv[2] == "die" and os.environ["RANK"] == "1":
@@ -140,7 +140,7 @@ def on_two_hosts(hosts, script, *arguments):
 
 def test_two_hosts_under_torchrun(hosts, alone, tmp_path):
     script = tmp_path / "node.py"
-    script.write_text(NODE.format(tests=str(Path(__file__).parents[1])))
+    script.write_text(NODE.format(tests=[str(folder) for folder in Path(__file__).parents[:2]]))
     codes, said = on_two_hosts(hosts, script, str(tmp_path / "runs"), "die")
     assert all(codes) and "Process 0 of 2 lost another process of this run" in said[0]
     codes, said = on_two_hosts(hosts, script, str(tmp_path / "runs"), "resume")

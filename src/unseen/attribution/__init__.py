@@ -3,6 +3,6 @@
 A way to compute influence is one file; ``job`` runs it over a run's queries and writes the table.
 """
 
-from unseen.attribution.job import run_influence, saved_epochs
-
-__all__ = ["run_influence", "saved_epochs"]
+from unseen.attribution.job import influence
+from unseen.attribution.queries import Queries, parse_queries
+from unseen.attribution.turnover import influence_tile, top_influence

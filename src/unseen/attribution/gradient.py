@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from unseen.attribution import queries as asked
-from unseen.attribution.queries import Queries
+from unseen.attribution.queries import Asked, Queries
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.gradients import FORMED_NUMBERS, SMALLEST_NORM, Outer, Rows, find_pieces, recorded
@@ -80,7 +79,7 @@ class Factors:
 def gradient_influence(
     net: nn.Module,
     train: Examples,
-    queries: Queries,
+    queries: Asked | Queries,
     epochs: Epochs,
     *,
     damping: float | None = 1.0,
@@ -108,9 +107,9 @@ def gradient_influence(
 
     Raises UnseenError: no saved epochs, or weights of another network.
     """
-    net = copy.deepcopy(net).eval()
-    total = torch.zeros(asked.count(queries), len(train), device=train.labels.device)
-    x, labels = asked.batch(queries, torch.arange(len(total)))
+    net, queries = copy.deepcopy(net).eval(), Queries.of(queries)
+    total = torch.zeros(len(queries), len(train), device=train.labels.device)
+    x, labels = queries.batch(torch.arange(len(total)))
     none = True
     for state, rate in epochs:
         none = False

@@ -1,48 +1,62 @@
 """Queries: the predictions that influence is asked of. Examples of the data set, or inputs of one's own with their labels."""
 
 import re
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.training import share as part_of
-
-Queries = Examples | tuple[Tensor, Tensor]
-"""An ``Examples``, or standardised inputs (queries, ...) and int64 labels (queries,)."""
+from unseen.training import share
 
 ALLOWED = "Write test, test[:100], train[5], train[10:20], or a list of index such as 3,17,99."
 
 
-def count(queries: Queries) -> int:
-    """How many."""
-    return len(queries) if isinstance(queries, Examples) else len(queries[1])
+Asked = Examples | tuple[Tensor, Tensor]
+"""What a user asks: an ``Examples``, or standardised inputs (queries, ...) and int64 labels (queries,)."""
 
 
-def batch(queries: Queries, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and labels of the queries at these positions, int64 (B,)."""
-    if isinstance(queries, Examples):
-        x, labels, _ = queries.batch(positions)
-        return x, labels
-    x, labels = queries
-    return x[positions.to(x.device)], labels[positions.to(labels.device)]
+@dataclass(frozen=True)
+class Queries:
+    """The predictions that influence is asked of: inputs with their labels.
 
+    Attributes:
+        asked: examples of a data set, or inputs of one's own and their labels.
+    """
 
-def share(queries: Queries, rank: int, world: int, device: torch.device) -> Queries:
-    """Process ``rank``'s of ``world`` equal shares, on its device."""
-    some = part_of(count(queries), rank, world)
-    if isinstance(queries, Examples):
-        return queries.select(torch.arange(some.start, some.stop)).to(device)
-    x, labels = (part[some].to(device) for part in queries)
-    return x, labels
+    asked: Asked
 
+    @classmethod
+    def of(cls, asked: "Asked | Queries") -> "Queries":
+        """Queries, of what they are given as."""
+        return asked if isinstance(asked, Queries) else cls(asked)
 
-def names(queries: Queries) -> tuple[Tensor, list[str]]:
-    """Index and id of each; queries of one's own are numbered and called query/<number>."""
-    if isinstance(queries, Examples):
-        return queries.index.cpu(), queries.ids
-    return torch.arange(count(queries)), [f"query/{i}" for i in range(count(queries))]
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.asked) if isinstance(self.asked, Examples) else len(self.asked[1])
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and labels of the queries at these positions, int64 (B,)."""
+        if isinstance(self.asked, Examples):
+            x, labels, _ = self.asked.batch(positions)
+            return x, labels
+        x, labels = self.asked
+        return x[positions.to(x.device)], labels[positions.to(labels.device)]
+
+    def share(self, rank: int, world: int, device: torch.device) -> "Queries":
+        """Process ``rank``'s of ``world`` equal shares, on its device."""
+        some = share(len(self), rank, world)
+        if isinstance(self.asked, Examples):
+            return Queries(self.asked.select(torch.arange(some.start, some.stop)).to(device))
+        x, labels = (part[some].to(device) for part in self.asked)
+        return Queries((x, labels))
+
+    def names(self) -> tuple[Tensor, list[str]]:
+        """Index and id of each; queries of one's own are numbered and called query/<number>."""
+        if isinstance(self.asked, Examples):
+            return self.asked.index.cpu(), self.asked.ids
+        return torch.arange(len(self)), [f"query/{i}" for i in range(len(self))]
 
 
 def parse_queries(text: str, examples: Examples) -> Examples:

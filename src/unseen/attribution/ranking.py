@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unseen.attribution import queries as asked
-from unseen.attribution.queries import Queries
+from unseen.attribution.queries import Asked, Queries
 from unseen.data import Examples
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def joined(found: Sequence[Extremes]) -> Extremes:
     return Extremes(*(torch.cat([getattr(part, name) for part in found]) for name in names))
 
 
-def influence_table(found: Extremes, train: Examples, queries: Queries) -> "pl.DataFrame":
+def influence_table(found: Extremes, train: Examples, queries: Asked | Queries) -> "pl.DataFrame":
     """``influence.parquet``: query_index, query_id, rank, side, train_index, train_id, influence.
 
     A row per query, side ("top", "bottom") and rank, from 1. Queries of one's own are numbered, and their id is query/<number>.
@@ -60,7 +59,7 @@ def influence_table(found: Extremes, train: Examples, queries: Queries) -> "pl.D
 
     train_names = dict(zip(train.index.tolist(), train.ids, strict=True))
     count, k = found.top.shape
-    index, ids = asked.names(queries)
+    index, ids = Queries.of(queries).names()
     train_index = torch.stack((found.top_index, found.bottom_index), 1).flatten().tolist()  # query, side, rank
     return pl.DataFrame(
         {

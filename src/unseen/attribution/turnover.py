@@ -27,12 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unseen.attribution import queries as asked
-from unseen.attribution.queries import Queries
+from unseen.attribution.queries import Asked, Queries
 from unseen.attribution.ranking import Extremes, extremes, joined
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.masks import CHILD, TurnOver, TurnOverNet
+from unseen.masks import CHILD, TurnOver, TurnOverNet, evaluating
 from unseen.training import bf16_gains
 
 ROWS = {"cpu": 1024, "cuda": 16384}  # of a tile: pairs of query and class; with the next, what stays in the cache
@@ -73,7 +72,7 @@ class LastLayerTiles:
     @torch.no_grad()
     def __init__(self, net: TurnOverNet, x: Tensor, labels: Tensor, precision: str) -> None:
         front, self.turn_over, weight, bias = _split(net)
-        with _evaluating(net):
+        with evaluating(net):
             hidden = front(x).float()  # (queries, units)
         logits = F.linear(hidden, weight, bias)
         others = torch.arange(len(weight) - 1, device=labels.device).expand(len(labels), -1)
@@ -131,7 +130,7 @@ class PairTiles:
     @torch.no_grad()
     def __call__(self, train_index: Tensor) -> Tensor:
         """Influence, float32 (queries, train)."""
-        with _evaluating(self.net):
+        with evaluating(self.net):
             return torch.cat([self._influence(part) for part in train_index.split(self.pairs // len(self.x))], 1)
 
     def _influence(self, train_index: Tensor) -> Tensor:
@@ -165,7 +164,7 @@ class PairTiles:
 def top_influence(
     net: TurnOverNet | Sequence[TurnOverNet],
     train: Examples,
-    queries: Queries,
+    queries: Asked | Queries,
     top: int = 20,
     memory_gib: float = 2.0,
     precision: str = "auto",
@@ -181,17 +180,15 @@ def top_influence(
 
     Returns ``Extremes``. Raises UnseenError: nothing to compare, or a ceiling below what one query takes.
     """
-    nets = [net] if isinstance(net, TurnOverNet) else list(net)
-    if top < 1 or not len(train) or not asked.count(queries):
-        raise UnseenError(
-            f"Influence needs queries, training examples and a top of 1 or more; got {asked.count(queries)}, {len(train)}, {top}."
-        )
-    x, labels = asked.batch(queries, torch.arange(1))
+    nets, queries = [net] if isinstance(net, TurnOverNet) else list(net), Queries.of(queries)
+    if top < 1 or not len(train) or not len(queries):
+        raise UnseenError(f"Influence needs queries, training examples and a top of 1 or more; got {len(queries)}, {len(train)}, {top}.")
+    x, labels = queries.batch(torch.arange(1))
     each = len(nets) * max(_bytes_per_query(one, x, len(train.classes), precision) for one in nets)
     index = train.index.to(x.device)
     found = []
-    for some in torch.arange(asked.count(queries)).split(queries_at_once(each, memory_gib)):
-        x, labels = asked.batch(queries, some)
+    for some in torch.arange(len(queries)).split(queries_at_once(each, memory_gib)):
+        x, labels = queries.batch(some)
         tiles = [query_tiles(one, x, labels, precision) for one in nets]
         columns = 8 * TRAIN[x.device.type]
         found.append(extremes(((part, torch.stack([tile(part) for tile in tiles]).mean(0)) for part in index.split(columns)), top))
@@ -225,21 +222,11 @@ def _bytes_per_pair(net: TurnOverNet, x: Tensor) -> int:
         largest = max(largest, output.numel() if isinstance(output, Tensor) else 1)
 
     handles = [module.register_forward_hook(note) for module in net.modules() if not list(module.children())]
-    with torch.no_grad(), _evaluating(net):
+    with torch.no_grad(), evaluating(net):
         net(x)
     for handle in handles:
         handle.remove()
     return 2 * 4 * 4 * largest
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)
 
 
 def _dtype(precision: str) -> torch.dtype:

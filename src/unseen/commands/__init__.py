@@ -8,8 +8,6 @@ from typing import Any
 from unseen.commands import clean, data, judge, language, report, score, study
 from unseen.commands.terminal import printable
 
-__all__ = ["COMMANDS", "SHARED", "printable"]
-
 SHARED = (score.Score, judge.Truth, judge.Influence, clean.Selfcheck)  # by all of torchrun's processes; any other by the first alone
 COMMANDS: dict[str, Any] = {
     "score": score.Score,

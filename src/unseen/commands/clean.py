@@ -1,12 +1,12 @@
 """Lists to act on, the loop that cleans a data set, and files for other tools."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
-from unseen.commands.score import Score
+from unseen.commands.options import Run
 from unseen.errors import UnseenError
 from unseen.runs import open_run
 
@@ -56,7 +56,7 @@ class Easy(_List):
 
 
 @dataclass(frozen=True)
-class Selfcheck(Score):
+class Selfcheck(Run):
     """Change 5% of the labels on purpose, score, and say what share of them the scores find: can they be trusted here?"""
 
     share: float = 0.05
@@ -67,28 +67,18 @@ class Selfcheck(Score):
     def __call__(self) -> None:
         """Score with planted errors, write selfcheck.json and selfcheck.png, print the finding."""
         from unseen.commands.terminal import print_selfcheck
-        from unseen.config import Config
         from unseen.judge import selfcheck
 
-        if self.random_labels or self.label_noise != "uniform":
+        if self.noise.random_labels or self.noise.label_noise != "uniform":
             raise UnseenError("--random-labels and --label-noise are what selfcheck sets itself. Use --share, or `unseen score`.")
-        planted = {"data", "model", "random_labels", "label_noise"}
-        options = {field.name: getattr(self, field.name) for field in fields(Config) if field.name not in planted}
-        folder = {
-            "out": self.out,
-            "devices": self.devices,
-            "resume": self.resume,
-            "force": self.force,
-            "progress": True,
-            "loggers": self.logger,
-        }
-        run = selfcheck(self.data, self.model, share=self.share, data_dir=self.data_dir, **options, **folder)
+        options = {name: value for name, value in self.keywords().items() if name not in ("random_labels", "label_noise")}
+        run = selfcheck(self.data.data, self.network.model, share=self.share, **options)
         print_selfcheck(run, self.json)
-        if self.report:
+        if self.output.report:
             from unseen.page import report
             from unseen.training import first
 
-            first(lambda: report(run, self.data_dir))
+            first(lambda: report(run, self.data.data_dir))
 
 
 @dataclass(frozen=True)

@@ -120,12 +120,12 @@ def score_estimate(reading: "Reading") -> dict[str, float | None]:
         return {"seconds": None, "memory_bytes": None}
     config = Config().resolved()
     features, classes = math.prod(reading.shape), max(len(reading.classes), 2)
-    units = config.members * min(config.hidden[0], 128)
+    units = config.members.members * min(config.network.hidden[0], 128)
     weights = units * (features + classes)
     train, everyone = sum(reading.classes.values()), reading.read
-    operations = weights * config.epochs * (6 * train + 2 * everyone)
+    operations = weights * config.training.epochs * (6 * train + 2 * everyone)
     return {
-        "seconds": operations / speed(min(units, 2048), min(features, 2048), config.batch_size),
+        "seconds": operations / speed(min(units, 2048), min(features, 2048), config.training.batch_size),
         "memory_bytes": 8.0 * everyone * features + 12.0 * weights,
     }
 

@@ -32,14 +32,14 @@ class Truth:
     def __call__(self) -> None:
         """Train the members that are missing, write truth.parquet, print how reliable it is."""
         from unseen.commands.terminal import print_truth
-        from unseen.judge import write_truth
+        from unseen.judge import truth
         from unseen.training import counter
 
         run = open_run(self.run)
         left_out = _positions(self.leave_one_out, run) if self.leave_one_out else None
         with counter(self.members, "members") as advance:
             options = {"data_dir": self.data_dir, "devices": self.devices, "progress": advance}
-            table, facts = write_truth(run, self.members, self.fraction, left_out, **options)  # type: ignore[arg-type]
+            table, facts = truth(run, self.members, self.fraction, left_out, **options)  # type: ignore[arg-type]
         print_truth(run, table, facts, self.json)
 
 
@@ -67,11 +67,11 @@ class Influence:
 
     def __call__(self) -> None:
         """Write influence.parquet and print its first rows."""
-        from unseen.attribution import run_influence
+        from unseen.attribution import influence
         from unseen.commands.terminal import print_influence
 
         run = open_run(self.run)
-        table = run_influence(
+        table = influence(
             run, self.queries, self.top, self.method, data_dir=self.data_dir, memory_gib=self.memory_gib, devices=self.devices
         )
         print_influence(run, table, self.json)

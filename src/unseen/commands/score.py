@@ -1,61 +1,31 @@
 """Score a data set, and look at what came out."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tyro.conf import Positional
 
-from unseen.config import Config
+from unseen.commands.options import Run, Source, options_of
+from unseen.config import MaskOptions, NetworkOptions
 from unseen.runs import list_runs, open_run
 
 
 @dataclass(frozen=True)
-class Score(Config):
-    """Train once with turn-over dropout and score every training example."""
-
-    data: Positional[str] = "digits"
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
-    data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
-    out: Path | None = None
-    """the run's folder; default: runs/<data>-<model>-<hash of the configuration>"""
-    devices: int = 1
-    """processes, or GPUs"""
-    resume: bool = False
-    """go on with a run that was stopped"""
-    force: bool = False
-    """train again what is there"""
-    report: bool = False
-    """write report.html too, one page that shows the run"""
-    logger: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
-    """also give every epoch's accuracies and losses to these loggers"""
+class Score(Run):
+    """Train once and score every training example: by turn-over dropout, or by many small networks."""
 
     def __call__(self) -> None:
         """Run the main job and print what it found."""
         from unseen.commands.terminal import print_summary
         from unseen.scoring import score
 
-        names = {field.name for field in fields(Config)} - {"data", "model"}
-        options = {name: getattr(self, name) for name in names}
-        run = score(
-            self.data,
-            self.model,
-            out=self.out,
-            data_dir=self.data_dir,
-            devices=self.devices,
-            resume=self.resume,
-            force=self.force,
-            progress=True,
-            loggers=self.logger,
-            **options,
-        )
+        run = score(self.data.data, self.network.model, **self.keywords())
         print_summary(run)
-        if self.report:
+        if self.output.report:
             from unseen.page import report
             from unseen.training import first
 
-            print(first(lambda: report(run, self.data_dir)))
+            print(first(lambda: report(run, self.data.data_dir)))
 
 
 @dataclass(frozen=True)
@@ -97,13 +67,14 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Audit(Config):
+class Audit:
     """Measure what both halves of a network share, parameter by parameter."""
 
-    data: Positional[str] = "digits"
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
-    data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    data: Source = field(default_factory=Source)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    masks: MaskOptions = field(default_factory=MaskOptions)
+    seed: int = 0
+    """of masks and weights"""
     examples: int = 8
     """number of examples to average over"""
     json: bool = False
@@ -114,8 +85,7 @@ class Audit(Config):
         from unseen.commands.terminal import print_audit
         from unseen.scoring import audit_model
 
-        names = {field.name for field in fields(Config)} - {"data", "model"}
-        leaks, sentence = audit_model(self.data, self.model, self.data_dir, self.examples, {name: getattr(self, name) for name in names})
+        leaks, sentence = audit_model(self.data.data, self.network.model, self.data.data_dir, self.examples, options_of(self))
         print_audit(leaks, sentence, self.json)
 
 

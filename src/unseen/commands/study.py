@@ -29,11 +29,11 @@ class Dynamics:
     def __call__(self) -> None:
         """Write dynamics.parquet, learned.parquet and the figure; print the curves."""
         from unseen.commands.terminal import print_dynamics
-        from unseen.judge import run_dynamics
+        from unseen.judge import dynamics
         from unseen.plots import save_dynamics
 
         run = open_run(self.run)
-        curves, times = run_dynamics(run, self.subset, self.scores)
+        curves, times = dynamics(run, self.subset, self.scores)
         print_dynamics(curves, times, self.side, self.json)
         path = save_dynamics(curves, self.out or run.path / "dynamics.png")
         if not self.json:

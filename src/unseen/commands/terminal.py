@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from unseen.errors import UnseenError
-from unseen.runs import Run
+from unseen.runs import Run, full_is_readable, has_halves, has_many_networks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +23,7 @@ SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_u
 def print_summary(run: Run, top: int = 10) -> None:
     """What a run found: accuracies, the long tail, the most memorized examples, detection of known wrong labels, the path."""
     facts = run.summary
-    if facts["estimator"] == "plain":
+    if not has_halves(facts):
         print_rows(_accuracies(facts), title="Accuracy on the training examples")
         print("An ordinary network: scores that cost nothing extra, but no memorization (--estimator turnover has it).")
         print(run.path)
@@ -31,7 +31,7 @@ def print_summary(run: Run, top: int = 10) -> None:
     print_rows(_accuracies(facts), title="Accuracy on the training examples")
     print_rows(_tail(run), title="Memorization (nats): the long tail")
     by, title = "memorization", "The most memorized examples"
-    if facts.get("estimator") == "members":
+    if has_many_networks(facts):
         by, title = "unseen_loss_mean", "The examples that are hardest for members that never saw them"
     print_rows(_shown(_top(run, by, top, trained=True), also=by), title=title)
     for line in _sentences(facts):
@@ -179,7 +179,7 @@ def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None
 
 def _accuracies(facts: dict[str, Any]) -> list[dict[str, Any]]:
     names = {"seen": "seen half (trained on them)", "unseen": "unseen half (never saw them)", "full": "full network"}
-    if facts.get("estimator") == "members":
+    if has_many_networks(facts):
         names = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
     rows = []
     for side, name in names.items():
@@ -226,7 +226,7 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 
 def _sentences(facts: dict[str, Any]) -> list[str]:
     lines = []
-    if facts.get("estimator") == "members":
+    if has_many_networks(facts):
         lines.append(
             "Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their unseen_loss_mean follows retraining "
             "best and their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and "
@@ -248,7 +248,7 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
         )
         if facts["null_examples"] < 1000:
             lines[-1] += " With so few of them the estimate is coarse: --null-fraction holds out more."
-    if facts["null_examples"] >= 100 and facts.get("test_accuracy_full", 1.0) < facts.get("test_accuracy_half", 0.0) - 0.05:
+    if facts["null_examples"] >= 100 and not full_is_readable(facts):
         lines.append(
             "The full network is worse than its halves on the test set: do not read loss_full and predicted_full here "
             "(--mask-scale 1.414 and tied --groups help deep networks)."
@@ -266,7 +266,13 @@ def _shown(rows: "pl.DataFrame", also: str | None = None) -> list[dict[str, Any]
 def _run_row(run: Run) -> dict[str, Any]:
     config = run.config
     facts = run.summary if run.finished else {}
-    row = {"run": str(run.path), "data": config.data, "model": config.model, "epochs": config.epochs, "finished": run.finished}
+    row = {
+        "run": str(run.path),
+        "data": config.data.data,
+        "model": config.network.model,
+        "epochs": config.training.epochs,
+        "finished": run.finished,
+    }
     return row | {"auroc": facts.get("auroc"), "seen": facts.get("accuracy_seen"), "unseen": facts.get("accuracy_unseen")}
 
 

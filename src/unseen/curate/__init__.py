@@ -5,21 +5,6 @@ Reads tables and writes what people act on; trains nothing, but for the curve of
 
 from unseen.curate.bridges import export, label_quality, subset, to_datalab
 from unseen.curate.copying import apply
-from unseen.curate.lists import LISTS, error_rate, judged
+from unseen.curate.lists import LISTS, easy, error_rate, judged, rare, suspects
 from unseen.curate.neighbours import find_neighbours
 from unseen.curate.pruning import Order, curve, prune
-
-__all__ = [
-    "LISTS",
-    "Order",
-    "apply",
-    "curve",
-    "error_rate",
-    "export",
-    "find_neighbours",
-    "judged",
-    "label_quality",
-    "prune",
-    "subset",
-    "to_datalab",
-]

@@ -5,7 +5,7 @@ Where they name another class than the given label, the label is probably wrong;
 example is rare but right.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.errors import UnseenError
+from unseen.runs import full_is_readable, has_many_networks, require_halves
 
 if TYPE_CHECKING:
     import polars as pl
@@ -88,13 +89,12 @@ def difficulty(run: "Run") -> str:
     Members: unseen_loss_mean. Turn-over dropout: full_loss_mean; unseen_loss_mean where the full network is worse than its halves.
     """
     facts = run.summary
-    readable = facts.get("test_accuracy_full", 1.0) >= facts.get("test_accuracy_half", 0.0) - 0.05
-    return "full_loss_mean" if facts.get("estimator") != "members" and readable else "unseen_loss_mean"
+    return "full_loss_mean" if full_is_readable(facts) and not has_many_networks(facts) else "unseen_loss_mean"
 
 
 def judged(run: "Run") -> "pl.DataFrame":
     """What the lists are cut from: a row per trained example, with suggested_label, wrong_probability, support and difficulty."""
-    run.require_halves()
+    require_halves(run)
     files = (run.path / f"{name}.parquet" for name in ("scores", "unseen_probabilities", "neighbours"))
     return _judged(run, tuple(_version(path) for path in files))
 
@@ -110,7 +110,7 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
     """As ``judged``, once for files as they are: several lists of a run ask for it in a row."""
     import polars as pl
 
-    run.require_halves()
+    require_halves(run)
     scores, classes = run.scores, run.classes
     labels = scores["given_label"].to_numpy()
     votes = neighbour_votes(run, scores["index"].to_numpy(), labels, len(classes))
@@ -221,7 +221,7 @@ def selfcheck_of(run: "Run") -> "Run | None":
 
 
 def _recipe(run: "Run") -> dict[str, Any]:
-    return {name: value for name, value in asdict(run.config).items() if name not in PLANTED}
+    return {name: value for name, value in run.config.flat().items() if name not in PLANTED}
 
 
 def _known(run: "Run", name: str, rows: "pl.DataFrame") -> float | None:
@@ -249,7 +249,7 @@ def _with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
     """Add ``path`` where the data is a folder and ids are files in it."""
     import polars as pl
 
-    folder = Path(run.config.data)
+    folder = Path(run.config.data.data)
     if not len(table) or not (folder / table["id"][0]).is_file():
         return table
     return table.with_columns(path=pl.lit(f"{folder}/") + pl.col("id"))

@@ -12,6 +12,7 @@ from unseen.curate.lists import judged
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import key, uniform
+from unseen.masks import evaluating
 from unseen.runs import Run
 from unseen.training import Members, channels_last, make_fabric, new_members, train_members
 
@@ -111,19 +112,18 @@ def curve(
 
 def _accuracies(config: Config, train: Examples, test: Examples, member: torch.Tensor, seeds: list[int]) -> list[float]:
     """Test accuracy of a network per row of ``member``, each trained on its own examples from the weights of its own seed."""
-    fabric = make_fabric(1, config.precision)
-    networks = new_members(config, train, seeds)
-    for epoch in train_members(networks, train, config, member, config.seed, fabric):
-        if epoch.number == config.epochs:
+    fabric = make_fabric(1, config.training.precision)
+    networks = new_members(config.network, train, seeds)
+    for epoch in train_members(networks, train, config.training, member, config.seed, fabric):
+        if epoch.number == config.training.epochs:
             networks = epoch.members()
     return _right(networks, test.to(fabric.device), fabric).tolist()
 
 
 @torch.no_grad()
 def _right(networks: Members, test: Examples, fabric: Any) -> torch.Tensor:
-    networks.eval()
     right = torch.zeros(len(networks))
-    with fabric.autocast():
+    with evaluating(networks), fabric.autocast():
         for positions in torch.arange(len(test)).split(512):
             x, labels, _ = test.batch(positions)
             right += (networks(channels_last(x)).argmax(2) == labels).sum(1).cpu()

@@ -4,7 +4,7 @@ Whatever reads or changes the user's data, before any network sees it, belongs h
 """
 
 from unseen.data.csvs import TARGETS
-from unseen.data.examples import Examples
+from unseen.data.examples import Examples, joined
 from unseen.data.folders import image_folder
 from unseen.data.frames import declared_classes
 from unseen.data.images import Lazy
@@ -13,40 +13,8 @@ from unseen.data.inspecting import inspect
 from unseen.data.loading import download, load
 from unseen.data.noise import Amount, UpTo, asymmetric, count_of, gaussian_inputs, random_labels, random_pixels
 from unseen.data.reading import Reading, Skipped
-from unseen.data.shards import Sharded, Shards, find_shards, is_stream, scan
+from unseen.data.scanning import Sharded, scan
+from unseen.data.shards import Shards, find_shards, is_stream
 from unseen.data.splits import null_mask, trained
 from unseen.data.subsets import find_subsets
 from unseen.data.text import BUCKETS
-
-__all__ = [
-    "BUCKETS",
-    "COLUMN",
-    "TARGETS",
-    "Amount",
-    "Examples",
-    "IndexedDataset",
-    "Lazy",
-    "Reading",
-    "Sharded",
-    "Shards",
-    "Skipped",
-    "UpTo",
-    "asymmetric",
-    "count_of",
-    "declared_classes",
-    "download",
-    "find_shards",
-    "find_subsets",
-    "gaussian_inputs",
-    "image_folder",
-    "in_order",
-    "inspect",
-    "is_stream",
-    "load",
-    "null_mask",
-    "random_labels",
-    "random_pixels",
-    "scan",
-    "trained",
-    "with_index",
-]

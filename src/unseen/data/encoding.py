@@ -45,6 +45,7 @@ def encode(frame: "pl.DataFrame", separator: str | None = None, whole: bool = Tr
     for up to 100 values. Missing values and other types are refused by name.
 
     Args:
+        frame: the columns that become features.
         separator: of the CSV that the table comes from: where it is ``;``, a comma parts decimals if nothing says otherwise.
         whole: the table is the whole set. Features of a piece of one stay float64, so that the pieces are of one type.
     """

@@ -1,14 +1,8 @@
-"""Examples: any data set as inputs, labels and a stable index.
-
->>> from unseen import load
->>> examples = load("digits", limit=100)
->>> x, y, index = examples.train.batch(torch.arange(32))
->>> x.shape, x.dtype, len(examples.train)
-(torch.Size([32, 1, 8, 8]), torch.float32, 100)
-"""
+"""Examples: any data set as inputs, labels and a stable index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -193,3 +187,13 @@ def rows(values: Tensor, positions: Tensor) -> Tensor:
     if torch.equal(positions, torch.arange(first, first + len(positions))):
         return values[first : first + len(positions)]
     return values.index_select(0, positions.to(values.device))
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Parts of one data set as one, in order; the standardisation is that of the first."""
+    if len(parts) == 1:
+        return parts[0]
+    names = ["inputs", "labels", "index", *([] if parts[0].true_labels is None else ["true_labels"])]
+    columns: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    columns |= {name: [value for part in parts for value in getattr(part, name)] for name in ("ids", "split")}
+    return replace(parts[0], **columns)

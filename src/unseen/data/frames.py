@@ -130,8 +130,14 @@ def table(
     """A data frame: the target; ``index``, an id, a split; a column of pictures or of their paths, or of texts, or else features.
 
     Args:
-        test: rows of the test split, where the source has one. classes: declared ones by column.
-        pictures: of the rows, where they are no column. base: the folder that paths of pictures start from.
+        frame: the rows.
+        name: of the set.
+        columns: the user's words on them.
+        test: rows of the test split, where the source has one.
+        classes: declared ones by column.
+        pictures: of the rows, where they are no column.
+        base: the folder that paths of pictures start from.
+        reading: the record so far.
         separator: of the CSV that the frame was read from.
     """
     names = list(frame.columns)

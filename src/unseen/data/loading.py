@@ -1,4 +1,10 @@
-"""From any source to ``Examples``: read, check, split, standardise."""
+"""From any source to ``Examples``: read, check, split, standardise.
+
+>>> examples = load("digits", limit=100)
+>>> x, y, index = examples.train.batch(torch.arange(32))
+>>> x.shape, x.dtype, len(examples.train)
+(torch.Size([32, 1, 8, 8]), torch.float32, 100)
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -64,14 +70,16 @@ def load(
     Args:
         data: what to load.
         data_dir: where named sets lie; else the environment's UNSEEN_DATA, else ./data.
-        limit, test_limit: keep the first so many train examples, and test examples.
+        limit: keep the first so many train examples.
+        test_limit: keep the first so many test examples.
         target: the column of labels; by default ``label``, ``labels`` or ``target``.
         image_column: the column of images, or of their paths relative to the table; by default found by its type, name and content.
         text: the column of texts, which become the only input.
         id_column: the column (or array of an npz) that names each example.
         split_column: the column that says of each row which split it is in; by default ``split``, where all its values name splits.
         drop: names of columns that are left out.
-        separator, encoding: of a CSV; by default found by looking at it.
+        separator: of a CSV; by default found by looking at it.
+        encoding: of a CSV; by default found by looking at it.
         skip_damaged: leave damaged pictures out, and say so, in place of refusing them.
         test_fraction: share held out where there is no test split: the examples with uniform(index, seed, "test")
             below it, so that it stays put when rows are added.

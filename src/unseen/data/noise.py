@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from unseen.data.examples import Examples
-from unseen.errors import UnseenError
 from unseen.data.images import Lazy
+from unseen.errors import UnseenError
 from unseen.hashing import hash64, uniform
 
 # Digits that look alike; for CIFAR-10 the pairs of Patrini et al. 2017, section 5.

@@ -1,12 +1,15 @@
 """What every reader returns, before anything is checked, decoded or standardised; and what a user may say of columns."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from unseen.data.images import Pictures
 from unseen.data.reading import Reading
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class Raw:
     texts: list[str] | None = None
     target: str | None = None
     reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data frame that was read already. metadata: what the hub wrote into its file, JSON."""
+
+    name: str
+    frame: "pl.DataFrame"
+    metadata: str = "{}"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from unseen.data.arrays import arrays, npz
 from unseen.data.csvs import is_csv
-from unseen.data.frames import csv, parquet, table
+from unseen.data.frames import csv, declared_classes, parquet, table
 from unseen.data.hub import hub
 from unseen.data.layouts import folder
-from unseen.data.raw import Columns, Raw
+from unseen.data.raw import Columns, Raw, Table
 from unseen.data.reading import Reading
 from unseen.data.torchsets import map_style
 from unseen.errors import UnseenError
@@ -41,6 +41,8 @@ def read(data: object, data_dir: str | Path | None, columns: Columns) -> Raw:
         return table(frame, "frame", columns, reading=Reading(kind="data frame", found=len(frame), unit="rows"))
     if datasets is not None and isinstance(data, datasets.Dataset | datasets.DatasetDict):
         return hub(data, "hub", columns)
+    if isinstance(data, Table):
+        return table(data.frame, data.name, columns, classes=declared_classes(data.metadata))
     if isinstance(data, tuple) and len(data) == 2 and all(_is_map_style(part) for part in data):
         return map_style(data)
     if isinstance(data, tuple):

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from unseen.config import Config
 from unseen.data.examples import Examples
 from unseen.hashing import uniform
 
@@ -12,7 +11,7 @@ def null_mask(index: Tensor, fraction: float, seed: int) -> Tensor:
     return uniform(index, seed, "null") < fraction
 
 
-def trained(examples: Examples, config: Config) -> Examples:
+def trained(examples: Examples, null_fraction: float, seed: int) -> Examples:
     """Those that are trained on: the training examples less those held out for the noise floor."""
     kept = examples.train
-    return kept.select(~null_mask(kept.index.cpu(), config.null_fraction, config.seed))
+    return kept.select(~null_mask(kept.index.cpu(), null_fraction, seed))

@@ -5,6 +5,12 @@ Formulas per layer live in ``ghost`` and ``layers``; what is watched during a ru
 
 from unseen.gradients.ghost import FORMED_NUMBERS, SMALLEST_NORM, Outer, Rows
 from unseen.gradients.layers import find_pieces, recorded
+from unseen.gradients.statistics import (
+    GradientStatistics,
+    contributions,
+    cosine_matrix,
+    cosine_similarity,
+    gradient_norms,
+    gradient_statistics,
+)
 from unseen.gradients.watch import coming_steps, gradient_rows, gradient_table
-
-__all__ = ["FORMED_NUMBERS", "SMALLEST_NORM", "Outer", "Rows", "coming_steps", "find_pieces", "gradient_rows", "gradient_table", "recorded"]

@@ -20,7 +20,6 @@ import math
 import warnings
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -33,7 +32,7 @@ from torch.nn import functional as F
 from unseen.errors import UnseenError
 from unseen.gradients.ghost import SMALLEST_NORM, Formed, Gradient, Piece, Trace, inner, norm
 from unseen.gradients.layers import find_pieces, recorded
-from unseen.masks import TurnOverNet
+from unseen.masks import TurnOverNet, evaluating
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -205,7 +204,7 @@ def _traces(net: nn.Module, examples: Subset, batch_size: int) -> Iterator[Trace
     """The gradients of all examples, a batch at a time."""
     _trainable(net)
     refused: set[nn.Parameter] | None = None
-    with _evaluating(net):
+    with evaluating(net):
         for batch in _batches(examples, batch_size):
             found = _find(net, batch)
             first = refused is None
@@ -271,18 +270,6 @@ def _batches(examples: Subset, batch_size: int) -> Iterator[Batch]:
         raise UnseenError("The subset is empty. Allowed: at least one example, two for a cosine. Choose another subset.")
 
 
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode; every module gets its own mode back."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 class Numbers:
     """A growing float32 vector on the CPU. A list of small tensors would pin the freed memory of every batch between them."""
 
@@ -317,7 +304,7 @@ def _sum_of_gradients(net: nn.Module, batch: Subset, batch_size: int) -> tuple[G
     """Sum of the gradients, by the plain backward pass, and how many there are."""
     parameters, count = _trainable(net), 0
     total: Gradient = {}
-    with _evaluating(net):
+    with evaluating(net):
         for part in _batches(batch, batch_size):
             with torch.enable_grad():
                 found = torch.autograd.grad(_losses(net, part).sum(), parameters, materialize_grads=True)

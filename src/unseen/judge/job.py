@@ -9,7 +9,7 @@ from torch import nn
 
 from unseen.config import Config
 from unseen.data import Examples
-from unseen.judge.retraining import leave_one_out, truth
+from unseen.judge.retraining import leave_one_out, subset_truth
 from unseen.runs import Run
 from unseen.scoring import run_examples
 from unseen.torchrun import is_first, process_count
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def write_truth(
+def truth(
     run: Run,
     members: int = 400,
     fraction: float = 0.7,
@@ -32,7 +32,7 @@ def write_truth(
     devices: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> "tuple[pl.DataFrame, dict[str, Any]]":
-    """Retrain by the run's recipe and write its ``truth.parquet`` and ``truth.json``; see ``truth`` and ``leave_one_out``.
+    """What a run's scores should have said: retraining by its recipe, kept in its ``truth.parquet`` and ``truth.json``.
 
     Args: left_out: positions for exact leave-one-out in place of random subsets. data, model: what the run was made of, where that was
     not a name. devices: processes (or GPUs), which share the chunks of members. Chunks that were finished before are not trained again.
@@ -41,8 +41,8 @@ def write_truth(
     job = partial(_truth, run, config, examples, members, fraction, left_out, model)
     with holding(run):
         if process_count(devices) > 1:  # the processes leave their chunks in the run; the first one then finds them all there
-            launch(job, devices, config.precision)
-        table, facts = first(partial(job, make_fabric(1, config.precision), progress))
+            launch(job, devices, config.training.precision)
+        table, facts = first(partial(job, make_fabric(1, config.training.precision), progress))
         if is_first():
             run.write_table("truth", table)
             run.write_json("truth.json", facts)
@@ -61,7 +61,7 @@ def _truth(
     progress: Callable[[int], None] | None = None,
 ) -> "tuple[pl.DataFrame, dict[str, Any]]":
     if left_out is None:
-        return truth(examples, config, members, fraction, seed=config.seed, run=run, fabric=fabric, model=model, progress=progress)
+        return subset_truth(examples, config, members, fraction, seed=config.seed, run=run, fabric=fabric, model=model, progress=progress)
     seeds = range(config.seed, config.seed + max(3, config.seeds))
     table = leave_one_out(examples, config, left_out, seeds, run=run, fabric=fabric, model=model)
     return table, {"left_out": len(left_out), "seeds": len(seeds), "reliability": None}

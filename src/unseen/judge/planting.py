@@ -11,7 +11,7 @@ from unseen.curate import find_neighbours, judged
 from unseen.errors import UnseenError
 from unseen.judge.evaluation import precision_at_n
 from unseen.runs import Run
-from unseen.scoring import detection, prepare, score
+from unseen.scoring import detection, prepare_whole, score, settings_of
 from unseen.training import first
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def selfcheck(
     for planted in ("random_labels", "label_noise"):
         if planted in options:
             raise UnseenError(f"--{planted.replace('_', '-')} is what selfcheck sets itself. Use --share, or `unseen score`.")
-    _, examples = prepare(data, model, data_dir, settings)
+    _, examples = prepare_whole(data, model, data_dir, settings_of(data, model, settings))
     if (count := round(share * len(examples.train))) < FEWEST:
         raise UnseenError(
             f"{examples.name} has {len(examples.train)} training examples: {share:.0%} of them are {count} labels to change. At least "

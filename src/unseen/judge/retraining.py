@@ -1,13 +1,13 @@
 """What memorization is by definition: networks that had an example against networks that had not.
 
-``truth`` retrains on random subsets (Feldman & Zhang, *What Neural Networks Memorize and Why*, 2020), ``leave_one_out``
+``subset_truth`` retrains on random subsets (Feldman & Zhang, *What Neural Networks Memorize and Why*, 2020), ``leave_one_out``
 retrains without single examples (Liu et al. 2021, eq. 2).
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from unseen.errors import UnseenError
 from unseen.hashing import key
 from unseen.runs import Run
 from unseen.scoring import rank_correlation
-from unseen.training import LOST, Pass, first_epochs, make_fabric, members_losses, membership, new_members, train_members, two_samples
+from unseen.training import make_fabric, members_losses, membership, new_members, train_members, two_samples
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,7 +51,7 @@ def reliability(values: Floats, member: Bools, rows: Bools | None = None, repeat
     return float(np.mean(found))
 
 
-def truth(
+def subset_truth(
     examples: Examples,
     config: Config,
     members: int = 400,
@@ -99,7 +99,7 @@ def retrain(
     chunk: int = CHUNK,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The members behind ``truth``: losses of each at the end on every example, train and test, and who learned from what.
+    """The members behind ``subset_truth``: losses of each at the end on every example, train and test, and who learned from what.
 
     Takes finished chunks from ``run``. Returns float32 (members, all examples), nats, and bool (members, training examples). The margin
     log p/(1-p) of the given label, which influence is often measured in, is -log(exp(loss) - 1).
@@ -107,18 +107,18 @@ def retrain(
     member = membership(examples.train.index, seed, members, fraction)
     seeds = [key(seed, "member", number) % 2**31 for number in range(members)]
     orders = [key(seed, "order", number) for number in range(-(-members // chunk))]
-    chunks = _Chunks(examples, config, run, fabric or make_fabric(1, config.precision), model, chunk)
+    chunks = _Chunks(examples, config, run, fabric or make_fabric(1, config.training.precision), model, chunk)
     return chunks.losses(losses_name(config, members, fraction, seed, model, chunk), member, seeds, orders, progress), member
 
 
 def losses_name(config: Config, members: int, fraction: float, seed: int, model: nn.Module | None = None, chunk: int = CHUNK) -> str:
-    """Folder under a run's ``weights/`` of the losses of the members of ``truth``, a file per chunk."""
+    """Folder under a run's ``weights/`` of the losses of the members of ``subset_truth``, a file per chunk."""
     return f"truth-{_digest(config, chunk, model, members, fraction, seed)}"
 
 
 def _digest(config: Config, chunk: int, model: nn.Module | None, *settings: Any) -> str:
     """Eight hexadecimal digits that change with anything the losses depend on."""
-    parts = json.dumps([asdict(config), chunk, "" if model is None else repr(model), *settings], sort_keys=True)
+    parts = json.dumps([config.digest(), chunk, "" if model is None else repr(model), *settings], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()[:8]
 
 
@@ -148,7 +148,7 @@ class _Chunks:
             mine = not done and number % fabric.world_size == fabric.global_rank
             parts.append(self._train(member[part], seeds[part], orders[number]) if mine else None)
             if mine and run is not None:
-                run.write_tensors(file, {"losses": parts[-1]}, config=json.dumps(asdict(self.config)))  # type: ignore[dict-item]
+                run.write_tensors(file, {"losses": parts[-1]}, config=json.dumps(self.config.flat()))  # type: ignore[dict-item]
             if progress:
                 progress(len(member[part]))
         fabric.barrier()
@@ -156,13 +156,13 @@ class _Chunks:
 
     def _train(self, member: Tensor, seeds: Sequence[int], order: int) -> Tensor:
         examples = self.examples.to(self.fabric.device)
-        members = new_members(self.config, examples, seeds, self.model)
-        *_, last = train_members(members, examples.train, self.config, member, order, self.fabric)
+        members = new_members(self.config.network, examples, seeds, self.model)
+        *_, last = train_members(members, examples.train, self.config.training, member, order, self.fabric)
         return members_losses(last.members(), examples, self.fabric)
 
 
 def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl.DataFrame, dict[str, Any]]":
-    """``truth``'s frame and facts from the members' losses (members, examples) and membership (members, training examples)."""
+    """``subset_truth``'s frame and facts from the members' losses (members, examples) and membership (members, training examples)."""
     train = examples.train
     values, inside = losses[:, torch.tensor([split == "train" for split in examples.split])].double().numpy(), member.numpy()
     by_loss, by_probability = two_samples(values, inside), two_samples(-np.exp(-values), inside)
@@ -181,67 +181,6 @@ def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl
         facts["reliability_correct"] = reliability(values, inside, correct)
         facts["reliability_probability_correct"] = reliability(-np.exp(-values), inside, correct)
     return table, facts
-
-
-def members_scores(
-    examples: Examples,
-    config: Config,
-    members: int = 64,
-    fraction: float = 0.7,
-    *,
-    seed: int = 0,
-    fabric: "Fabric | None" = None,
-    model: nn.Module | None = None,
-    lost: float = LOST,
-    progress: Callable[[Pass], None] | None = None,
-) -> "tuple[pl.DataFrame, Floats]":
-    """Score the training examples by one run of many small networks, each of which sees a random ``fraction`` of them.
-
-    Args: config: of the members themselves; ``small`` makes it from a network's. lost: see ``train_members``. progress: called
-    after every epoch.
-
-    Returns a frame, one row per training example, and out-of-sample class probabilities (n, classes), the mean over epochs and over the
-    members without the example. Columns: index, given_label, true_label where known; at the end of training loss_seen, loss_unseen and
-    loss_full (mean over the members with it, without it, all), memorization, memorization_se and the limits of its 90% interval,
-    memorization_low and memorization_high (t of Welch's degrees of freedom; it speaks of other members of the same recipe),
-    memorization_probability; as means over epochs, the first tenth left out, memorization_mean, memorization_mean_se, unseen_loss_mean
-    (which follows retraining best) and loss_mean (of all members).
-    """
-    fabric = fabric or make_fabric(1, config.precision)
-    train = examples.train
-    member = membership(train.index, seed, members, fraction)
-    networks = new_members(config, train, [key(seed, "member", number) % 2**31 for number in range(members)], model)
-    losses, probabilities, counted = torch.zeros(members, len(train)), torch.zeros(len(train), len(train.classes)), 0
-    for last in train_members(networks, train, config, member, key(seed, "order"), fabric, lost=lost):
-        if last.number > first_epochs(config.epochs):
-            losses, probabilities, counted = losses + last.losses, probabilities + last.unseen_probabilities, counted + 1
-        if progress:
-            progress(last)
-    final = members_losses(last.members(), train.to(fabric.device), fabric)
-    inside = member.numpy()
-    table = _members_table(train, final.double().numpy(), (losses / counted).double().numpy(), inside)
-    return table, (probabilities / counted).numpy()
-
-
-def _members_table(train: Examples, final: Floats, mean: Floats, inside: Bools) -> "pl.DataFrame":
-    from scipy.stats import t
-
-    end, over_epochs, probability = two_samples(final, inside), two_samples(mean, inside), two_samples(-np.exp(-final), inside)
-    half_width = t.ppf(0.95, np.maximum(end.degrees, 1)) * end.standard_error
-    return _labels(train).with_columns(
-        loss_seen=end.seen,
-        loss_unseen=end.unseen,
-        loss_full=final.mean(0),
-        memorization=end.gap,
-        memorization_se=end.standard_error,
-        memorization_low=end.gap - half_width,
-        memorization_high=end.gap + half_width,
-        memorization_probability=probability.gap,
-        memorization_mean=over_epochs.gap,
-        memorization_mean_se=over_epochs.standard_error,
-        unseen_loss_mean=over_epochs.unseen,
-        loss_mean=mean.mean(0),
-    )
 
 
 def leave_one_out(
@@ -271,7 +210,7 @@ def leave_one_out(
         raise UnseenError(f"Cannot leave out {wrong or 'nothing'}: name one or more of the training examples 0 to {len(train) - 1}.")
     member = torch.ones(1 + len(left_out), len(train), dtype=torch.bool)
     member[torch.arange(1, len(member)), torch.tensor(left_out)] = False
-    chunks = _Chunks(train, config, run, fabric or make_fabric(1, config.precision), model, chunk)
+    chunks = _Chunks(train, config, run, fabric or make_fabric(1, config.training.precision), model, chunk)
     pairs = []
     for seed in seeds:
         orders = [key(seed, "order")] * -(-len(member) // chunk)

@@ -8,22 +8,4 @@ from unseen.masks.leaks import Leak, advice, audit, leak_of_a_step
 from unseen.masks.norms import convert_batch_norm
 from unseen.masks.places import Place, check_capacity
 from unseen.masks.recurrent import convert_recurrent
-from unseen.masks.turnover import CHILD, Inputs, Ordinary, TurnOver, TurnOverNet, attach
-
-__all__ = [
-    "CHILD",
-    "HalfMask",
-    "Inputs",
-    "Leak",
-    "Ordinary",
-    "Place",
-    "TurnOver",
-    "TurnOverNet",
-    "advice",
-    "attach",
-    "audit",
-    "check_capacity",
-    "convert_batch_norm",
-    "convert_recurrent",
-    "leak_of_a_step",
-]
+from unseen.masks.turnover import CHILD, Inputs, Side, TurnOver, TurnOverNet, attach, evaluating

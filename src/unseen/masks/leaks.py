@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from unseen.errors import UnseenError
 from unseen.masks.norms import FrozenBatchNorm
-from unseen.masks.turnover import CHILD, Inputs, TurnOver, TurnOverNet, batch_size, on_rows
+from unseen.masks.turnover import CHILD, Inputs, Side, TurnOver, TurnOverNet, batch_size, evaluating, on_rows
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,24 +51,35 @@ def audit(net: TurnOverNet, x: Inputs, labels: Tensor, index: Tensor, loss: Loss
     """
     names = [name for name, parameter in net.net.named_parameters() if parameter.requires_grad]
     parameters = [parameter for parameter in net.net.parameters() if parameter.requires_grad]
-    training = net.training
-    net.eval()  # a batch of one has no batch statistics
     totals, steps = torch.zeros(len(names), dtype=torch.float64), 0.0
-    for i in range(len(index)):
-        grads = []
-        for side in ("seen", "unseen"):
-            logits = net(on_rows(lambda value: value[i : i + 1], x), index[i : i + 1], side)  # noqa: B023, called at once
-            _check_logits(net, logits)
-            grads.append(torch.autograd.grad(loss(logits, labels[i : i + 1]), parameters, allow_unused=True))
-        for p, (seen, unseen) in enumerate(zip(*grads, strict=True)):
-            if seen is not None and unseen is not None:
-                totals[p] += torch.dot(seen.flatten().double(), unseen.flatten().double()).abs().cpu()
-            steps += float(seen.double().square().sum()) if seen is not None else 0.0
-    net.train(training)
+    with evaluating(net):  # a batch of one has no batch statistics
+        for i in range(len(index)):
+            one_row = on_rows(partial(_row, i), x)
+            seen, unseen = _gradients(net, one_row, labels[i : i + 1], index[i : i + 1], parameters, loss)
+            for p, (one, other) in enumerate(zip(seen, unseen, strict=True)):
+                if one is not None and other is not None:
+                    totals[p] += torch.dot(one.flatten().double(), other.flatten().double()).abs().cpu()
+                steps += float(one.double().square().sum()) if one is not None else 0.0
     tiny = torch.finfo(torch.float64).tiny
     shares, of_step = totals / totals.sum().clamp_min(tiny), totals / max(steps, tiny)
     columns = zip(names, totals / len(index), shares, of_step, strict=True)
     return [Leak(name, float(leak), float(share), float(part)) for name, leak, share, part in columns]
+
+
+def _row(number: int, rows: Tensor) -> Tensor:
+    return rows[number : number + 1]
+
+
+def _gradients(
+    net: TurnOverNet, x: Inputs, labels: Tensor, index: Tensor, parameters: list[nn.Parameter], loss: Loss
+) -> list[tuple[Tensor | None, ...]]:
+    """Of both halves' losses on one example."""
+    grads: list[tuple[Tensor | None, ...]] = []
+    for side in (Side.SEEN, Side.UNSEEN):
+        logits = net(x, index, side)
+        _check_logits(net, logits)
+        grads.append(torch.autograd.grad(loss(logits, labels), parameters, allow_unused=True))
+    return grads
 
 
 def leak_of_a_step(
@@ -89,7 +101,7 @@ def leak_of_a_step(
         others = torch.arange(rows) != z
         without = _after_a_step(net, on_rows(lambda value: value[others], x), labels[others], index[others], lr, loss)  # noqa: B023
         one = (_doubled(on_rows(lambda value: value[z : z + 1], x)), labels[z : z + 1], index[z : z + 1])  # noqa: B023
-        for s, side in enumerate(("seen", "unseen")):
+        for s, side in enumerate((Side.SEEN, Side.UNSEEN)):
             with torch.no_grad():
                 after = [loss(model(one[0], one[2], side), one[1]) for model in (whole, without)]
             changes[s] += float((after[0] - after[1]).abs())

@@ -7,6 +7,7 @@ Kobayashi et al., *Efficient Estimation of Influence of a Training Instance* (20
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -16,7 +17,15 @@ from unseen.errors import UnseenError
 from unseen.masks.half import HalfMask
 from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, find_places, is_read_by_width
 
-SIDES = ("seen", "unseen", "full", "both", "all")
+
+class Side(StrEnum):
+    """Whose logits: of the half that the example trains, of the half that it never touches, or of the network without masks."""
+
+    SEEN = "seen"
+    UNSEEN = "unseen"
+    FULL = "full"
+
+
 COPIES = {"both": 2, "all": 3}  # how many sides come out of one forward
 CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
 CHILD_OF_INPUT = "turn_over_input"  # and where the mask is on its input
@@ -215,24 +224,16 @@ class TurnOverNet(nn.Module):
         return [module.place for module in self.net.modules() if isinstance(module, TurnOver)]
 
 
-class Ordinary(nn.Module):
-    """A network without masks where a ``TurnOverNet`` is expected: every side of it is the network itself.
-
-    Training it gives the ordinary training run to compare with, and the scores that need no halves; memorization it has none.
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, index: Tensor | None = None, side: str | None = None) -> Any:
-        """Logits of ``x``; for the sides "both" and "all" as often as they ask."""
-        out = self.net(x)
-        return (out,) * COPIES[side] if side in COPIES else out
-
-    def masked_layers(self) -> list[Place]:
-        """None."""
-        return []
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the length of a block; every module gets its own mode back."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def attach(
@@ -303,8 +304,8 @@ def _mask_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def checked_index(index: Tensor | None, batch: int, side: str) -> Tensor:
     """The index of a batch. Raises UnseenError: an unknown side, or an index that is missing or not an int64 vector of that length."""
-    if side not in SIDES:
-        raise UnseenError(f"Unknown side {side!r}. The sides are {', '.join(SIDES)}.")
+    if side not in (sides := (*Side, *COPIES)):
+        raise UnseenError(f"Unknown side {side!r}. The sides are {', '.join(sides)}.")
     if index is None:
         raise UnseenError(f"Side {side!r} needs the examples' index: net(x, index, {side!r}).")
     if index.dtype != torch.int64 or index.dim() != 1 or len(index) != batch:

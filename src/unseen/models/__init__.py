@@ -4,5 +4,3 @@ A model belongs here if it is built by name; masks and training know nothing of 
 """
 
 from unseen.models.paper import build, cct, mlp, vgg11
-
-__all__ = ["build", "cct", "mlp", "vgg11"]

@@ -5,5 +5,3 @@ Reads tables and pictures only; the page's own files are in ``assets``.
 
 from unseen.page.build import report
 from unseen.page.notebook import gallery
-
-__all__ = ["gallery", "report"]

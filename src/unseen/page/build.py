@@ -18,7 +18,7 @@ from unseen.page.packing import pack, smallest
 from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
 from unseen.page.thumbnails import is_images, rows, sheets
-from unseen.runs import Run
+from unseen.runs import Run, require_halves
 from unseen.scoring import run_examples
 
 POINTS = 100_000
@@ -55,7 +55,7 @@ def report(
     arrays, facts = page_data(run, chosen)
     facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"])}
     shown = wanted(chosen, pictures)
-    source = run.config.data if data is None and examples is not None else data
+    source = run.config.data.data if data is None and examples is not None else data
     facts["media"], media_index = media(examples, source, chosen, shown, facts["related"]["others"])
     arrays["picture"] = media_index
     if facts["media"] is None and not note:
@@ -68,7 +68,7 @@ def report(
 def _check(run: Run, points: int) -> None:
     if not run.finished:
         raise UnseenError(f"{run.path} is not finished, so there is nothing to show. `unseen score … --resume` goes on with it.")
-    run.require_halves()
+    require_halves(run)
     if points < 100:
         raise UnseenError(f"--points is {points}; it must be at least 100.")
 
@@ -82,7 +82,7 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     except UnseenError as error:
         if data is not None:
             raise
-        if re.fullmatch(r".+-[0-9a-f]{8}", run.config.data):  # how ``score`` names what came from Python
+        if re.fullmatch(r".+-[0-9a-f]{8}", run.config.data.data):  # how ``score`` names what came from Python
             return None, "No pictures: this run was made of data from Python. report(run, data=…) with the same data shows them."
         note = f"No pictures: the run's data could not be loaded ({error}). --data-dir says where they are; in Python, report(run, data=…)."
         return None, note
@@ -149,7 +149,7 @@ def render(run: Run, points: Points, packed: str, note: str) -> str:
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
     return environment.get_template("page.html.jinja").render(
-        title=f"{Path(config.data).name} · {config.model}",
+        title=f"{Path(config.data.data).name} · {config.network.model}",
         policy=policy,
         script=script,
         style=style,

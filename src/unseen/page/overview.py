@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from unseen.config import Config
 from unseen.page.tabs import Listed
-from unseen.runs import Run
+from unseen.runs import Run, full_is_readable, has_many_networks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,17 +20,18 @@ def what_was_run(config: Config, facts: dict[str, Any]) -> list[str]:
     if facts.get("wrong_labels"):
         share = facts["wrong_labels"] / facts["trained"]
         noise = f" Before training, {facts['wrong_labels']:,} labels ({share:.1%}) were changed on purpose, so the true labels are known."
-    data = f"{facts['trained']:,} examples of {config.data} in {len(facts.get('classes', [])) or 'several'} classes"
-    if facts.get("estimator") == "members":
+    data = f"{facts['trained']:,} examples of {config.data.data} in {len(facts.get('classes', [])) or 'several'} classes"
+    if has_many_networks(facts):
         how = (
-            f"{config.members} small networks were trained on {data}, each on a random {config.fraction:.0%} of them, for "
-            f"{config.epochs} epochs. Every example has some networks that trained on it (seen) and some that never did (unseen)."
+            f"{config.members.members} small networks were trained on {data}, each on a random {config.members.fraction:.0%} of them, for "
+            f"{config.training.epochs} epochs. Every example has some networks that trained on it (seen) and some that never did (unseen)."
         )
     else:
         times = f"{config.seeds} times" if config.seeds > 1 else "once"
         how = (
-            f"A network ({config.model}) was trained {times} on {data}, for {config.epochs} epochs, with turn-over dropout: each "
-            "example trains only one half of the network's units (its seen half) and never touches the other (its unseen half)."
+            f"A network ({config.network.model}) was trained {times} on {data}, for {config.training.epochs} epochs, with "
+            "turn-over dropout: each example trains only one half of the network's units (its seen half) and never touches the other "
+            "(its unseen half)."
         )
     cost = f" All of it cost as much as {facts['cost']:.1f} plain trainings of such a network." if "cost" in facts else ""
     return [how + noise + cost]
@@ -38,7 +39,7 @@ def what_was_run(config: Config, facts: dict[str, Any]) -> list[str]:
 
 def tiles(facts: dict[str, Any], suspects: int) -> list[dict[str, str]]:
     """The few numbers that come first: name, value, what it says."""
-    members = facts.get("estimator") == "members"
+    members = has_many_networks(facts)
     seen, unseen = (
         ("networks that saw it", "networks that never did") if members else ("the half that trained on it", "the half that never saw it")
     )
@@ -139,7 +140,7 @@ def _spread(facts: dict[str, Any], scores: "pl.DataFrame") -> Verdict:
 
 def _leak(facts: dict[str, Any]) -> Verdict | None:
     question = "Are the halves really apart?"
-    if facts.get("estimator") == "members":
+    if has_many_networks(facts):
         return (GOOD, question, "Yes: seen and unseen are different networks.")
     if "shared_parameters" not in facts:
         return None
@@ -156,7 +157,7 @@ def _leak(facts: dict[str, Any]) -> Verdict | None:
 
 
 def _full(facts: dict[str, Any]) -> Verdict | None:
-    if facts.get("test_accuracy_full", 1.0) >= facts.get("test_accuracy_half", 0.0) - 0.05 or facts["null_examples"] < 100:
+    if full_is_readable(facts) or facts["null_examples"] < 100:
         return None
     return (
         POOR, "Can the whole network be read?",

@@ -10,7 +10,7 @@ from unseen.page.curves import card_curves, group_curves
 from unseen.page.packing import smallest
 from unseen.page.points import PLOTTED, choose
 from unseen.page.tabs import Listed, lists
-from unseen.runs import Run
+from unseen.runs import Run, has_many_networks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,6 +69,6 @@ def page_data(run: Run, points: Points) -> tuple[dict[str, NDArray[Any]], dict[s
         "qualities": {name: one.quality for name, one in points.listed.items()},
         "curves": {"epochs": epochs, "largest": largest},
         "history": group_curves(run, run.scores.filter("trained")),
-        "members": run.summary.get("estimator") == "members",
+        "members": has_many_networks(run.summary),
     }
     return arrays, facts

@@ -13,8 +13,6 @@ from unseen.errors import UnseenError
 from unseen.recipes.claims import Claim
 from unseen.recipes.study import SCALES, Study
 
-__all__ = ["NAMES", "Claim", "cook"]
-
 NAMES = ("fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10", "inputs", "robust", "early")
 
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unseen.config import Config
 from unseen.judge import subset_curves
 from unseen.recipes.claims import Claim, check, write_claims
 from unseen.runs import Run
-from unseen.scoring import score
+from unseen.scoring import score, settings_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,7 +33,7 @@ class Study:
     def score(self, name: str, data: str, model: str = "mlp", **config: Any) -> Run:
         """The run of that name and configuration, by turn-over dropout unless told: trained, resumed, or found finished."""
         settings: dict[str, Any] = {"estimator": "turnover"} | config
-        folder = self.runs / self.scale / f"{name}-{Config(data=data, model=model, **settings).resolved().digest()}"
+        folder = self.runs / self.scale / f"{name}-{settings_of(data, model, settings).digest()}"
         return score(data, model, out=folder, data_dir=self.data_dir, resume=True, progress=self.progress, **settings)
 
     def claim(

@@ -4,13 +4,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from unseen.runs.columns import describe
 from unseen.config import Config
 from unseen.errors import UnseenError
+from unseen.runs.columns import describe
 from unseen.runs.files import is_leftover, locked, whole
 from unseen.runs.schema import json_fault, table_fault, tensors_fault
 
@@ -40,7 +40,7 @@ class Run:
         """The resolved configuration. Raises UnseenError where the folder holds no run, or a foreign one."""
         values = self.read_json("config.json")
         read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return Config(**read)
+        return Config.of(**read)
 
     @property
     def scores(self) -> "pl.DataFrame":
@@ -76,20 +76,6 @@ class Run:
     def probabilities(self) -> Any:
         """Out-of-sample class probabilities of the training examples: float32 array (examples, classes)."""
         return self.table("unseen_probabilities").drop("index").to_numpy()
-
-    def require_halves(self) -> None:
-        """Raise UnseenError where the scores know no unseen half, as of a ``Recorder`` of an ordinary network."""
-        if "memorization" in self.scores.columns:
-            return
-        if self.summary.get("estimator") == "plain":
-            raise UnseenError(
-                f"{self.path} is of an ordinary network (--estimator plain), which has no unseen half. `unseen show` and `unseen dynamics` "
-                "read it; for the rest score again with --estimator turnover or members."
-            )
-        raise UnseenError(
-            f"{self.path} was recorded of an ordinary network, which has no unseen half. `unseen show` shows its scores; for the rest "
-            "wrap the network (unseen.TurnOverNet) and measure its halves: recorder.end_epoch(unseen.measure_batches(net, loader))."
-        )
 
     def table(self, name: str) -> "pl.DataFrame":
         """Read NAME.parquet, or all shards of it. Raises UnseenError: missing, no Parquet file, or more than ``MOST_ROWS`` in shards."""
@@ -281,7 +267,7 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
     if not (path / "config.json").exists():
         if path.is_dir() and not replaced and any(not is_leftover(entry.name) for entry in path.iterdir()):
             raise UnseenError(f"{path} holds other files. Choose an empty folder, or one that is not there yet.")
-        run.write_json("config.json", asdict(config))
+        run.write_json("config.json", config.flat())
         return run
     difference = _difference(run.config, config)
     if difference:
@@ -298,7 +284,7 @@ def list_runs(root: Path) -> list[Run]:
 
 
 def _difference(old: Config, new: Config) -> str:
-    before, after = asdict(old), asdict(new)
+    before, after = old.flat(), new.flat()
     return ", ".join(f"{name}: {before[name]!r} there, {after[name]!r} asked" for name in before if before[name] != after[name])
 
 

@@ -3,10 +3,9 @@
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from unseen.config import Config
+from unseen.config import HINTS, OPTIONS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,7 +20,7 @@ TABLES = {
     "subsets": ("subset", "index"),
     "truth": ("index", "memorization"),
     "influence": ("query_index", "train_index", "influence"),
-    "final": ("index", "loss_seen", "loss_unseen", "loss_full", "predicted_seen", "predicted_unseen", "predicted_full", "p_0"),
+    "final": ("index", "loss_full", "predicted_full"),
     "gradients": ("seed", "epoch", "subset", "other", "quantity", "value", "examples"),
 }
 """Columns that each table has, whatever the run."""
@@ -44,6 +43,8 @@ def table_fault(name: str, frame: "pl.DataFrame") -> str | None:
     wanted = TABLES.get(name, ())
     if name == "scores" and "memorization" in frame.columns:
         wanted += HALVES
+    if name == "final" and "loss_seen" in frame.columns:
+        wanted += ("loss_unseen", "predicted_seen", "predicted_unseen", "p_0")
     for column in wanted:
         if column not in frame.columns:
             return f"it has no column {column!r}"
@@ -91,7 +92,7 @@ def tensors_fault(name: str, tensors: "Mapping[str, Tensor]", notes: Mapping[str
     needed = {"truth": "losses", "leave": "losses", "members": "sum.probabilities"}.get(kind)
     if needed and needed not in tensors:
         return f"it has no tensor {needed!r}"
-    if kind in ("seed", "members") and not notes.get("epoch", "").isdecimal():
+    if kind in ("seed", "members", "sums") and not notes.get("epoch", "").isdecimal():
         return f"its epoch is {notes.get('epoch')!r}"
     return None
 
@@ -99,11 +100,10 @@ def tensors_fault(name: str, tensors: "Mapping[str, Tensor]", notes: Mapping[str
 def _config_fault(values: Any) -> str | None:
     if not isinstance(values, dict):
         return f"it holds a {type(values).__name__}, not an object"
-    if unknown := sorted(set(values) - {field.name for field in fields(Config)}):
+    if unknown := sorted(set(values) - set(OPTIONS)):
         return f"it has the unknown key {unknown[0]!r}"
-    hints = get_type_hints(Config)
     for name, value in values.items():
-        if not _is(value, hints[name]):
+        if not _is(value, HINTS[name]):
             return f"its {name!r} is {value!r}"
     return None
 

@@ -1,7 +1,9 @@
-"""From a configuration to its examples: loaded, corrupted, cut to the subset that is trained on."""
+"""From what the user gave to what is trained: the configuration, the examples with their noise, in one shard or many."""
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,87 +11,155 @@ import torch
 from torch import nn
 
 from unseen.config import Config
-from unseen.data import Amount, Examples, asymmetric, find_subsets, gaussian_inputs, load, random_labels, random_pixels
+from unseen.data import (
+    Amount,
+    Examples,
+    Sharded,
+    Shards,
+    UpTo,
+    asymmetric,
+    count_of,
+    find_shards,
+    find_subsets,
+    gaussian_inputs,
+    is_stream,
+    load,
+    random_labels,
+    random_pixels,
+    scan,
+)
 from unseen.errors import UnseenError
-from unseen.masks import audit
 from unseen.runs import Run, open_run
-from unseen.scoring.estimators import new_net
+from unseen.scoring.estimators import estimator_of, resolved
+from unseen.scoring.ranks import kth_smallest
 
 if TYPE_CHECKING:
     import polars as pl
 
+WHOLE = ("limit", "test_limit", "train_on", "watch", "gradients_every", "text")
+"""Options that need all examples at once, or a pass of their own."""
 
-def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: dict[str, Any]) -> tuple[Config, Examples]:
-    """The resolved configuration and the examples with their noise. Raises UnseenError for a field that is not there."""
-    settings = settings_of(data, model, config)
-    if settings.shards:
+
+def settings_of(data: Any, model: str | nn.Module, options: dict[str, Any]) -> Config:
+    """The resolved configuration. Raises UnseenError for an option that is not there, or a value out of range."""
+    name = model if isinstance(model, str) else _fingerprint(model)
+    in_shards = bool(options.get("shards")) or isinstance(data, Shards) or is_stream(data)
+    return resolved(Config.of(**options | {"data": data if isinstance(data, str) else "data", "model": name, "shards": in_shards}))
+
+
+def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config) -> tuple[Config, Sharded]:
+    """The configuration, with the data's content in its name where that has none, and the examples with their noise.
+
+    Raises:
+        UnseenError: data that cannot be read, a model that cannot take them, an option that needs them whole. No folder is made before.
+    """
+    if settings.data.shards:
+        return _prepare_shards(data, model, data_dir, settings)
+    settings, examples = prepare_whole(data, model, data_dir, settings)
+    return settings, Sharded.of(examples, settings.noise.null_fraction, settings.seed)
+
+
+def prepare_whole(data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config) -> tuple[Config, Examples]:
+    """As ``prepare``, of data in memory. Raises UnseenError for data in shards too."""
+    if settings.data.shards:
         raise UnseenError("These data are read in shards, and this needs them whole in memory. Score a part of the files without --shards.")
     examples = load(data, data_dir=data_dir, **load_options(settings))
     if not isinstance(data, str):
-        settings = replace(settings, data=f"{examples.name}-{_content(examples):08x}")
-    if isinstance(model, str):  # fail before the folder is made
-        masked = settings.estimator != "members"  # members carry no masks
-        new_net(settings if masked else replace(settings, estimator="plain"), examples, model, settings.seed)
+        settings = settings.change(data=f"{examples.name}-{_content(examples):08x}")
+    estimator_of(settings).check_network(settings, examples, model)
     examples = add_noise(examples, settings)
-    examples = examples.joined() if settings.join_test else examples
+    examples = examples.joined() if settings.data.join_test else examples
     watched_subsets(settings, examples)  # fail before the folder is made
     return settings, held_out(examples, settings)
 
 
-def settings_of(data: Any, model: str | nn.Module, config: dict[str, Any]) -> Config:
-    """The resolved configuration. Raises UnseenError for a field that is not there, or a value out of range."""
-    unknown = sorted(set(config) - set(Config.__dataclass_fields__))
-    if unknown:
-        raise UnseenError(f"Unknown option {', '.join(unknown)}. The options are {', '.join(Config.__dataclass_fields__)}.")
-    name = model if isinstance(model, str) else _fingerprint(model)
-    return Config(data=data if isinstance(data, str) else "data", model=name, **config).resolved()
+def _prepare_shards(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: Config) -> tuple[Config, Sharded]:
+    """After one pass over the data."""
+    check_shards(config)
+    found = scan(find_shards(data, data_dir), config)
+    sharded = found.sharded()
+    if not isinstance(data, str):
+        config = config.change(data=f"{sharded.name}-{found.print:08x}")
+    amount = None
+    if config.noise.random_labels:
+        labels = sum(int(of_train.sum()) for _, of_train in map(sharded.index, range(len(sharded))))
+        count = count_of(label_amount(config), labels)
+        amount = UpTo(kth_smallest(partial(sharded.draws, config.seed, "pick", train_only=True), count) if count else -1.0)
+    sharded = found.sharded(partial(_changed, config, amount))
+    estimator_of(config).check_network(config, sharded[len(sharded) - 1], model)
+    return config, sharded
+
+
+def _changed(config: Config, amount: UpTo | None, examples: Examples) -> Examples:
+    examples = add_noise(examples, config, amount)
+    return examples.joined() if config.data.join_test else examples
+
+
+def check_shards(config: Config) -> None:
+    """Raise UnseenError for an option that needs the data whole in memory."""
+    standard, asked = Config().flat(), config.flat()
+    for name in WHOLE:
+        if asked[name] != standard[name]:
+            flag = name.replace("_", "-")
+            raise UnseenError(f"--{flag} is {asked[name]!r}, which needs the data whole in memory. With shards leave it out.")
+    if not estimator_of(config).takes_shards:
+        raise UnseenError(f"--estimator is {config.estimator!r}, which needs the data whole in memory. With shards use turnover or plain.")
+    if config.noise.label_noise == "asymmetric" and config.noise.random_labels:
+        raise UnseenError("--label-noise is 'asymmetric', which needs all labels at once. With shards use uniform or other.")
 
 
 def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, data_dir: str | Path | None = None) -> tuple[Config, Examples]:
     """The run's configuration and examples. Raises UnseenError where data or model are not what it was made of."""
     config = run.config
-    fields = {name: value for name, value in asdict(config).items() if name not in ("data", "model")}
-    settings, examples = prepare(config.data if data is None else data, model or config.model, data_dir, fields)
+    name = model or config.network.model
+    source = config.data.data if data is None else data
+    settings = settings_of(source, name, {key: value for key, value in config.flat().items() if key not in ("data", "model", "shards")})
+    settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards))
     if settings != config:
-        raise UnseenError(f"{run.path} was made of {config.data} and {config.model}, not of {settings.data} and {settings.model}.")
+        made, given = ((each.data.data, each.network.model) for each in (config, settings))
+        raise UnseenError(f"{run.path} was made of {made[0]} and {made[1]}, not of {given[0]} and {given[1]}.")
     return config, examples
 
 
 def load_options(config: Config) -> dict[str, Any]:
     """What of a configuration ``load`` takes."""
-    return {key: getattr(config, key) for key in ("limit", "test_limit", "target", "text", "test_fraction", "image_size", "seed")}
+    values = asdict(config.data)
+    names = ("limit", "test_limit", "target", "text", "test_fraction", "image_size")
+    return {name: values[name] for name in names} | {"seed": config.seed}
 
 
 def add_noise(examples: Examples, config: Config, amount: Amount | None = None) -> Examples:
     """The examples with the configured label noise and random inputs; ``true_labels`` kept. amount: in place of the configured one."""
-    if config.random_inputs == "pixels":
+    noise = config.noise
+    if noise.random_inputs == "pixels":
         examples = random_pixels(examples, config.seed)
-    elif config.random_inputs == "gaussian":
+    elif noise.random_inputs == "gaussian":
         examples = gaussian_inputs(examples, config.seed)
-    if not config.random_labels:
+    if not noise.random_labels:
         return examples
     amount = amount or label_amount(config)
-    if config.label_noise == "asymmetric":
+    if noise.label_noise == "asymmetric":
         return asymmetric(examples, amount, config.seed)
-    return random_labels(examples, amount, config.seed, avoid_true=config.label_noise == "other")
+    return random_labels(examples, amount, config.seed, avoid_true=noise.label_noise == "other")
 
 
 def label_amount(config: Config) -> int | float:
     """How many labels to change: a number, or a share."""
-    return config.random_labels if config.random_labels < 1 else round(config.random_labels)
+    amount = config.noise.random_labels
+    return amount if amount < 1 else round(amount)
 
 
 def held_out(examples: Examples, config: Config) -> Examples:
     """The examples as they are trained on: with ``--train-on`` all but that subset are held. Raises UnseenError as ``find_subsets``."""
-    if config.train_on is None:
+    if config.training.train_on is None:
         return examples
-    (chosen,) = _subsets([config.train_on], config, examples).values()
+    (chosen,) = _subsets([config.training.train_on], config, examples).values()
     return examples.hold(torch.tensor(chosen))
 
 
 def watched_subsets(config: Config, examples: Examples) -> dict[str, list[int]]:
     """The index of the members of each watched subset, by name. Raises UnseenError as ``find_subsets``."""
-    return _subsets(config.watch, config, examples)
+    return _subsets(config.measuring.watch, config, examples)
 
 
 def subset_table(subsets: dict[str, list[int]]) -> "pl.DataFrame":
@@ -102,7 +172,7 @@ def subset_table(subsets: dict[str, list[int]]) -> "pl.DataFrame":
 def _subsets(texts: Sequence[str], config: Config, examples: Examples) -> dict[str, list[int]]:
     if not texts:
         return {}
-    scores = None if config.scores is None else open_run(config.scores).scores
+    scores = None if config.measuring.scores is None else open_run(config.measuring.scores).scores
     return find_subsets(texts, example_table(examples), scores, examples.classes)
 
 
@@ -119,27 +189,12 @@ def example_table(examples: Examples) -> "pl.DataFrame":
     return pl.DataFrame(columns)
 
 
-def shared_parameters(config: Config, examples: Examples, model: str | nn.Module, audited: int = 4) -> dict[str, Any]:
-    """Which parameters both halves share, with their sizes, by ``audit``; nothing where there are no halves of one network."""
-    if config.estimator in ("members", "plain"):
-        return {}
-    net = new_net(config, examples, model, config.seed)
-    leaks = audit(net, *examples.train.batch(torch.arange(min(audited, len(examples.train)))))
-    sizes = {name: value.numel() for name, value in net.net.named_parameters()}
-    shared = {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0}
-    return {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
-
-
 def _fingerprint(model: nn.Module) -> str:
-    import zlib
-
     described = repr(model) + repr([(name, tuple(value.shape)) for name, value in model.state_dict().items()])
     weights = float(sum(value.detach().double().sum() for value in model.parameters()))
     return f"{type(model).__name__}-{zlib.crc32(f'{described}{weights!r}'.encode()):08x}"
 
 
 def _content(examples: Examples) -> int:
-    import zlib
-
     first = examples.batch(torch.arange(min(64, len(examples))))[0]
     return zlib.crc32(first.cpu().numpy().tobytes(), zlib.crc32(examples.labels.cpu().numpy().tobytes()))

@@ -5,7 +5,6 @@ Nothing of theirs is imported before it is asked for.
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def log_history(run: Run, loggers: Iterable[Any]) -> None:
     columns = [name for name in history.columns if name.startswith(("loss_", "correct_"))]
     means = history.group_by("seed", "epoch").agg(pl.col(columns).mean()).sort("seed", "epoch")
     several = means["seed"].n_unique() > 1
-    settings = {name: value if isinstance(value, int | float | str) else str(value) for name, value in asdict(run.config).items()}
+    settings = {name: value if isinstance(value, int | float | str) else str(value) for name, value in run.config.flat().items()}
     for logger in loggers:
         with suppress(NotImplementedError):  # of the CSV logger
             logger.log_hyperparams(settings)

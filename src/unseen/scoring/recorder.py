@@ -1,7 +1,7 @@
 """Record any training loop: what the network said of each example, as it trained on it. Three lines: make it, update, save."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 from unseen.config import Config
 from unseen.errors import UnseenError
 from unseen.hashing import LARGEST_INDEX
+from unseen.masks import Side
 from unseen.runs import Run, start_run
-from unseen.scoring.scores import final_scores, free_scores, label_issues, summarize
-from unseen.training import SIDES, statistics
+from unseen.scoring.free import FreeScores, MeasuredEpochs, free_table
+from unseen.scoring.scores import final_scores, label_issues, summarize
+from unseen.training import statistics
 
 if TYPE_CHECKING:
     import polars as pl
@@ -158,8 +160,8 @@ class Recorder:
         return merged
 
     def _config(self, name: str, epochs: int) -> Config:
-        kind = cast(Any, "recorder")  # no estimator: the training was the user's, so `score` refuses to replay it
-        return Config(data=name, model="recorded", epochs=epochs, estimator=kind)
+        # the training was the user's, so `score` refuses to replay it
+        return Config.of(data=name, model="recorded", epochs=epochs, estimator="recorder")
 
 
 def _check(table: "pl.DataFrame", examples: int | None, marked: bool) -> None:
@@ -200,7 +202,7 @@ def _joined_history(table: "pl.DataFrame", halves: list[dict[str, Tensor]]) -> "
     history = table.rename({name: f"{name}_{side}" for name in KEPT}).with_columns(seed=pl.lit(0, pl.Int64))
     if not halves:
         return history
-    names = [f"{quantity}_{other}" for quantity in KEPT[:-1] for other in SIDES if other != side]
+    names = [f"{quantity}_{other}" for quantity in KEPT[:-1] for other in Side if other != side]
     parts = []
     for half in halves:
         columns = {"index": half["index"].numpy()} | {name: half[name].numpy() for name in names}
@@ -224,15 +226,30 @@ def _score_table(
     else:
         last = history.group_by("index").agg(pl.col("loss_full", "predicted_full").sort_by("epoch").last())
         table = table.join(last.with_columns(probability_full=(-pl.col("loss_full")).exp()), on="index", maintain_order="left")
-    absent = [f"loss_{side}" for side in SIDES if f"loss_{side}" not in history.columns]
-    free = free_scores(history.with_columns(pl.lit(None, pl.Float32).alias(name) for name in absent), "seen" if halves else "full")
-    free = free.select(name for name in free.columns if free[name].null_count() < len(free))
-    table = table.join(free, on="index", how="left", maintain_order="left")
-    epochs = history["epoch"].n_unique()
-    table = table.with_columns(cumulative_loss=pl.col("cumulative_loss") * epochs / pl.col("visits")).drop("visits")
+    free = _free_scores(history, "seen" if halves else "full")
+    table = table.drop("visits").join(free, on="index", how="left", maintain_order="left")
     front = ["index", "id", "trained", "given_label"]
     table = table.select(*front, pl.exclude(front))
     return _with_labels(table, halves[-1]) if halves else (table, None)
+
+
+def _free_scores(history: "pl.DataFrame", side: str) -> "pl.DataFrame":
+    """The free scores; of an example that an epoch left out, over the epochs that had it."""
+    index, (epochs, parts) = np.unique(history["index"].to_numpy()), _by_epoch(history)
+    measured = MeasuredEpochs(epochs)
+    free = FreeScores({}, side, measured.is_one)
+    for epoch, part in zip(epochs, parts, strict=True):
+        rows = np.searchsorted(index, part["index"].to_numpy())
+        values = {name: np.full(len(index), np.nan, np.float32) for name in part.columns if name.endswith(tuple(Side))}
+        for name, column in values.items():
+            column[rows] = part[name].to_numpy()
+        free.add({name: torch.from_numpy(column) for name, column in values.items()}, measured.is_early(epoch))
+    return free_table(torch.from_numpy(index), [free.tensors], len(epochs))
+
+
+def _by_epoch(history: "pl.DataFrame") -> "tuple[tuple[int, ...], list[pl.DataFrame]]":
+    parts = history.sort("epoch").partition_by("epoch", maintain_order=True)
+    return tuple(int(part["epoch"][0]) for part in parts), parts
 
 
 def _with_labels(table: "pl.DataFrame", final: dict[str, Tensor]) -> "tuple[pl.DataFrame, pl.DataFrame]":

@@ -8,73 +8,45 @@ from numpy.typing import NDArray
 
 from unseen.config import Config
 from unseen.data import null_mask
+from unseen.masks import Side
 
 if TYPE_CHECKING:
     import polars as pl
 
 Floats = NDArray[np.floating[Any]]
-SIDES = ("seen", "unseen", "full")
-
-
-def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
-    """Scores that cost nothing extra, from the epochs' statistics of one side; mean over seeds.
-
-    Args: history: columns epoch, index, seed and ``<quantity>_<side>``. side: whose; "seen" is the half that trains,
-    the counterpart of the network whose training such scores are defined on.
-
-    Returns one row per index: cumulative_loss (sum over epochs), aum (mean margin), el2n (mean over the first tenth of
-    the epochs, at least one), forgetting_events (epochs at which right turned wrong), confidence, variability and
-    correctness; and memorization_mean, unseen_loss_mean and full_loss_mean over the epochs less their first tenth, which says more of the
-    initial weights than of the examples. Epochs are those measured.
-    """
-    import polars as pl
-
-    early = max(1, round(history["epoch"].n_unique() / 10))
-    first_epochs = history["epoch"].unique().sort()[:early]
-    probability = (-pl.col(f"loss_{side}")).exp()
-    correct = pl.col(f"correct_{side}")
-    later = pl.col("epoch").is_in(first_epochs.implode()).not_() if history["epoch"].n_unique() > 1 else pl.lit(True)
-    per_seed = (
-        history.sort("epoch")
-        .group_by("seed", "index")
-        .agg(
-            cumulative_loss=pl.col(f"loss_{side}").sum(),
-            aum=pl.col(f"margin_{side}").mean(),
-            el2n=pl.col(f"error_norm_{side}").filter(pl.col("epoch").is_in(first_epochs.implode())).mean(),
-            forgetting_events=(correct.diff() < 0).sum(),
-            confidence=probability.mean(),
-            variability=probability.std(ddof=0),
-            correctness=correct.mean(),
-            memorization_mean=(pl.col("loss_unseen") - pl.col("loss_seen")).filter(later).mean(),
-            unseen_loss_mean=pl.col("loss_unseen").filter(later).mean(),
-            full_loss_mean=pl.col("loss_full").filter(later).mean(),
-        )
-    )
-    return per_seed.drop("seed").group_by("index").mean().sort("index")
 
 
 def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
-    """Join the last measurements of each seed: means over seeds, and memorization's standard error and 90% interval.
+    """Join the last measurements of each seed: means over seeds, and, of halves, memorization's standard error and 90% interval.
 
     Args: finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each; from members
     also memorization_se and half_width. Turn-over dropout has a standard error where there are several seeds.
     """
     import polars as pl
 
-    losses = np.stack([final.select(f"loss_{side}" for side in SIDES).to_numpy() for final in finals])  # (seeds, n, 3)
-    gaps = losses[:, :, 1] - losses[:, :, 0]
-    table = pl.DataFrame({"index": finals[0]["index"]} | {f"loss_{side}": losses[:, :, s].mean(0) for s, side in enumerate(SIDES)})
-    table = table.with_columns(memorization=pl.Series(gaps.mean(0)))
-    error, half_width = _spread(finals, gaps)
-    if error is not None:
-        ends = {"memorization_low": gaps.mean(0) - half_width, "memorization_high": gaps.mean(0) + half_width}
-        table = table.with_columns(pl.Series(name, values) for name, values in ({"memorization_se": error} | ends).items())
-    chances = np.exp(-losses).mean(0)
-    columns = {f"probability_{side}": chances[:, s] for s, side in enumerate(SIDES)}
-    columns["memorization_probability"] = chances[:, 0] - chances[:, 1]
-    columns |= {f"predicted_{side}": _majority([final[f"predicted_{side}"].to_numpy() for final in finals]) for side in ("seen", "full")}
-    columns["predicted_unseen"] = mean_probabilities(finals).argmax(1)
-    return table.with_columns(pl.Series(name, values) for name, values in columns.items())
+    sides = [side for side in Side if f"loss_{side}" in finals[0].columns]
+    losses = {side: np.stack([final[f"loss_{side}"].to_numpy() for final in finals]) for side in sides}  # (seeds, n)
+    columns: dict[str, Any] = {f"loss_{side}": loss.mean(0) for side, loss in losses.items()}
+    chances = {side: np.exp(-loss).mean(0) for side, loss in losses.items()}
+    if Side.SEEN in sides:
+        columns |= _memorization(finals, losses[Side.UNSEEN] - losses[Side.SEEN])
+    columns |= {f"probability_{side}": chance for side, chance in chances.items()}
+    if Side.SEEN in sides:
+        columns["memorization_probability"] = chances[Side.SEEN] - chances[Side.UNSEEN]
+    columns |= {
+        f"predicted_{side}": _majority([final[f"predicted_{side}"].to_numpy() for final in finals]) for side in sides if side != Side.UNSEEN
+    }
+    if Side.UNSEEN in sides:
+        columns["predicted_unseen"] = mean_probabilities(finals).argmax(1)
+    return pl.DataFrame({"index": finals[0]["index"]} | {name: pl.Series(name, values) for name, values in columns.items()})
+
+
+def _memorization(finals: "list[pl.DataFrame]", gaps: Floats) -> dict[str, Floats]:
+    """Its mean over seeds and, where it is known, its standard error and interval. Args: gaps (seeds, n)."""
+    mean, (error, half_width) = gaps.mean(0), _spread(finals, gaps)
+    if error is None or half_width is None:
+        return {"memorization": mean}
+    return {"memorization": mean, "memorization_se": error, "memorization_low": mean - half_width, "memorization_high": mean + half_width}
 
 
 def _spread(finals: "list[pl.DataFrame]", gaps: Floats) -> "tuple[Floats | None, Floats | None]":
@@ -97,18 +69,6 @@ def mean_probabilities(finals: "list[pl.DataFrame]") -> Floats:
 
     mean: Floats = np.mean([final.select(selectors.starts_with("p_")).to_numpy() for final in finals], axis=0)
     return mean
-
-
-def without_halves(table: "pl.DataFrame") -> "pl.DataFrame":
-    """A table of an ordinary network, which has no halves: without the columns that speak of them."""
-    of_halves = ("memorization", "unseen_loss_mean", "z_score", "q_value", "label_score", "is_label_issue", "predicted_label")
-    return table.select(name for name in table.columns if not name.endswith(("_seen", "_unseen")) and not name.startswith(of_halves))
-
-
-def plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """``summary.json`` of an ordinary network: accuracies and counts."""
-    kept = ("estimator", "examples", "trained", "accuracy_full", "accuracy_full_true", "wrong_labels", "test_accuracy_full")
-    return {name: value for name, value in facts.items() if name in kept}
 
 
 @dataclass(frozen=True)
@@ -189,7 +149,7 @@ def joined_scores(examples: "pl.DataFrame", free: "pl.DataFrame", finals: "list[
     table = examples
     for part in (final_scores(finals), free):
         table = table.join(part, on="index", how="left", maintain_order="left")
-    held_out = null_mask(torch.from_numpy(table["index"].to_numpy().copy()), config.null_fraction, config.seed).numpy()
+    held_out = null_mask(torch.from_numpy(table["index"].to_numpy().copy()), config.noise.null_fraction, config.seed).numpy()
     return table.with_columns(trained=(pl.col("split") == "train") & ~pl.Series(held_out))
 
 
@@ -197,7 +157,7 @@ def null_rows(table: "pl.DataFrame", config: Config) -> "pl.DataFrame":
     """The rows of the noise floor: train examples held out at random, or else the test examples."""
     import polars as pl
 
-    return table.filter(pl.col("trained").not_() & (pl.col("split") == ("train" if config.null_fraction else "test")))
+    return table.filter(pl.col("trained").not_() & (pl.col("split") == ("train" if config.noise.null_fraction else "test")))
 
 
 def with_judgement(
@@ -240,17 +200,17 @@ def floor_facts(table: "pl.DataFrame", null_gaps: Floats, config: Config) -> dic
     """What the noise floor is, and how many of the trained examples stand out from it at a false discovery rate of 10%."""
     import polars as pl
 
-    facts: dict[str, Any] = {"null": "held out" if config.null_fraction else "test examples", "null_examples": len(null_gaps)}
+    facts: dict[str, Any] = {"null": "held out" if config.noise.null_fraction else "test examples", "null_examples": len(null_gaps)}
     facts["null_gap_std"] = float(null_gaps.std()) if len(null_gaps) else None
     found = table.filter("trained").select(pl.col("q_value") < 0.1).sum().item() if "q_value" in table.columns else None
     return facts | {"discoveries_q10": found}
 
 
-def in_order(table: "pl.DataFrame", config: Config) -> "pl.DataFrame":
-    """The columns of the scores in their order."""
+def in_order(table: "pl.DataFrame", leading: str | None = None) -> "pl.DataFrame":
+    """The columns of the scores in their order. leading: the score that stands first."""
     import polars as pl
 
-    front = ["index", "id", "trained", "given_label", *(["unseen_loss_mean"] if config.estimator == "members" else [])]
+    front = ["index", "id", "trained", "given_label", *([leading] if leading else [])]
     return table.select(*front, pl.exclude(front))
 
 
@@ -260,14 +220,17 @@ def tally(table: "pl.DataFrame") -> dict[str, int]:
 
     is_test = pl.col("split") == "test" if "split" in table.columns else pl.lit(False)
     trained, test = table.filter("trained"), table.filter(is_test)
+    sides = [side for side in Side if f"predicted_{side}" in table.columns]
     counts = {"examples": len(table) - len(test), "trained": len(trained), "test": len(test)}
     for label in ("given_label", "true_label") if "true_label" in table.columns else ("given_label",):
-        for side in SIDES:
-            counts[f"{label}_{side}"] = _equal(trained, f"predicted_{side}", label)
+        counts |= {f"{label}_{side}": _equal(trained, f"predicted_{side}", label) for side in sides}
     if "true_label" in table.columns:
         counts["right_labels"] = _equal(trained, "given_label", "true_label")
     if len(test):
-        counts |= {"test_full": _equal(test, "predicted_full", "given_label"), "test_half": _equal(test, "predicted_seen", "given_label")}
+        halves = {"half": Side.SEEN} if Side.SEEN in sides else {}
+        counts |= {
+            f"test_{name}": _equal(test, f"predicted_{side}", "given_label") for name, side in ({"full": Side.FULL} | halves).items()
+        }
     return counts
 
 
@@ -280,19 +243,18 @@ def accuracies(counts: dict[str, int]) -> dict[str, Any]:
     trained = counts["trained"]
     facts: dict[str, Any] = {"examples": counts["examples"], "trained": trained}
     for label, ending in (("given_label", ""), ("true_label", "_true")):
-        if f"{label}_full" in counts:
-            facts |= {f"accuracy_{side}{ending}": counts[f"{label}_{side}"] / trained for side in SIDES}
+        facts |= {f"accuracy_{side}{ending}": counts[f"{label}_{side}"] / trained for side in Side if f"{label}_{side}" in counts}
     if "right_labels" in counts:
         facts["wrong_labels"] = trained - counts["right_labels"]
     if counts["test"]:
-        facts |= {f"test_accuracy_{side}": counts[f"test_{side}"] / counts["test"] for side in ("full", "half")}
+        facts |= {f"test_accuracy_{side}": counts[f"test_{side}"] / counts["test"] for side in ("full", "half") if f"test_{side}" in counts}
     return facts
 
 
 def summarize(table: "pl.DataFrame") -> dict[str, Any]:
     """What to tell of a score table: accuracies of the halves, AUROC and average precision of wrong labels where known."""
     facts = accuracies(tally(table))
-    if 0 < facts.get("wrong_labels", 0) < facts["trained"]:
+    if 0 < facts.get("wrong_labels", 0) < facts["trained"] and "memorization" in table.columns:
         trained = table.filter("trained")
         facts |= detection((trained["true_label"] != trained["given_label"]).to_numpy(), trained["memorization"].to_numpy())
     return facts

@@ -1,4 +1,4 @@
-"""The tables of a run in shards: what depends on the whole by passes over the parts, then one shard of each table after the other."""
+"""The tables of a run: what depends on all examples by passes over the parts, then one shard of each table after the other."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from unseen.config import Config
 from unseen.data import Sharded
-from unseen.hashing import uniform
 from unseen.runs import Run, shard_name
-from unseen.scoring.estimators import cost_name, final_shard_name, sums_name
-from unseen.scoring.inputs import shared_parameters
-from unseen.scoring.running import EXACT, Detection, Measured, free_of_sums
+from unseen.scoring.estimators import estimator_of
+from unseen.scoring.free import MeasuredEpochs, free_table
+from unseen.scoring.parts import SeedParts
+from unseen.scoring.ranks import Detection, Sample
 from unseen.scoring.scores import (
     Floats,
     NoiseFloor,
@@ -25,12 +24,10 @@ from unseen.scoring.scores import (
     joined_scores,
     mean_probabilities,
     null_rows,
-    plain_facts,
     rank_correlation,
     self_confidence,
     tally,
     with_judgement,
-    without_halves,
 )
 from unseen.training import cost_facts
 
@@ -39,25 +36,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Sample:
-    """Values of up to ``EXACT`` examples: of more, those with the smallest uniform(index, "sample")."""
-
-    draws: Floats = field(default_factory=lambda: np.zeros(0))
-    values: Floats | None = None
-
-    def add(self, index: "pl.Series", values: Floats) -> None:
-        """Args: values (..., n)."""
-        draws = uniform(torch.from_numpy(index.to_numpy().copy()), "sample").numpy()
-        self.draws = np.concatenate([self.draws, draws])
-        self.values = values if self.values is None else np.concatenate([self.values, values], -1)
-        if len(self.draws) > EXACT:
-            kept = np.argpartition(self.draws, EXACT)[:EXACT]
-            self.draws, self.values = self.draws[kept], self.values[..., kept]
-
-
-@dataclass
-class Whole:
-    """What one pass over the parts finds of the whole."""
+class Totals:
+    """What one pass over the parts finds of all examples."""
 
     counts: Counter[str] = field(default_factory=Counter)
     confidence: Any = 0
@@ -66,92 +46,114 @@ class Whole:
     gaps: Sample = field(default_factory=Sample)
     detection: Detection = field(default_factory=Detection)
 
+    @property
+    def null_gaps(self) -> Floats:
+        """Memorization of the examples that were never trained."""
+        return np.zeros(0) if self.nulls.values is None else self.nulls.values
+
 
 def write_tables(run: Run, config: Config, data: Sharded, model: str | nn.Module) -> None:
     """Write the tables; ``summary.json`` last, which marks the run as finished. Three passes over the parts, a shard in memory."""
-    import polars as pl
-
-    seeds = range(config.seed, config.seed + config.seeds)
-    whole = _whole(run, config, data)
-    null_gaps = np.zeros(0) if whole.nulls.values is None else whole.nulls.values
-    floor = NoiseFloor.of(null_gaps) if len(null_gaps) > 1 else None
-    q_values: Floats = np.ones(1)
-    if floor is not None:
-        above = np.zeros(len(null_gaps) + 1, np.int64)
-        for finals in _finals(run, config, data, ["index", "loss_seen", "loss_unseen"]):
-            above += np.bincount(floor.above(_gaps(finals).mean(0)), minlength=len(above))
-        q_values = floor.q_values(above)
-    discoveries = 0
-    for number, (table, probabilities) in enumerate(_joined(run, config, data)):
-        table = with_judgement(table, probabilities, floor, q_values, whole.confidence)
-        rows = in_order(table.filter(pl.col("split") != "test").drop("split"), config)
-        discoveries += floor_facts(table, null_gaps, config)["discoveries_q10"] or 0
-        if config.estimator == "plain":
-            rows = without_halves(rows)
-        else:
-            chances = {f"p_{c}": column for c, column in enumerate(probabilities[(table["split"] != "test").to_numpy()].T)}
-            run.write_table(shard_name("unseen_probabilities", number), pl.DataFrame({"index": rows["index"]} | chances))
-        run.write_table(shard_name("scores", number), rows, seed=str(config.seed))
-    facts = {"estimator": config.estimator} | accuracies(dict(whole.counts)) | whole.detection.facts()
-    facts |= floor_facts(table, null_gaps, config) | {"null_examples": whole.null_count}
-    facts |= {"discoveries_q10": discoveries if floor is not None else None, "seed_correlation": None}
-    if config.seeds > 1 and config.estimator != "plain" and whole.gaps.values is not None:
-        facts["seed_correlation"] = rank_correlation(whole.gaps.values)
-    _write_history(run, config)
-    facts = plain_facts(facts) if config.estimator == "plain" else facts
-    facts |= cost_facts([run.read_json(cost_name(seed)) for seed in seeds]) | {"classes": list(data.classes), "shards": len(data.counts)}
-    run.write_json("summary.json", facts | shared_parameters(config, data[data.order(config.seed, 1)[0]], model))
-    for file in (run.path / "weights").glob("sums-*.safetensors"):
+    seeds = [SeedParts(run, seed) for seed in range(config.seed, config.seed + config.seeds)]
+    estimator, numbers = estimator_of(config), range(len(data))
+    write = _halves if estimator.has_halves else _one_side
+    facts = {"estimator": config.estimator} | write(run, config, data, seeds)
+    _join_parts(run, "history", ("seed", "epoch", "index"))
+    _join_parts(run, "gradients", ("seed", "epoch"))
+    facts |= cost_facts([parts.cost() for parts in seeds]) | {"classes": list(data.classes)}
+    facts |= {} if data.is_whole else {"shards": len(numbers)}
+    some = data[data.windows(config.seed, 1, config.data.shuffle_buffer)[0][0]]
+    run.write_json("summary.json", facts | estimator.facts(config, some, model))
+    for file in [*(run.path / "weights").glob("sums-*.safetensors"), *(run.path / "weights").glob("members-*.safetensors")]:
         file.unlink()
     run.remove_parts()
 
 
-def _whole(run: Run, config: Config, data: Sharded) -> Whole:
+def _one_side(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> dict[str, Any]:
+    """The scores of one ordinary network, and its facts."""
     import polars as pl
 
-    whole = Whole()
-    for (table, probabilities), finals in zip(
-        _joined(run, config, data), _finals(run, config, data, ["index", "loss_seen", "loss_unseen"]), strict=True
-    ):
-        whole.counts.update(tally(table))
-        whole.confidence = whole.confidence + self_confidence(probabilities, table["given_label"].to_numpy())
+    counts: Counter[str] = Counter()
+    for number, (table, _) in enumerate(_joined(run, config, data, seeds)):
+        counts.update(tally(table))
+        rows = table.filter(pl.col("split") != "test").drop("split")
+        run.write_table(table_name("scores", number, data), in_order(rows), seed=str(config.seed))
+    return accuracies(dict(counts))
+
+
+def _halves(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> dict[str, Any]:
+    """The scores of two halves and the unseen one's probabilities, and their facts."""
+    import polars as pl
+
+    totals = _totals(run, config, data, seeds)
+    floor = NoiseFloor.of(totals.null_gaps) if len(totals.null_gaps) > 1 else None
+    q_values = np.ones(1) if floor is None else _q_values(floor, data, seeds)
+    discoveries, leading = 0, estimator_of(config).leading
+    for number, (table, finals) in enumerate(_joined(run, config, data, seeds)):
+        probabilities = mean_probabilities(finals)
+        table = with_judgement(table, probabilities, floor, q_values, totals.confidence)
+        is_train = (table["split"] != "test").to_numpy()
+        rows = in_order(table.filter(is_train).drop("split"), leading)
+        chances = {f"p_{c}": column for c, column in enumerate(probabilities[is_train].T)}
+        run.write_table(table_name("unseen_probabilities", number, data), pl.DataFrame({"index": rows["index"]} | chances))
+        run.write_table(table_name("scores", number, data), rows, seed=str(config.seed))
+        discoveries += floor_facts(table, totals.null_gaps, config)["discoveries_q10"] or 0
+    facts = accuracies(dict(totals.counts)) | totals.detection.facts() | floor_facts(table, totals.null_gaps, config)
+    facts |= {"null_examples": totals.null_count, "discoveries_q10": None if floor is None else discoveries}
+    several = config.seeds > 1 and totals.gaps.values is not None
+    return facts | {"seed_correlation": rank_correlation(totals.gaps.values) if several else None}  # type: ignore[arg-type]
+
+
+def _q_values(floor: NoiseFloor, data: Sharded, seeds: list[SeedParts]) -> Floats:
+    above = np.zeros(len(floor.gaps) + 1, np.int64)
+    for number in range(len(data)):
+        above += np.bincount(floor.above(_gaps(_finals(seeds, number)).mean(0)), minlength=len(above))
+    return floor.q_values(above)
+
+
+def _totals(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> Totals:
+    totals = Totals()
+    for table, finals in _joined(run, config, data, seeds):
+        totals.counts.update(tally(table))
+        totals.confidence = totals.confidence + self_confidence(mean_probabilities(finals), table["given_label"].to_numpy())
         null = null_rows(table, config)
-        whole.null_count += len(null)
-        whole.nulls.add(null["index"], null["memorization"].to_numpy())
+        totals.null_count += len(null)
+        totals.nulls.add(null["index"], null["memorization"].to_numpy())
         trained = table.filter("trained")
         if config.seeds > 1:
-            rows = table.select(place=pl.col("trained"))["place"].to_numpy()
-            whole.gaps.add(trained["index"], _gaps(finals)[:, rows])
+            totals.gaps.add(trained["index"], _gaps(finals)[:, table["trained"].to_numpy()])
         if "true_label" in table.columns:
-            whole.detection.add((trained["true_label"] != trained["given_label"]).to_numpy(), trained["memorization"].to_numpy())
-    return whole
+            totals.detection.add((trained["true_label"] != trained["given_label"]).to_numpy(), trained["memorization"].to_numpy())
+    return totals
 
 
-def _joined(run: Run, config: Config, data: Sharded) -> "Iterator[tuple[pl.DataFrame, Floats]]":
-    """Of each shard the table of examples, measurements and free scores, and the unseen half's probabilities."""
-    seeds, epochs = range(config.seed, config.seed + config.seeds), Measured.of(config)
-    for number, (examples, finals) in enumerate(zip(run.pieces("examples"), _finals(run, config, data), strict=True)):
-        sums = [run.read_tensors(sums_name(seed, number))[0] for seed in seeds]
-        free = free_of_sums(finals[0]["index"], sums, epochs)
-        yield joined_scores(examples, free, finals, config), mean_probabilities(finals)
+def _joined(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> "Iterator[tuple[pl.DataFrame, list[pl.DataFrame]]]":
+    """Of each shard the table of examples, measurements and free scores, and the last measurements of all seeds."""
+    epochs = len(MeasuredEpochs.of(config).epochs)
+    for number in range(len(data)):
+        examples, finals = run.table(table_name("examples", number, data)), _finals(seeds, number)
+        sums = [parts.sums(number)[0] for parts in seeds]
+        free = free_table(sums[0]["index"], sums, epochs)
+        yield joined_scores(examples, free, finals, config), finals
 
 
-def _finals(run: Run, config: Config, data: Sharded, columns: list[str] | None = None) -> "Iterator[list[pl.DataFrame]]":
-    """Of each shard the last measurements of all seeds."""
-    import polars as pl
-
-    for number in range(len(data.counts)):
-        files = [run.path / final_shard_name(seed, number) for seed in range(config.seed, config.seed + config.seeds)]
-        yield [pl.read_parquet(file, columns=columns) for file in files]
+def _finals(seeds: list[SeedParts], number: int) -> "list[pl.DataFrame]":
+    """Of one shard the last measurements of all seeds."""
+    return [parts.final(number) for parts in seeds]
 
 
 def _gaps(finals: "list[pl.DataFrame]") -> Floats:
     return np.stack([final["loss_unseen"].to_numpy() - final["loss_seen"].to_numpy() for final in finals])
 
 
-def _write_history(run: Run, config: Config) -> None:
+def _join_parts(run: Run, name: str, order: tuple[str, ...]) -> None:
+    """One table of all the parts of that name, where there are any."""
     import polars as pl
 
-    parts = sorted((run.path / "parts").glob("history-*.parquet"))
-    history = pl.concat(pl.read_parquet(part) for part in parts).sort("seed", "epoch", "index")
-    run.write_table("history", without_halves(history) if config.estimator == "plain" else history)
+    if parts := sorted((run.path / "parts").glob(f"{name}-*.parquet")):
+        run.write_table(name, pl.concat(run.table(f"parts/{part.stem}") for part in parts).sort(order, maintain_order=True))
+
+
+def table_name(table: str, number: int, data: Sharded) -> str:
+    """Name of a shard of a table; of data in memory that of the table."""
+    return table if data.is_whole else shard_name(table, number)

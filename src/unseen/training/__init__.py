@@ -16,47 +16,9 @@ from unseen.training.loop import (
     take_steps,
     train,
 )
-from unseen.training.measuring import SIDES, measure, measure_batches, memorization, statistics
-from unseen.training.members import Members, Pass, members_losses, membership, new_members, small, train_members
+from unseen.training.measuring import measure, measure_batches, memorization, statistics
+from unseen.training.members import Members, Pass, members_at, members_losses, membership, new_members, small, train_members
+from unseen.training.networks import Ordinary, new_network
 from unseen.training.processes import bf16_gains, first, holding, launch, make_fabric, share
 from unseen.training.progress import Bar, counter
 from unseen.training.samples import LOST, first_epochs, two_samples
-
-__all__ = [
-    "LOST",
-    "SIDES",
-    "Bar",
-    "Epoch",
-    "Laps",
-    "Members",
-    "Pass",
-    "bf16_gains",
-    "channels_last",
-    "checked_losses",
-    "cost_facts",
-    "counter",
-    "epoch_order",
-    "first",
-    "first_epochs",
-    "get_state",
-    "holding",
-    "launch",
-    "learning_rate",
-    "load_state",
-    "make_fabric",
-    "make_optimizer",
-    "measure",
-    "measure_batches",
-    "members_losses",
-    "membership",
-    "memorization",
-    "new_members",
-    "plain_seconds",
-    "share",
-    "small",
-    "statistics",
-    "take_steps",
-    "train",
-    "train_members",
-    "two_samples",
-]

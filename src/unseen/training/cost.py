@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from unseen.config import Config
+from unseen.config import TrainingOptions
 from unseen.data import Examples
-from unseen.masks import Ordinary
 from unseen.training.loop import train
+from unseen.training.networks import Ordinary
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -44,7 +44,7 @@ class Laps:
         self.start = now
 
 
-def plain_seconds(net: nn.Module, examples: Examples, config: Config, fabric: "Fabric") -> float:
+def plain_seconds(net: nn.Module, examples: Examples, config: TrainingOptions, seed: int, fabric: "Fabric") -> float:
     """Seconds that a training run of this network would take without masks and measurements, from a fiftieth of its steps.
 
     net: without masks; it is trained a little. As many steps are taken before, to warm up.
@@ -52,7 +52,7 @@ def plain_seconds(net: nn.Module, examples: Examples, config: Config, fabric: "F
     steps = -(-len(examples) // config.batch_size)
     timed = min(max(LEAST, steps * config.epochs // 50), MOST, steps)
     few = examples.select(torch.arange(len(examples)) < timed * config.batch_size)
-    epochs = train(Ordinary(net), few, replace(config, epochs=2), config.seed, fabric)
+    epochs = train(Ordinary(net), few, replace(config, epochs=2), seed, fabric)
     next(epochs)
     start = clock(fabric.device)
     next(epochs)

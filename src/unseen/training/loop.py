@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unseen.config import Config
+from unseen.config import TrainingOptions
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
@@ -31,7 +31,7 @@ class Epoch:
 def train(
     net: nn.Module,
     examples: Examples,
-    config: Config,
+    config: TrainingOptions,
     seed: int,
     fabric: "Fabric | None" = None,
     state: dict[str, Tensor] | None = None,
@@ -65,7 +65,7 @@ def take_steps(
     model: Any,
     optimizer: Any,
     examples: Examples,
-    config: Config,
+    config: TrainingOptions,
     seed: int,
     epoch: int,
     steps: tuple[int, int],
@@ -91,7 +91,7 @@ def take_steps(
     return torch.stack(losses)
 
 
-def make_optimizer(net: nn.Module, config: Config) -> torch.optim.Optimizer:
+def make_optimizer(net: nn.Module, config: TrainingOptions) -> torch.optim.Optimizer:
     """SGD (or Adam) as configured."""
     assert config.lr is not None and config.momentum is not None and config.weight_decay is not None
     if config.optimizer == "adam":
@@ -99,7 +99,7 @@ def make_optimizer(net: nn.Module, config: Config) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
-def learning_rate(config: Config, progress: float) -> float:
+def learning_rate(config: TrainingOptions, progress: float) -> float:
     """Learning rate after ``progress`` epochs (a fraction counts): constant, divided at milestones, or a half cosine to 0."""
     assert config.lr is not None
     if config.schedule == "step":
@@ -140,7 +140,7 @@ def load_state(net: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str
             optimizer.state[parameters[parameter]][slot] = value.to(parameters[parameter].device).clone()
 
 
-def checked_losses(losses: Tensor, fabric: "Fabric", where: str, config: Config) -> Tensor:
+def checked_losses(losses: Tensor, fabric: "Fabric", where: str, config: TrainingOptions) -> Tensor:
     """The losses of the steps, over all processes. Raises UnseenError for one that is not finite; ``where``: the epoch, in words."""
     if fabric.world_size > 1:
         losses = fabric.all_reduce(losses, reduce_op="sum")  # type: ignore[assignment]

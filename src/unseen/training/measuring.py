@@ -5,17 +5,17 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unseen.data import Examples
-from unseen.masks import Inputs, TurnOverNet
+from unseen.masks import Inputs, Side, TurnOverNet, evaluating
 from unseen.training.loop import channels_last
+from unseen.training.networks import Ordinary
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-SIDES = ("seen", "unseen", "full")
 QUANTITIES = ("loss", "margin", "correct", "error_norm", "predicted")
 
 
@@ -41,33 +41,48 @@ def statistics(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def measure(
-    net: TurnOverNet, examples: Examples, fabric: "Fabric | None" = None, batch_size: int = 256, probabilities: bool = False
+    net: TurnOverNet | Ordinary, examples: Examples, fabric: "Fabric | None" = None, batch_size: int = 256, probabilities: bool = False
 ) -> dict[str, Tensor]:
-    """Measure both halves and the full network on all examples.
+    """Measure both halves and the full network on all examples; of an ordinary network the network itself, under ``full``.
 
-    Returns CPU tensors: float32 (n,) under ``<quantity>_<side>`` for ``statistics``'s quantities and the sides seen,
-    unseen, full; with ``probabilities`` also ``probabilities``, float32 (n, classes), of the unseen half. Every
-    process of ``fabric`` measures its share and gets all. Cost: one pass up to the first mask, then three.
+    Args:
+        net: as it is trained.
+        examples: what to measure it on, N of them.
+        fabric: precision and processes: every process measures its share and gets all.
+        batch_size: examples at a time.
+        probabilities: whether to return class probabilities too, of the unseen half or else of the network.
+
+    Returns:
+        CPU tensors: float32 (N,) under ``<quantity>_<side>`` for ``statistics``'s quantities; with ``probabilities`` also that name,
+        float32 (N, classes). Cost: one pass up to the first mask, then three.
     """
     rank, world = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
+    sides = sides_of(net)
     width = len(examples.classes) if probabilities else 0
-    names = [f"{quantity}_{side}" for side in SIDES for quantity in QUANTITIES]
+    names = [f"{quantity}_{side}" for side in sides for quantity in QUANTITIES]
     table = torch.zeros(len(examples), len(names) + width)
-    training = net.training
-    net.eval()
-    with fabric.autocast() if fabric else nullcontext():  # around the loop: weights are cast once
+    with evaluating(net), fabric.autocast() if fabric else nullcontext():  # around the loop: weights are cast once
         for positions in torch.arange(len(examples)).split(batch_size)[rank::world]:
             x, labels, index = examples.batch(positions)
-            logits = [side.float() for side in net(channels_last(x), index, "all")]
+            logits = _all_logits(net, channels_last(x), index)
             columns = [value for side in logits for value in statistics(side, labels).values()]
             table[positions, : len(names)] = torch.stack(columns, 1).cpu()
             if probabilities:
-                table[positions, len(names) :] = logits[1].softmax(1).cpu()
-    net.train(training)
+                table[positions, len(names) :] = logits[min(1, len(logits) - 1)].softmax(1).cpu()
     if fabric and world > 1:
         table = fabric.all_reduce(table.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
     result = dict(zip(names, table[:, : len(names)].unbind(1), strict=True))
     return result | ({"probabilities": table[:, len(names) :]} if probabilities else {})
+
+
+def sides_of(net: nn.Module) -> tuple[Side, ...]:
+    """What can be measured of a network: three sides, or of an ordinary one the network itself."""
+    return tuple(Side) if isinstance(net, TurnOverNet) else (Side.FULL,)
+
+
+def _all_logits(net: nn.Module, x: Inputs, index: Tensor) -> list[Tensor]:
+    """Logits (n, classes) of each side of ``sides_of``."""
+    return [side.float() for side in (net(x, index, "all") if isinstance(net, TurnOverNet) else (net(x, index),))]
 
 
 @torch.no_grad()
@@ -76,16 +91,15 @@ def measure_batches(net: TurnOverNet, batches: Iterable[tuple[Inputs, Tensor, Te
 
     Returns, in the order of the batches, index, what ``measure`` returns, and the unseen half's probabilities.
     """
-    training = net.training
-    net.eval()
     parts = []
-    for x, labels, index in batches:
-        logits = [side.float() for side in net(x, index, "all")]
-        part = {f"{name}_{side}": value for side, one in zip(SIDES, logits, strict=True) for name, value in statistics(one, labels).items()}
-        parts.append(
-            {"index": index.cpu()} | {name: value.cpu() for name, value in part.items()} | {"probabilities": logits[1].softmax(1).cpu()}
-        )
-    net.train(training)
+    with evaluating(net):
+        for x, labels, index in batches:
+            logits = _all_logits(net, x, index)
+            found = {
+                f"{name}_{side}": value for side, one in zip(Side, logits, strict=True) for name, value in statistics(one, labels).items()
+            }
+            part = {"index": index} | found | {"probabilities": logits[1].softmax(1)}
+            parts.append({name: value.cpu() for name, value in part.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -101,13 +115,11 @@ def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Inputs, T
     be the complement, as in eq. 5.)
     """
     batches = _batches(examples, batch_size) if isinstance(examples, Examples) else examples
-    training = net.training
-    net.eval()
     gaps = []
-    for x, labels, index in batches:
-        seen, unseen = (F.cross_entropy(logits.float(), labels, reduction="none") for logits in net(x, index, "both"))
-        gaps.append((unseen - seen).cpu())
-    net.train(training)
+    with evaluating(net):
+        for x, labels, index in batches:
+            seen, unseen = (F.cross_entropy(logits.float(), labels, reduction="none") for logits in net(x, index, "both"))
+            gaps.append((unseen - seen).cpu())
     return torch.cat(gaps)
 
 

@@ -9,19 +9,20 @@ product (all first layers at once) and batched products; any other goes through 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unseen.config import Config
+from unseen.config import Config, NetworkOptions, TrainingOptions
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
-from unseen.models import build
+from unseen.masks import Side, evaluating
 from unseen.training.loop import channels_last, epoch_order, get_state, learning_rate, load_state, make_optimizer
+from unseen.training.networks import new_network
 from unseen.training.processes import make_fabric
 from unseen.training.wide import WideSteps, fits
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-SIDES = ("seen", "unseen", "full")
 NARROWEST = 0.125  # of VGG-11's widths
 WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this
 STEPS = 600  # of the estimator's members at least, where the network takes as many: fewer did not fit the wrong labels
@@ -139,7 +139,7 @@ class Pass:
 def train_members(
     members: Members,
     examples: Examples,
-    config: Config,
+    config: TrainingOptions,
     member: Tensor,
     seed: int,
     fabric: "Fabric | None" = None,
@@ -164,11 +164,7 @@ def train_members(
     """
     fabric = fabric or make_fabric(1, config.precision)
     examples, member = examples.to(fabric.device), member.to(fabric.device)
-    members.to(fabric.device).train()
-    wide = fits(members.shell[0], examples, config) if wide is None else wide
-    steps = WideSteps(members, examples, config, fabric, lost) if wide else Steps(members, examples, config, fabric)
-    if state is not None:
-        steps.load(state)
+    steps = _steps(members, examples, config, fabric, wide, lost, state)
     count = -(-len(examples) // config.batch_size)
     for epoch in range(done + 1, config.epochs + 1):
         seen = _Observed(len(members), len(examples), len(examples.classes), fabric.device)
@@ -180,10 +176,34 @@ def train_members(
         yield seen.checked(epoch, steps, config)
 
 
+def members_at(
+    members: Members, examples: Examples, config: TrainingOptions, state: dict[str, Tensor], fabric: "Fabric", lost: float
+) -> Members:
+    """The members as a ``Pass.state()`` has them. Args as ``train_members``; members: fresh."""
+    return _steps(members, examples.to(fabric.device), config, fabric, None, lost, state).write()
+
+
+def _steps(
+    members: Members,
+    examples: Examples,
+    config: TrainingOptions,
+    fabric: "Fabric",
+    wide: bool | None,
+    lost: float,
+    state: dict[str, Tensor] | None,
+) -> "Steps | WideSteps":
+    members.to(fabric.device).train()
+    wide = fits(members.shell[0], examples, config) if wide is None else wide
+    steps = WideSteps(members, examples, config, fabric, lost) if wide else Steps(members, examples, config, fabric)
+    if state is not None:
+        steps.load(state)
+    return steps
+
+
 class Steps:
     """Steps of gradient descent of any K networks at once, by autograd; see ``WideSteps`` for MLPs."""
 
-    def __init__(self, members: Members, examples: Examples, config: Config, fabric: "Fabric") -> None:
+    def __init__(self, members: Members, examples: Examples, config: TrainingOptions, fabric: "Fabric") -> None:
         self.members, self.examples, self.config, self.fabric = members, examples, config, fabric
         self.optimizer = make_optimizer(members, config)
         self.optimizer.param_groups[0]["fused"] = True  # one pass over weights, momenta and gradients
@@ -228,7 +248,7 @@ class _Observed:
     def __init__(self, members: int, examples: int, classes: int, device: torch.device) -> None:
         self.losses = torch.zeros(members, examples, device=device)
         self.probabilities = torch.zeros(examples, classes, device=device)
-        self.sides = torch.zeros(len(SIDES), len(OBSERVED), examples, device=device)
+        self.sides = torch.zeros(len(Side), len(OBSERVED), examples, device=device)
 
     def note(self, log_probabilities: Tensor, labels: Tensor, positions: Tensor, inside: Tensor) -> None:
         """Losses of all members, what the outsiders predict, and the means of each side."""
@@ -243,7 +263,7 @@ class _Observed:
         outside = (~inside).float()
         self.probabilities[positions] = (probabilities * outside[..., None]).sum(0) / outside.sum(0).clamp_min(1)[:, None]
 
-    def checked(self, number: int, steps: Steps | WideSteps, config: Config) -> Pass:
+    def checked(self, number: int, steps: Steps | WideSteps, config: TrainingOptions) -> Pass:
         """The epoch. Raises UnseenError where a loss was not finite."""
         bad = (~self.losses.isfinite()).nonzero()
         if len(bad):
@@ -251,7 +271,7 @@ class _Observed:
                 f"The loss of member {int(bad[0, 0])} became {self.losses[tuple(bad[0])].item()} in epoch {number}. Training stopped; "
                 f"chunks of members finished before are kept. Lower the learning rate (--lr {config.lr:g} now), or use --precision 32."
             )
-        names = [f"{quantity}_{side}" for side in SIDES for quantity in OBSERVED]
+        names = [f"{quantity}_{side}" for side in Side for quantity in OBSERVED]
         observed = dict(zip(names, self.sides.flatten(0, 1).cpu(), strict=True))
         return Pass(number, self.losses.cpu(), self.probabilities.cpu(), observed, steps.write, steps.state)
 
@@ -263,49 +283,33 @@ def small(config: Config, examples: int) -> Config:
     times 3 for it; see LOG.md. Batches of about equal size: a last one of few examples, at this rate, undoes what the others did. Of vgg11
     half of the widths; larger batches left it untrained.
     """
-    if config.model == "vgg11":
-        return replace(config, width=min(config.width, max(NARROWEST, config.width / 2)))
-    most = max(config.batch_size, min(4 * config.batch_size, examples // 8, config.epochs * examples // STEPS))
+    network, training = config.network, config.training
+    if network.model == "vgg11":
+        return config.change(width=min(network.width, max(NARROWEST, network.width / 2)))
+    most = max(training.batch_size, min(4 * training.batch_size, examples // 8, training.epochs * examples // STEPS))
     batch_size = math.ceil(examples / max(1, round(examples / most)))
-    assert config.lr is not None
-    rate = config.lr * (batch_size / config.batch_size) ** math.log(3, 4)
-    hidden = tuple(max(16, min(width // 4, WIDEST)) for width in config.hidden)
-    return replace(config, hidden=hidden, batch_size=batch_size, lr=rate)
+    assert training.lr is not None
+    rate = training.lr * (batch_size / training.batch_size) ** math.log(3, 4)
+    hidden = tuple(max(16, min(width // 4, WIDEST)) for width in network.hidden)
+    return config.change(hidden=hidden, batch_size=batch_size, lr=rate)
 
 
-def new_members(config: Config, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None) -> Members:
+def new_members(network: NetworkOptions, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None) -> Members:
     """Fresh members of the configured model, each as it would be made alone under its seed.
 
     model: a network of your own; every module in it that can (``reset_parameters``) starts anew under the seed.
     """
-    return Members([_fresh(config, examples, seed, model) for seed in seeds])
-
-
-def _fresh(config: Config, examples: Examples, seed: int, model: nn.Module | None) -> nn.Module:
-    import copy
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if model is None:
-            return build(config.model, examples.shape, len(examples.classes), config.hidden, config.width, config.output_bias)
-        net = copy.deepcopy(model)
-        for module in net.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
-        return net
+    return Members([new_network(network, examples, seed, model, anew=True) for seed in seeds])
 
 
 @torch.no_grad()
 def members_losses(members: Members, examples: Examples, fabric: "Fabric | None" = None, batch_size: int = 512) -> Tensor:
     """Losses of all members on all examples as they are now, nats: float32 (K, n) on the CPU."""
-    members.eval()
     losses = torch.zeros(len(members), len(examples))
-    for positions in torch.arange(len(examples)).split(batch_size):
-        x, labels, _ = examples.batch(positions)
-        with fabric.autocast() if fabric else nullcontext():
+    with evaluating(members), fabric.autocast() if fabric else nullcontext():
+        for positions in torch.arange(len(examples)).split(batch_size):
+            x, labels, _ = examples.batch(positions)
             logits = members(x).float()
-        losses[:, positions] = (
-            F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(members)), reduction="none").view(len(members), -1).cpu()
-        )
-    members.train()
+            each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(members)), reduction="none")
+            losses[:, positions] = each.view(len(members), -1).cpu()
     return losses

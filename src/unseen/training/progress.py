@@ -7,9 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from unseen.config import Config
-from unseen.data import Examples
-
 
 @contextmanager
 def counter(total: int, unit: str) -> Iterator[Callable[[int], None]]:
@@ -27,13 +24,11 @@ def counter(total: int, unit: str) -> Iterator[Callable[[int], None]]:
 class Bar:
     """Loss, accuracies of both halves, examples per second and time left, over all epochs of a seed."""
 
-    def __init__(self, config: Config, examples: int, seed: int, done: int, show: bool) -> None:
+    def __init__(self, name: str, total: int, done: int, show: bool) -> None:
         from tqdm import tqdm
 
-        name = f"seed {seed}" if config.seeds > 1 else "training"
-        total = examples * config.epochs
         self.bar = tqdm(
-            total=total, initial=examples * done, desc=name, unit=" examples", unit_scale=True, disable=None if show else True, leave=False
+            total=total, initial=done, desc=name, unit=" examples", unit_scale=True, disable=None if show else True, leave=False
         )
         self.notes: dict[str, Any] = {}
         self.steps = 0
@@ -46,18 +41,11 @@ class Bar:
             self.notes["loss"] = f"{float(loss) * examples / max(examples, 1):.3f}"
             self.bar.set_postfix(self.notes, refresh=False)
 
-    def epoch(self, examples: int, observed: dict[str, Tensor]) -> None:
-        """After an epoch of members: all at once."""
-        self.bar.update(examples)
-        self.notes = {side: f"{float(observed[f'correct_{side}'].mean()):.1%}" for side in ("seen", "unseen")}
-        self.bar.set_postfix(self.notes, refresh=False)
-
-    def accuracies(self, measured: dict[str, Tensor], examples: Examples) -> None:
-        """After a measurement."""
-        train = [split == "train" for split in examples.split] if not self.bar.disable else []
-        if train:
-            for side in ("seen", "unseen"):
-                self.notes[side] = f"{float(measured[f'correct_{side}'][train].mean()):.1%}"
+    def accuracies(self, measured: dict[str, Tensor]) -> None:
+        """After a measurement; of the examples that it was of."""
+        if not self.bar.disable:
+            sides = [name for name in measured if name.startswith("correct_")]
+            self.notes |= {name.removeprefix("correct_"): f"{float(measured[name].mean()):.1%}" for name in sides}
             self.bar.set_postfix(self.notes, refresh=False)
 
     def __enter__(self) -> "Bar":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unseen.config import Config
+from unseen.config import TrainingOptions
 from unseen.data import Examples, Lazy
 from unseen.training.loop import get_state, load_state, make_optimizer
 
@@ -38,7 +38,7 @@ def linear_layers(net: nn.Module) -> list[str] | None:
     return [name for name, module in parts if isinstance(module, nn.Linear)]
 
 
-def fits(net: nn.Module, examples: Examples, config: Config) -> bool:
+def fits(net: nn.Module, examples: Examples, config: TrainingOptions) -> bool:
     """Whether the fast path applies: an MLP, inputs that fit in memory and are the same in every epoch."""
     in_memory = not isinstance(examples.inputs, Lazy) and len(examples) * torch.Size(examples.shape).numel() * 4 <= MOST_INPUTS
     return in_memory and not config.augment and linear_layers(net) is not None
@@ -51,7 +51,7 @@ class WideSteps:
     Products are in bf16 where ``fabric``'s precision says so; weights and momenta stay float32. lost: see ``principal_axes``.
     """
 
-    def __init__(self, members: "Members", examples: Examples, config: Config, fabric: "Fabric", lost: float = 0.0) -> None:
+    def __init__(self, members: "Members", examples: Examples, config: TrainingOptions, fabric: "Fabric", lost: float = 0.0) -> None:
         self.members, self.weights, self.labels = members, members.weights, examples.labels
         self.layers = linear_layers(members.shell[0]) or []
         self.dtype = torch.bfloat16 if "bf16" in fabric._precision.precision else torch.float32

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from unseen.attribution import saved_epochs
 from unseen.data import find_subsets
 from unseen.errors import UnseenError
 from unseen.gradients import coming_steps, gradient_rows, gradient_table
+from unseen.masks import Side
 from unseen.runs import Run, open_run
-from unseen.scoring import new_net, run_examples
+from unseen.scoring import run_examples, saved_epochs, saved_network
+from unseen.training import Members
 
 if TYPE_CHECKING:
     import polars as pl
-
-SIDES = ("seen", "unseen", "full")
 
 
 def subset_curves(history: "pl.DataFrame", subsets: Mapping[str, Sequence[int]]) -> "pl.DataFrame":
@@ -38,7 +37,7 @@ def subset_curves(history: "pl.DataFrame", subsets: Mapping[str, Sequence[int]])
         grouped.agg(loss=pl.col(f"loss_{side}").mean(), accuracy=pl.col(f"correct_{side}").mean(), examples=pl.len()).with_columns(
             side=pl.lit(side)
         )
-        for side in SIDES
+        for side in Side
         if f"loss_{side}" in history.columns  # an ordinary network has no halves
     ]
     order = pl.DataFrame({"subset": list(subsets), "place": range(len(subsets))})
@@ -93,7 +92,7 @@ def class_names(run: Run) -> list[str]:
     return list(kept) if kept else [str(label) for label in range(int(run.examples["given_label"].max()) + 1)]  # type: ignore[arg-type]
 
 
-def run_dynamics(run: Run, texts: Sequence[str] = (), scores: str | Path | None = None) -> "tuple[pl.DataFrame, pl.DataFrame]":
+def dynamics(run: Run, texts: Sequence[str] = (), scores: str | Path | None = None) -> "tuple[pl.DataFrame, pl.DataFrame]":
     """Write a run's ``dynamics.parquet`` (``subset_curves``) and ``learned.parquet`` (``learning_times``), and return both.
 
     Args as ``run_subsets``. The test examples, where the run has some, are a subset of their own, ``test``.
@@ -130,18 +129,18 @@ def run_gradients(
     Raises UnseenError: no weights, another data set or model than the run's, and as ``find_subsets``.
     """
     config, examples = run_examples(run, data, model, data_dir)
-    if config.estimator == "members":
-        raise UnseenError(
-            f"{run.path} has many networks (--estimator members). Gradients are those of one: score with --estimator turnover."
-        )
     subsets = run_subsets(run, texts, scores)
-    train, null = examples.train, (config.null_fraction, config.seed)
+    train, null = examples.train, (config.noise.null_fraction, config.seed)
     rows = []
     for seed in range(config.seed, config.seed + config.seeds):
-        net = new_net(config, examples, model or config.model, seed)
+        net = saved_network(run, config, examples, seed, model)
+        if isinstance(net, Members):
+            raise UnseenError(
+                f"{run.path} has many networks (--estimator members). Gradients are those of one: score with --estimator turnover."
+            )
         for epoch, weights, _ in saved_epochs(run, seed, net):
             net.load_state_dict(weights)
-            found = gradient_rows(net, examples, subsets, coming_steps(train, config.batch_size, seed, epoch, null), most, seed)
+            found = gradient_rows(net, examples, subsets, coming_steps(train, config.training.batch_size, seed, epoch, null), most, seed)
             rows += [{"seed": seed, "epoch": epoch} | row for row in found]
     table = gradient_table(rows)
     run.write_table("gradients", table)

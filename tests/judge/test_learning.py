@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import unseen
+from small_runs import new_net
 from unseen.attribution.job import saved_epochs
 from unseen.cli import main
 from unseen.data.splits import null_mask
@@ -14,8 +15,7 @@ from unseen.data.subsets import find_subsets, parse
 from unseen.errors import UnseenError
 from unseen.gradients.statistics import contributions, cosine_similarity
 from unseen.gradients.watch import coming_steps, gradient_rows
-from unseen.judge.dynamics import learning_times, run_dynamics, run_gradients, subset_curves
-from unseen.scoring.estimators import new_net
+from unseen.judge.learning import dynamics, learning_times, run_gradients, subset_curves
 from unseen.scoring.inputs import run_examples
 
 OPTIONS = {"hidden": (128,), "epochs": 4, "batch_size": 32, "random_labels": 0.2, "estimator": "turnover", "precision": "32"}
@@ -115,9 +115,9 @@ def test_when_examples_are_learned():
 
 
 def test_dynamics_of_a_run(run):
-    curves, times = run_dynamics(run)
+    curves, times = dynamics(run)
     assert set(curves["subset"]) == {"wrong", "right", "test"} and len(times) == len(run.examples)
-    ranked, _ = run_dynamics(run, ["easy:0.2", "difficult:0.2"])
+    ranked, _ = dynamics(run, ["easy:0.2", "difficult:0.2"])
     last = ranked.filter(pl.col("epoch") == 4, pl.col("side") == "unseen")
     loss = dict(zip(last["subset"], last["loss"], strict=True))
     assert loss["difficult"] > loss["easy"]
@@ -131,7 +131,7 @@ def test_live_and_later_gradients_are_the_same(run):
 
 def test_gradient_rows_against_the_functions_they_stand_for(run):
     config, examples = run_examples(run)
-    net = new_net(config, examples, config.model, 0)
+    net = new_net(config, examples, config.network.model, 0)
     net.load_state_dict(next(saved_epochs(run, 0, net))[1])
     index = examples.index.tolist()
     subsets = {"first": index[:40], "rest": index[40:90]}

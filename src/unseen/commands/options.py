@@ -1,0 +1,85 @@
+"""The flags that commands share, in groups."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from unseen.config import (
+    PARTS,
+    Config,
+    DataOptions,
+    MaskOptions,
+    MeasuringOptions,
+    MemberOptions,
+    NetworkOptions,
+    NoiseOptions,
+    TrainingOptions,
+)
+
+
+@dataclass(frozen=True)
+class Source(DataOptions):
+    """What is read, and which of it."""
+
+    data: Positional[str] = "digits"
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the run goes, and how it is made."""
+
+    out: Path | None = None
+    """the run's folder; default: runs/<data>-<model>-<hash of the configuration>"""
+    devices: int = 1
+    """processes, or GPUs"""
+    resume: bool = False
+    """go on with a run that was stopped"""
+    force: bool = False
+    """train again what is there"""
+    report: bool = False
+    """write report.html too, one page that shows the run"""
+    logger: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
+    """also give every epoch's accuracies and losses to these loggers"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run depends on, and where it goes."""
+
+    data: Source = field(default_factory=Source)
+    output: Output = field(default_factory=Output)
+    estimator: str = "auto"
+    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp and vgg11, unless an option that
+    only turn-over dropout has is set, else turnover; plain: one ordinary network, which has the free scores but no memorization"""
+    seed: int = 0
+    """of masks, initial weights, order, noise"""
+    seeds: int = 1
+    """number of runs to average"""
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    members: MemberOptions = field(default_factory=MemberOptions)
+    masks: MaskOptions = field(default_factory=MaskOptions)
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
+    measuring: MeasuringOptions = field(default_factory=MeasuringOptions)
+
+    def keywords(self) -> dict[str, Any]:
+        """What ``unseen.score`` takes beside data and model."""
+        output = asdict(self.output)
+        del output["report"]
+        output["loggers"] = output.pop("logger")
+        return options_of(self) | output | {"data_dir": self.data.data_dir, "progress": True}
+
+
+def options_of(command: Any) -> dict[str, Any]:
+    """The options of ``Config`` that a command has, flat, but for data and model."""
+    found = {name: getattr(command, name) for name in ("estimator", "seed", "seeds") if hasattr(command, name)}
+    for part in PARTS:
+        if hasattr(command, part):
+            kept = {option.name for option in fields(getattr(Config(), part))} - {"data", "model"}
+            found |= {name: getattr(getattr(command, part), name) for name in kept}
+    return found

@@ -1,0 +1,208 @@
+"""Members: many small networks in place of one, each trained on its own share of the examples (Feldman & Zhang 2020)."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from unseen.config import GRADIENTS_NEED, MEMBERS, Config
+from unseen.data import Examples, trained
+from unseen.errors import UnseenError
+from unseen.hashing import key
+from unseen.masks import Side, evaluating
+from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
+from unseen.training import (
+    LOST,
+    Members,
+    Pass,
+    channels_last,
+    first_epochs,
+    members_at,
+    membership,
+    new_members,
+    new_network,
+    share,
+    small,
+    train_members,
+    two_samples,
+)
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+class ManyMembers:
+    """What networks with an example say of it, against networks without it.
+
+    Each process trains its share of the members, on the same batches. Test and held-out examples get a membership too, which no
+    member has used: their gaps are the noise floor.
+    """
+
+    has_halves: bool = True
+    takes_shards: bool = False
+    shares_state: bool = False
+    leading: str | None = "unseen_loss_mean"
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.kept = job, job.trained(job.data[0])
+        config, fabric = job.config, job.fabric
+        self.recipe = _recipe(config, self.kept, job.model)
+        self.own = share(config.members.members, fabric.global_rank, fabric.world_size)
+        self.member = self._membership(self.kept.index)
+        self.observed: dict[str, Tensor] = {}
+        self.probabilities = torch.zeros(())
+        self.networks: Members | None = None
+
+    @classmethod
+    def suits(cls, config: Config) -> bool:
+        """The models that they follow retraining best for, unless an option is set that they do not have."""
+        masks = any(value is not None for value in vars(config.masks).values())
+        training, measuring = config.training, config.measuring
+        one = training.average > 1 or training.save_every or measuring.gradients_every or measuring.watch or config.data.shards
+        return config.network.model in MEMBERS and not masks and not one
+
+    @classmethod
+    def check(cls, config: Config, processes: int) -> None:
+        """Raise UnseenError for gradients, which are of one network, and for members that processes cannot share."""
+        if config.measuring.gradients_every:
+            raise UnseenError(GRADIENTS_NEED.format(config.measuring.gradients_every))
+        if config.members.members % processes:
+            raise UnseenError(
+                f"{config.members.members} members do not divide among {processes} processes. Make --members a multiple of them."
+            )
+
+    @classmethod
+    def check_network(cls, config: Config, examples: Examples, model: str | nn.Module) -> None:
+        """Build a named network once. Raises UnseenError where it cannot take the examples."""
+        if isinstance(model, str):
+            new_network(config.network, examples, config.seed)
+
+    @classmethod
+    def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
+        """How many networks the sides are of."""
+        return {"networks": config.members.members}
+
+    @classmethod
+    def network(cls, config: Config, examples: Examples, model: str | nn.Module, seed: int) -> Members:
+        """Fresh members."""
+        kept = trained(examples, config.noise.null_fraction, config.seed)
+        recipe = _recipe(config, kept, model)
+        return new_members(recipe.network, kept, _seeds(config, seed), None if isinstance(model, str) else model)
+
+    def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:
+        """See ``Estimator``; a visit is an epoch."""
+        job, config, order = self.job, self.recipe.training, key(self.job.seed, "order")
+        networks = new_members(self.recipe.network, self.kept, _seeds(job.config, job.seed)[self.own], job.own_model)
+        if state is not None:
+            yield self._again(networks, state, done[0])
+        for epoch in train_members(networks, self.kept, config, self.member, order, job.fabric, lost=LOST, state=state, done=done[0]):
+            self.observed, chances = _over_processes(job.fabric, epoch, self.member)
+            if epoch.number > first_epochs(config.epochs):
+                self.probabilities = self.probabilities + chances
+            if epoch.number == config.epochs:
+                self.networks = epoch.members()
+            progress(len(self.kept), epoch.losses.mean())
+            yield Visit(epoch.number, 1, 1, lambda found=epoch: self._state(found.state()))  # type: ignore[misc]
+
+    def _state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        observed = {f"observed.{name}": value for name, value in self.observed.items()}
+        return state | observed | {"sum.probabilities": self.probabilities}
+
+    def _again(self, networks: Members, state: dict[str, Tensor], epoch: int) -> Visit:
+        """Where training goes on from."""
+        self.probabilities = state.pop("sum.probabilities")
+        self.observed = {name.removeprefix("observed."): state.pop(name) for name in list(state) if name.startswith("observed.")}
+        if epoch == self.recipe.training.epochs:
+            self.networks = members_at(networks, self.kept, self.recipe.training, state, self.job.fabric, LOST)
+        return Visit(epoch, 1, 1, lambda: self._state(state))
+
+    def observe(self, examples: Examples, last: bool) -> Observed:
+        """What the trained ones showed before the steps on them: nothing is computed twice."""
+        return Observed(self.kept.index.cpu(), self.observed)
+
+    def finish(self, examples: Examples, observed: Observed) -> dict[str, Tensor]:
+        """A measurement by all members; of the trained ones the probabilities are the mean over the later epochs, which is less noisy."""
+        assert self.networks is not None
+        measured = measure_members(self.networks, examples, self._membership(examples.index, every=True), self.job.fabric)
+        inside = torch.isin(examples.index.cpu(), self.kept.index.cpu())
+        epochs = self.recipe.training.epochs
+        measured["probabilities"][inside] = self.probabilities / (epochs - first_epochs(epochs))
+        return measured
+
+    def _membership(self, index: Tensor, every: bool = False) -> Tensor:
+        members = self.job.config.members
+        chosen = membership(index, self.job.seed, members.members, members.fraction)
+        return chosen if every else chosen[self.own]
+
+    def gradient_network(self) -> nn.Module:
+        """There is none. Raises UnseenError."""
+        raise UnseenError("Gradients are of one network, and --estimator members has many. Score with --estimator turnover.")
+
+    def weights(self) -> dict[str, Tensor]:
+        """Those of all members, stacked."""
+        assert self.networks is not None
+        return {f"net.{name}": _gathered(self.job.fabric, value) for name, value in (self.networks.weights | self.networks.state).items()}
+
+
+def _recipe(config: Config, kept: Examples, model: str | nn.Module) -> Config:
+    """The members' own: networks of ours are made smaller."""
+    return small(config, len(kept)) if isinstance(model, str) else config
+
+
+def _seeds(config: Config, seed: int) -> list[int]:
+    """Of the members' initial weights."""
+    return [key(seed, "member", number) % 2**31 for number in range(config.members.members)]
+
+
+def _over_processes(fabric: "Fabric", epoch: Pass, member: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """An epoch's ``observed`` and ``unseen_probabilities``, means over the members of all processes. member: this one's, (K, n)."""
+    if fabric.world_size == 1:
+        return epoch.observed, epoch.unseen_probabilities
+    counts = {"seen": member.sum(0), "unseen": (~member).sum(0), "full": torch.full(member.shape[1:], len(member))}
+    totals = {side: _summed(fabric, count) for side, count in counts.items()}
+    sums = {name: _summed(fabric, mean * counts[name.rpartition("_")[2]]) for name, mean in epoch.observed.items()}
+    chances = _summed(fabric, epoch.unseen_probabilities * counts["unseen"][:, None]) / totals["unseen"][:, None]
+    return {name: value / totals[name.rpartition("_")[2]] for name, value in sums.items()}, chances
+
+
+def _summed(fabric: "Fabric", value: Tensor) -> Tensor:
+    total: Tensor = fabric.all_reduce(value.to(fabric.device, copy=True), reduce_op="sum")  # type: ignore[assignment]
+    return total.cpu()  # a copy, since it sums in place
+
+
+def _gathered(fabric: "Fabric", value: Tensor) -> Tensor:
+    """The rows of all processes, (K of each, ...) to (K of all, ...)."""
+    if fabric.world_size == 1:
+        return value
+    return fabric.all_gather(value.to(fabric.device)).flatten(0, 1)  # type: ignore[union-attr]
+
+
+@torch.no_grad()
+def measure_members(members: Members, examples: Examples, member: Tensor, fabric: "Fabric", batch_size: int = 256) -> dict[str, Tensor]:
+    """What members with and without each example, and all, say of it: as ``measure``, means over members, for all examples.
+
+    loss is the mean of losses, predicted the largest mean probability; beside them memorization_se and half_width (90%) of the gap,
+    by Welch's two-sample t. members: of this process; member: bool (all members, examples).
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    own = member[len(members) * fabric.global_rank :][: len(members)]
+    losses, sides = torch.zeros(len(members), len(examples)), torch.zeros(len(Side), len(examples), len(examples.classes))
+    with evaluating(members), fabric.autocast():
+        for positions in torch.arange(len(examples)).split(batch_size):
+            x, labels, _ = examples.batch(positions)
+            logs = members(channels_last(x)).float().log_softmax(2).cpu()  # (K, B, classes)
+            losses[:, positions] = -logs.gather(2, labels.cpu().expand(len(logs), -1)[..., None]).squeeze(2)
+            inside = own[:, positions]
+            for side, chosen in enumerate((inside, ~inside, torch.ones_like(inside))):
+                sides[side, positions] = (logs.exp() * chosen[..., None]).sum(0)
+    losses = _gathered(fabric, losses).cpu()
+    sides = sides if fabric.world_size == 1 else _summed(fabric, sides)
+    gap = two_samples(losses.double().numpy(), member.numpy())
+    result = {"loss_seen": gap.seen, "loss_unseen": gap.unseen, "loss_full": losses.double().numpy().mean(0)}
+    result |= {"memorization_se": gap.standard_error, "half_width": t.ppf(0.95, np.maximum(gap.degrees, 1)) * gap.standard_error}
+    tensors = {name: torch.from_numpy(values).float() for name, values in result.items()}
+    predicted = {f"predicted_{side}": sides[number].argmax(1).float() for number, side in enumerate(Side)}
+    return tensors | predicted | {"probabilities": sides[1] / (~member).sum(0)[:, None]}

@@ -1,0 +1,176 @@
+"""One network, trained on all examples: with turn-over dropout, whose halves are compared (Liu et al. 2021), or without."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unseen.config import Config, TrainingOptions
+from unseen.data import Examples, joined
+from unseen.masks import TurnOverNet, audit, check_capacity
+from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
+from unseen.training import Ordinary, checked_losses, get_state, load_state, make_optimizer, measure, new_network, take_steps
+
+AUDITED = 4  # examples: enough to see which parameters both halves share
+
+
+class OneNetwork:
+    """What turn-over dropout and an ordinary network have in common."""
+
+    has_halves: bool
+    takes_shards: bool = True
+    shares_state: bool = True
+    leading: str | None = None
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.net = job, self.network(job.config, job.data[len(job.data) - 1], job.model, job.seed)
+        self.mean: dict[str, Tensor] = {}
+
+    @staticmethod
+    def network(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> TurnOverNet | Ordinary:
+        """A fresh network for the seed."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, config: Config, processes: int) -> None:
+        """Every option is its own, and any number of processes shares a batch."""
+
+    @classmethod
+    def check_network(cls, config: Config, examples: Examples, model: str | nn.Module) -> None:
+        """Build a named network once. Raises UnseenError where it cannot take the examples."""
+        if isinstance(model, str):
+            cls.network(config, examples, model, config.seed)
+
+    def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:
+        """See ``Estimator.train``. Each epoch has its own order of the shards, each window of them its own of its examples."""
+        job, config, fabric = self.job, self.job.config.training, self.job.fabric
+        optimizer: Any = make_optimizer(self.net, config)
+        if state is not None:
+            self.mean = {name.removeprefix("mean."): state.pop(name) for name in list(state) if name.startswith("mean.")}
+            load_state(self.net, optimizer, state)
+        model, optimizer = fabric.setup(self.net, optimizer)
+        for epoch in range(max(done[0], 1), config.epochs + 1):
+            windows = job.data.windows(job.seed, epoch, job.config.data.shuffle_buffer)
+            steps = [-(-sum(job.data.trains[number] for number in window) // config.batch_size) for window in windows]
+            if state is not None and epoch == done[0]:
+                yield Visit(epoch, done[1], len(windows), lambda: self._state(optimizer))
+            for place, window in enumerate(windows, 1):
+                if (epoch, place) <= done:
+                    continue
+                kept = joined([job.trained(examples.to(fabric.device)) for examples in job.data.walk(window)])
+                losses = take_steps(
+                    model, optimizer, kept, config, job.seed, epoch, (sum(steps[: place - 1]), sum(steps)), fabric, progress
+                )
+                checked_losses(losses, fabric, self._where(epoch, window), config)
+                if place == len(windows):
+                    self.mean = running_mean(self.mean, self.net, epoch, config)
+                yield Visit(epoch, place, len(windows), lambda: self._state(optimizer))
+
+    def _where(self, epoch: int, window: list[int]) -> str:
+        return f"epoch {epoch}" + ("" if self.job.data.is_whole else f", {self.job.data.label(window[0])}")
+
+    def _state(self, optimizer: Any) -> dict[str, Tensor]:
+        mean = {f"mean.{name}": value for name, value in self.mean.items()} if self.job.config.training.average > 1 else {}
+        return get_state(self.net, optimizer) | mean
+
+    def observe(self, examples: Examples, last: bool) -> Observed:
+        """A measurement of all of them. Of the last epoch with probabilities, unless other weights than these are scored."""
+        ends = last and self.job.config.training.average == 1
+        return Observed(examples.index, self._measure(examples, ends))
+
+    def finish(self, examples: Examples, observed: Observed) -> dict[str, Tensor]:
+        """What was observed, or a measurement of the mean of the last epochs' weights."""
+        if self.job.config.training.average == 1:
+            return observed.values
+        own = {name: value.clone() for name, value in self.net.state_dict().items()}
+        self.net.load_state_dict(self.mean)
+        found = self._measure(examples, True)
+        self.net.load_state_dict(own)
+        return found
+
+    def _measure(self, examples: Examples, probabilities: bool) -> dict[str, Tensor]:
+        size = measure_size(self.job.config.training)
+        return measure(self.net, examples, self.job.fabric, size, probabilities and isinstance(self.net, TurnOverNet))
+
+    def gradient_network(self) -> nn.Module:
+        """The network itself."""
+        return self.net
+
+    def weights(self) -> None:
+        """Its last state."""
+        return
+
+
+class TurnOverDropout(OneNetwork):
+    """Turn-over dropout: every example trains one half of the network and never touches the other."""
+
+    has_halves: bool = True
+
+    @classmethod
+    def suits(cls, config: Config) -> bool:
+        """Everything."""
+        return True
+
+    @staticmethod
+    def network(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> TurnOverNet:
+        """A fresh network with masks. Raises UnseenError where two examples would share a mask."""
+        masks = config.masks
+        bare = new_network(config.network, examples, seed, None if isinstance(model, str) else model)
+        net = TurnOverNet(bare, seed=seed, scale=masks.mask_scale, groups=masks.groups, tied=masks.tied, only=masks.only, skip=masks.skip)
+        check_capacity(net.masked_layers(), int(examples.index.max()) + 1)
+        return net
+
+    @classmethod
+    def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
+        """Which parameters both halves share, with their sizes, by ``audit``."""
+        net = cls.network(config, examples, model, config.seed)
+        leaks = audit(net, *examples.train.batch(torch.arange(min(AUDITED, len(examples.train)))))
+        sizes = {name: value.numel() for name, value in net.net.named_parameters()}
+        shared = {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0}
+        found = {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
+        return {"networks": 1} | found
+
+
+class Plain(OneNetwork):
+    """One ordinary network: the free scores, and no halves."""
+
+    has_halves: bool = False
+
+    @classmethod
+    def suits(cls, config: Config) -> bool:
+        """Nothing, unless it is asked for by name: it has no memorization."""
+        return False
+
+    @staticmethod
+    def network(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> Ordinary:
+        """A fresh network without masks."""
+        return Ordinary(new_network(config.network, examples, seed, None if isinstance(model, str) else model))
+
+    @classmethod
+    def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
+        """Nothing more."""
+        return {}
+
+
+def running_mean(mean: dict[str, Tensor], net: nn.Module, epoch: int, config: TrainingOptions) -> dict[str, Tensor]:
+    """Mean of the weights over the last ``config.average`` epochs so far; empty before them.
+
+    Stochastic weight averaging (Izmailov et al. 2018). It keeps the halves apart: what an example never changed at any epoch,
+    the mean over epochs leaves unchanged.
+    """
+    count = epoch - (config.epochs - config.average)
+    if count < 1 or config.average == 1:
+        return {}
+    weights = net.state_dict()
+    if count == 1:
+        return {name: value.clone() for name, value in weights.items()}
+    return {
+        name: mean[name].to(value.device).lerp(value, 1 / count) if value.is_floating_point() else value.clone()
+        for name, value in weights.items()
+    }
+
+
+def measure_size(config: TrainingOptions) -> int:
+    """Examples per batch of a measurement: those of a step, and 256 at least."""
+    return max(256, config.batch_size)

@@ -1,0 +1,39 @@
+"""Slow twins of the scores."""
+
+import polars as pl
+
+
+def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
+    """Scores that cost nothing extra, from the epochs' statistics of one side; mean over seeds.
+
+    Args: history: columns epoch, index, seed and ``<quantity>_<side>``. side: whose; "seen" is the half that trains,
+    the counterpart of the network whose training such scores are defined on.
+
+    Returns one row per index: cumulative_loss (sum over epochs), aum (mean margin), el2n (mean over the first tenth of
+    the epochs, at least one), forgetting_events (epochs at which right turned wrong), confidence, variability and
+    correctness; and memorization_mean, unseen_loss_mean and full_loss_mean over the epochs less their first tenth, which says more of the
+    initial weights than of the examples. Epochs are those measured.
+    """
+
+    early = max(1, round(history["epoch"].n_unique() / 10))
+    first_epochs = history["epoch"].unique().sort()[:early]
+    probability = (-pl.col(f"loss_{side}")).exp()
+    correct = pl.col(f"correct_{side}")
+    later = pl.col("epoch").is_in(first_epochs.implode()).not_() if history["epoch"].n_unique() > 1 else pl.lit(True)
+    per_seed = (
+        history.sort("epoch")
+        .group_by("seed", "index")
+        .agg(
+            cumulative_loss=pl.col(f"loss_{side}").sum(),
+            aum=pl.col(f"margin_{side}").mean(),
+            el2n=pl.col(f"error_norm_{side}").filter(pl.col("epoch").is_in(first_epochs.implode())).mean(),
+            forgetting_events=(correct.diff() < 0).sum(),
+            confidence=probability.mean(),
+            variability=probability.std(ddof=0),
+            correctness=correct.mean(),
+            memorization_mean=(pl.col("loss_unseen") - pl.col("loss_seen")).filter(later).mean(),
+            unseen_loss_mean=pl.col("loss_unseen").filter(later).mean(),
+            full_loss_mean=pl.col("loss_full").filter(later).mean(),
+        )
+    )
+    return per_seed.drop("seed").group_by("index").mean().sort("index")
