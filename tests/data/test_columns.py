@@ -78,6 +78,9 @@ def test_columns_that_tell_the_row_or_the_label_are_left_out_by_name(name, value
     [
         ("sorted", np.sort(random.normal(size=COUNT)), "ascends with the row"),
         ("breed", [("siamese", "poodle", "husky", "tabby", "beagle", "lynx")[row % 6] for row in range(COUNT)], "alone tells the label"),
+        ("noisy", ["v" if row == 0 else ("u", "v", "w")[row % 3] for row in range(COUNT)], "tells the label of 98% of the rows"),
+        ("is_ant", [row % 3 == 0 for row in range(COUNT)], "has one value in all rows of a class"),
+        ("day", [f"2024-{1 + row // 28:02}-{1 + row % 28:02}" for row in range(COUNT)], "ascends with the row"),
         ("review", [f"a film like {value}" for value in random.permutation(COUNT)], "name it with --text review"),
     ],
 )
@@ -120,6 +123,20 @@ def test_empty_columns_are_left_out(tmp_path):
     (tmp_path / "t.csv").write_text("x,note,label,\n" + "1,,a,\n2,,b,\n" * 10)
     used, out, _, examples = features(tmp_path / "t.csv")
     assert used == ["x"] and out == {"note", ""} and skipped(examples, "columns") == {"empty in every row": 2}
+
+
+def test_a_copy_of_two_classes_is_known_by_its_name_or_its_text():
+    labels, noise = ["cat", "dog"] * 30, random.normal(size=COUNT)
+    for name, values in (("class", [0, 1] * 30), ("y", [True, False] * 30), ("animal", ["Cat ", "Dog "] * 30)):
+        used, out, said, _ = features(pl.DataFrame({"x": noise, name: values, "label": labels}))
+        assert used == ["x"] and out == {name} and "is a copy of the label" in said
+
+
+def test_names_of_rows_as_r_writes_them(tmp_path):
+    rows = "".join(f'"Mazda {row}",{row * 0.37 % 1},{"ab"[row % 2]}\n' for row in range(30))
+    (tmp_path / "t.csv").write_text('"",x,label\n' + rows)
+    used, out, _, _ = features(tmp_path / "t.csv")
+    assert used == ["x"] and out == {""}
 
 
 @pytest.mark.parametrize("name", ["id", "ID", "Id", "PassengerId", "user_id", "customer-no", "rowNumber", "idx", "UUID"])

@@ -179,6 +179,10 @@ NUMBERS = {
     "British dates": (["02/01/1970", "31/01/1970", "01/02/1970", "3/1/1970"], [1, 30, 31, 2]),
     "moments": (["1970-01-01 12:00:00", "1970-01-02 00:00:00", "1970-01-03 06:00:00", "1970-01-01 00:00:00"], [0.5, 1, 2.25, 0]),
     "ISO moments": (["1970-01-01T12:00:00Z", "1970-01-02T00:00:00Z", "1970-01-03T06:00:00Z", "1970-01-01T00:00:00Z"], [0.5, 1, 2.25, 0]),
+    "moments of a zone": (["1970-01-01T12:00:00+00:00", "1970-01-02T01:00:00+01:00", "1970-01-03T06:00:00+00:00"], [0.5, 1, 2.25]),
+    "written dates": (["2 Jan 1970", "31 Jan 1970", "3 Jan 1970"], [1, 30, 2]),
+    "long dates": (["2 January 1970", "31 January 1970", "1 February 1970"], [1, 30, 31]),
+    "clocks": (["12:01 AM", "01:00 AM", "12:30 PM"], [60, 3600, 45000]),
     "times": (["00:01", "01:00", "12:30", "00:00"], [60, 3600, 45000, 0]),
 }
 
@@ -204,6 +208,14 @@ def test_points_of_thousands_in_a_table_of_decimal_commas(tmp_path):
     text = "price;rate;label\n" + "".join(f"{1 + number}.{100 + number};{number % 7},25;{'uv'[number % 2]}\n" for number in range(20))
     examples = read(tmp_path, text)
     assert examples.inputs[:3, 0].tolist() == [1100, 2101, 3102] and examples.inputs[3, 1].item() == 3.25
+
+
+def test_one_unit_behind_all_numbers_is_left_out(tmp_path):
+    texts = [f"{number / 4} kg" for number in range(30)]
+    values, became = column(tmp_path, texts)
+    assert values == [number / 4 for number in range(30)] and became == "numbers of kg"
+    assert column(tmp_path, ["12 kg", "3 g", "7 kg"] * 10)[0] == (4,)  # two units: categories
+    assert column(tmp_path, ["1a", "2a", "3a"] * 10)[0] == (4,)  # few: codes
 
 
 def test_categories_stay_categories(tmp_path):

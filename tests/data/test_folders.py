@@ -1,6 +1,8 @@
 """Folders of pictures: every file is read, or named as not read."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -379,3 +381,33 @@ def test_the_case_of_several_damaged_pictures():
     with pytest.raises(UnseenError, match=r"Cannot read 3 images: .*bar/04\.jpg, .*bar/05\.jpg, .*circle/03\.jpg"):
         load(CASES / "img_corrupt_several" / "data")
     assert len(load(CASES / "img_corrupt_several" / "data", skip_damaged=True)) == 37
+
+
+# -- photographs
+
+
+def test_photographs_are_read_a_few_at_a_time_and_small(tmp_path):
+    """60 pictures of 12 megapixels, 36 MB each once decoded: the memory of the process grows by a fraction of that."""
+    ramp = np.linspace(0, 255, 4000)[None, :, None] * np.linspace(0, 1, 3000)[:, None, None] * np.ones(3)
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "one.jpg")
+    for number in range(60):
+        (tmp_path / "set" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        os.link(tmp_path / "one.jpg", tmp_path / "set" / "ab"[number % 2] / f"{number}.jpg")
+    command = (
+        "import resource, sys, unseen, PIL.Image, numpy; used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024;"
+        "unseen.load('digits', limit=20); before = used(); examples = unseen.load(sys.argv[1]); print(len(examples), used() - before)"
+    )
+    answer = subprocess.run([sys.executable, "-c", command, str(tmp_path / "set")], capture_output=True, text=True, check=True)
+    count, mebibytes = answer.stdout.split()
+    assert int(count) == 60 and float(mebibytes) < 600
+
+
+def test_long_readings_are_said_before_they_start(tmp_path, monkeypatch):
+    classes(tmp_path, each=3, size=(300, 200))
+    said = []
+    load(tmp_path, say=said.append)
+    assert not said  # short ones are not
+    monkeypatch.setattr("unseen.data.picturing.LARGEST_UNSAID", 0)
+    monkeypatch.setattr("unseen.data.picturing.PATIENCE", 0.0)
+    load(tmp_path, say=said.append)
+    assert len(said) == 1 and said[0].startswith("Reading 6 pictures takes about ") and "MiB of memory" in said[0]

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
+from unseen.data.decoding import channels_first
 from unseen.data.examples import crop_and_flip
-from unseen.data.images import Lazy, channels_first
+from unseen.data.images import Lazy
 from unseen.data.loading import download, load
 from unseen.errors import UnseenError
 from unseen.hashing import uniform

@@ -187,6 +187,21 @@ def test_splits_of_the_hub_that_are_not_read_are_named():
     assert reading.sources == {"train": 20, "validation": 20} and reading.splits == {"train": 20, "test": 20}
 
 
+def test_all_splits_of_arrays_and_torch_data_sets_are_read(tmp_path):
+    inputs, labels = np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8), np.arange(20) % 2
+    parts = {
+        f"{split}_{kind}": array[:size]
+        for split, size in (("train", 20), ("val", 6), ("test", 4))
+        for kind, array in (("images", inputs), ("labels", labels))
+    }
+    np.savez(tmp_path / "medical.npz", **parts)
+    examples = load(tmp_path / "medical.npz")
+    assert len(examples.train) == 20 and len(examples.test) == 10 and not examples.reading.skipped
+    sets = tuple(TensorDataset(torch.from_numpy(inputs[:size]), torch.from_numpy(labels[:size])) for size in (20, 4, 6))
+    examples = load(sets)
+    assert len(examples.train) == 20 and examples.test.ids == [f"test/{number}" for number in range(10)]
+
+
 def test_files_beside_tables_are_named(tmp_path):
     frame = pl.DataFrame({"x": np.arange(20) % 7 * 1.0, "label": np.arange(20) % 2})
     for name in ("train.csv", "test.csv", "extra.csv"):

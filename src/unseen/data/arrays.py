@@ -2,9 +2,11 @@
 
 import gzip
 import math
+import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,8 @@ from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading, tally
 from unseen.errors import UnseenError
 
-NPZ_NAMES: tuple[tuple[tuple[str, str], tuple[str, str] | None], ...] = (
-    (("x_train", "y_train"), ("x_test", "y_test")),
-    (("train_images", "train_labels"), ("test_images", "test_labels")),
-    (("x", "y"), None),
-    (("images", "labels"), None),
-)
+TRAIN_NAMES = (("x_train", "y_train"), ("train_images", "train_labels"), ("x", "y"), ("images", "labels"))
+SPLIT_NAMES = ("test", "val", "valid", "validation", "dev")
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 NUMBERS = "buif"
 FEWEST_ROWS = 20  # below which a feature that counts the rows may be chance
@@ -43,7 +41,12 @@ def idx_folder(path: Path) -> Raw:
         elif split == "train":
             raise UnseenError(f"{path} lacks {split}-images-idx3-ubyte or {split}-labels-idx1-ubyte. Get both files.")
     raw = arrays(*parts)
-    return replace(raw, name=path.name, reading=replace(raw.reading, kind="IDX files"))
+    others = [
+        ("not one of the files of MNIST's format", file.name)
+        for file in sorted(path.iterdir())
+        if not re.search("idx[13]-ubyte", file.name)
+    ]
+    return replace(raw, name=path.name, reading=replace(raw.reading, kind="IDX files").skipping(tally(others)))
 
 
 def idx(path: Path) -> Tensor:
@@ -72,22 +75,27 @@ def npz(path: Path, columns: Columns) -> Raw:
         raise
     except (ValueError, OSError, EOFError, MemoryError, SyntaxError, NotImplementedError, RuntimeError, *ZIP_ERRORS) as error:
         raise UnseenError(f"Cannot read {path}: {error}. Allowed: arrays of numbers or text. Save it again.") from error
-    known = [(train, test) for train, test in NPZ_NAMES if set(train) <= set(found)]
-    if not known or (columns.id and columns.id.lower() not in found):
-        allowed = " or ".join(" and ".join(train) for train, _ in NPZ_NAMES)
+    train = next((pair for pair in TRAIN_NAMES if set(pair) <= set(found)), None)
+    if train is None or (columns.id and columns.id.lower() not in found):
+        allowed = " or ".join(" and ".join(pair) for pair in TRAIN_NAMES)
         raise UnseenError(
             f"{path} holds {', '.join(found) or 'nothing'}. Allowed: {allowed}, and the id array where one is named. "
             "Save it under such names."
         )
-    train, test = known[0]
-    names = train + (test if test and set(test) <= set(found) else ())
+    names = [*train, *_other_splits(train, found)]
     ids = [str(value) for value in found[columns.id.lower()]] if columns.id else None
-    raw = arrays(*(found[name] for name in names))
+    raw = splits_of_arrays([found[name] for name in names])
     others = [name for name in found if name not in (*names, "index", (columns.id or "").lower())]
     reading = replace(raw.reading, kind="named arrays").skipping(
         tally([("not named as inputs, labels, index or ids", name) for name in others], "arrays")
     )
     return replace(raw, name=path.stem, index=found.get("index"), ids=ids, reading=reading)
+
+
+def _other_splits(train: tuple[str, str], found: dict[str, Any]) -> list[str]:
+    """The names of the inputs and labels of every other split: test first, then validation."""
+    names = [[name.replace("train", split) for name in train] for split in SPLIT_NAMES if "train" in train[0]]
+    return [name for pair in names if set(pair) <= set(found) for name in pair]
 
 
 def _refuse_bombs(path: Path) -> None:
@@ -104,13 +112,18 @@ def arrays(*parts: Any) -> Raw:
     """(x_train, y_train) or (x_train, y_train, x_test, y_test)."""
     if len(parts) not in (2, 4):
         raise UnseenError(f"Got a tuple of {len(parts)}. Allowed: (x_train, y_train[, x_test, y_test]). Pass 2 or 4.")
+    return splits_of_arrays(parts)
+
+
+def splits_of_arrays(parts: Sequence[Any]) -> Raw:
+    """Inputs and labels of train, then of every other split."""
     numbers, note = _exact([_as_array(x) for x in parts[::2]])
     inputs, labels = [as_inputs(x) for x in numbers], [as_labels(y) for y in parts[1::2]]
     for x, y in zip(inputs, labels, strict=True):
         if len(x) != len(y):
             raise UnseenError(f"Got {len(x)} inputs and {len(y)} labels. Allowed: one label each. Check the pairs.")
-    if inputs[0].shape[1:] != inputs[-1].shape[1:]:
-        shapes = f"{tuple(inputs[0].shape[1:])} in train, {tuple(inputs[-1].shape[1:])} in test"
+    if other := [x for x in inputs if x.shape[1:] != inputs[0].shape[1:]]:
+        shapes = f"{tuple(inputs[0].shape[1:])} in train, {tuple(other[0].shape[1:])} in test"
         raise UnseenError(f"Inputs have shape {shapes}. Allowed: the same in both. Reshape one of them.")
     reading = Reading(kind="arrays", found=sum(map(len, labels))).noting(note).suspecting(*_ascending(inputs[0]))
     if len(inputs) == 1:
@@ -152,7 +165,7 @@ def _exact(parts: list[np.ndarray[Any, Any]]) -> tuple[list[np.ndarray[Any, Any]
     moved = [place for place, (_, least) in enumerate(columns) if least]
     exact = np.stack([values for values, _ in columns], 1)
     note = f"Feature {moved[0]} and {len(moved) - 1} others are beyond 2^53: their smallest is subtracted first." if moved else ""
-    return np.split(exact, [len(parts[0])])[: len(parts)], note
+    return np.split(exact, np.cumsum([len(part) for part in parts])[:-1]), note
 
 
 def _as_array(x: Any) -> np.ndarray[Any, Any]:

@@ -18,6 +18,8 @@ FEWEST_NAMED = 5  # the same for a column whose name says that it is an id
 SAMPLE = 1000  # rows on which a column is first looked at
 PANDAS = re.compile(r"(Unnamed: \d+(_level_\d+)?(\.\d+)?|__index_level_\d+__|level_0|)")
 ID_WORDS = frozenset(("id", "ids", "idx", "index", "uuid", "guid", "key", "no", "nr", "row", "rownum", "number", "sn", "serial"))
+LABEL_WORDS = frozenset(("label", "labels", "class", "target", "category", "truth", "gt", "y"))
+MOST_HITS = 0.95  # of rows whose label a column tells, above which it is named
 SPLIT_NAMES = ("split", "set", "subset", "partition")
 
 
@@ -80,8 +82,12 @@ def _leave_out_judged(found: Roles, series: dict[str, "pl.Series"], reasons: dic
 
 def _is_row_number(column: "pl.Series") -> bool:
     """Whether a column that has pandas' name for an index has an index' values: whole and different, or anything under its inner name."""
+    import polars as pl
+
     if column.name.startswith("__index_level"):
         return True
+    if column.dtype == pl.String and column.name in ("", "Unnamed: 0"):  # names of rows, as R writes them
+        return not column.null_count() and column.n_unique() == len(column)
     if not column.dtype.is_integer():
         whole = column.dtype.is_float() and bool((column.drop_nans().drop_nulls() % 1 == 0).all())
         if not whole or not len(column):
@@ -133,6 +139,8 @@ def _tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
 def _text_tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
     """Texts that are different in every row are names, unless they have blanks, as sentences do, or are numbers."""
     first = column.head(FEWEST_ROWS).str.strip_chars()
+    if _share(first, r"^\d{4}-\d{2}-\d{2}") == 1 and first.is_sorted() and column.is_sorted() and _is_unique(column):
+        return "", "ascends with the row"
     is_number = not named and _share(first, r"^[-+€$£(]*[\d.,]+[)%€$£]*$|\d[-/.:]\d") > 0.5  # or a date
     if first.n_unique() < len(first) or is_number or column.n_unique() < len(column):
         return None
@@ -166,21 +174,33 @@ def _tells_label(column: "pl.Series", labels: np.ndarray[Any, Any], target: "pl.
     some = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
     values = _codes(column if len(some) == count else column.gather(some))
     different = int(values.max()) + 1
-    if different < 2 or 2 * different > len(some) or not _is_function(values, labels[some]):
+    if different < 2 or 2 * different > len(some) or max(_hits(values, labels[some]), _hits(labels[some], values)) < MOST_HITS:
         return None
-    values = _codes(column)
-    different = int(values.max()) + 1
-    classes = int(labels.max()) + 1
-    if 2 * different > count or classes < 2 or not _is_function(values, labels):
+    values, classes = _codes(column), int(labels.max()) + 1
+    different, hits = int(values.max()) + 1, _hits(values, labels)
+    if 2 * different > count or classes < 2:
         return None
-    if different == classes and (classes > 2 or _is_same_text(column, target)):
+    if hits == 1 and different == classes and (classes > 2 or _is_same_text(column, target) or _is_named_label(column.name)):
         return "a copy of the label", ""
-    return "", f"alone tells the label: each of its {different:,} values stands with one class"
+    if hits == 1:
+        return "", f"alone tells the label: each of its {different:,} values stands with one class"
+    if _hits(labels, values) == 1 and classes > 2:
+        return "", "has one value in all rows of a class"
+    return (
+        ("", f"tells the label of {hits:.0%} of the rows") if hits >= MOST_HITS and np.bincount(labels).max() < MOST_HITS * count else None
+    )
 
 
-def _is_function(values: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> bool:
-    pairs = values.astype(np.int64) * (int(labels.max()) + 1) + labels
-    return len(np.unique(pairs)) == len(np.unique(values))
+def _hits(values: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """The share of rows whose label is guessed right by the commonest label of their value."""
+    pairs, counts = np.unique(values.astype(np.int64) * (int(labels.max()) + 1) + labels, return_counts=True)
+    best = np.zeros(int(values.max()) + 1, dtype=np.int64)
+    np.maximum.at(best, pairs // (int(labels.max()) + 1), counts)
+    return float(best.sum()) / len(values)
+
+
+def _is_named_label(name: str) -> bool:
+    return bool(set(re.findall(r"[a-z]+", name.lower())) & LABEL_WORDS)
 
 
 def _is_same_text(column: "pl.Series", target: "pl.Series") -> bool:

@@ -15,14 +15,15 @@ from torch import Tensor
 from unseen.data.checks import check_finite
 from unseen.data.decoding import DamagedError
 from unseen.data.examples import Examples, rows
-from unseen.data.images import Pictures, Survey, decode_all, survey
+from unseen.data.images import Pictures, Survey, survey
 from unseen.data.loading import Plan, check_options, completed, limited, planned, with_pictures
+from unseen.data.picturing import decode_all, seconds_each, unread
 from unseen.data.precision import narrowed
 from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading
 from unseen.data.sources import read
 
-TIMED = 16  # pictures that are decoded to see how long one takes
+CHUNK = 64  # pictures at a time
 PATIENCE = 20.0  # seconds within which all pictures are decoded, to find the damaged ones
 HASHED = 2**20  # bytes of a file at a time
 
@@ -74,9 +75,9 @@ def inspect(
     check_finite(inputs, [plan.ids[place] for place in plan.kept.tolist()], raw.columns)
     inputs = narrowed(inputs)
     train = int((~plan.test[plan.kept]).sum())
-    reading = completed(reading, plan.labels[plan.kept], train, plan, tuple(inputs.shape[1:]))
+    reading = completed(reading, plan.labels[plan.kept], train, plan, inputs)
     duplicates = len(plan.kept) - len(set(raw.texts)) if raw.texts is not None else equal_rows(inputs)
-    return replace(reading, duplicate_rows=duplicates, memory_bytes=inputs.nbytes, seconds=round(seconds, 3))
+    return replace(reading, duplicate_rows=duplicates, seconds=round(seconds, 3))
 
 
 def _of_pictures(raw: Raw, pictures: Pictures, plan: Plan, reading: Reading, image_size: int | None, seconds: float) -> Reading:
@@ -90,7 +91,7 @@ def _of_pictures(raw: Raw, pictures: Pictures, plan: Plan, reading: Reading, ima
     if not len(kept):
         raise next(iter(damaged.values()))
     reading = with_pictures(reading, seen, damaged, pictures.names)
-    reading = completed(reading, plan.labels[kept], int((~plan.test[kept]).sum()), plan, seen.form.shape)
+    reading = completed(reading, plan.labels[kept], int((~plan.test[kept]).sum()), plan, unread(pictures, kept, seen))
     if each * len(kept) > PATIENCE:
         reading = reading.noting(f"Only the headers of the pictures were read: decoding all takes about {each * len(kept):,.0f} s.")
     return replace(
@@ -104,13 +105,10 @@ def _of_pictures(raw: Raw, pictures: Pictures, plan: Plan, reading: Reading, ima
 def _damaged(pictures: Pictures, positions: Tensor, seen: Survey) -> tuple[dict[int, DamagedError], float]:
     """The damaged pictures by position, and the seconds that one picture takes. Those whose header is damaged are known already."""
     whole = [place for place in positions.tolist() if place not in seen.damaged]
-    few = whole[:: max(1, len(whole) // TIMED)][:TIMED]
-    started = time.perf_counter()
-    _, damaged = decode_all(pictures, seen, few)
-    each = (time.perf_counter() - started) / max(len(few), 1)
+    each, damaged = seconds_each(pictures, seen, whole)
     if each * len(whole) <= PATIENCE:
-        for start in range(0, len(whole), TIMED):
-            damaged |= decode_all(pictures, seen, whole[start : start + TIMED])[1]
+        for start in range(0, len(whole), CHUNK):
+            damaged |= decode_all(pictures, seen, whole[start : start + CHUNK])[1]
     return seen.damaged | damaged, each
 
 
@@ -128,7 +126,7 @@ def equal_rows(inputs: Tensor) -> int:
 def equal_files(pictures: Pictures, positions: Tensor) -> int | None:
     """How many pictures have the bytes of one before them; None where they are neither files nor bytes."""
     found: Counter[bytes] = Counter()
-    for chunk in torch.split(positions, 64):
+    for chunk in torch.split(positions, CHUNK):
         for item in pictures.fetch(chunk.tolist()):
             content = _hash(item)
             if content is None:

@@ -46,8 +46,8 @@ def parquet_files(path: Path) -> tuple[list[Path], list[Path]]:
 
     They lie in the folder itself, or in folders below it, as ``data/train-00000-of-00001.parquet`` or ``train/0.parquet``.
     """
-    for pattern in ("*.parquet", "*/*.parquet"):
-        if files := sorted(file for file in path.glob(pattern) if not _is_hidden(file, path)):
+    for pattern in ("*", "*/*"):
+        if files := sorted(file for file in path.glob(pattern) if file.suffix.lower() == ".parquet" and not _is_hidden(file, path)):
             return _by_split(files, path)
     return [], []
 

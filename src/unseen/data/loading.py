@@ -6,7 +6,7 @@
 (torch.Size([32, 1, 8, 8]), torch.float32, 100)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from torch import Tensor
 from unseen.data.checks import check_finite, checked_ids, checked_index
 from unseen.data.decoding import DamagedError
 from unseen.data.examples import Examples, rows, take
-from unseen.data.images import Lazy, Survey, read_pictures
+from unseen.data.images import Lazy, Survey
 from unseen.data.labels import check_classes, encode_labels
 from unseen.data.moments import Moments
+from unseen.data.picturing import read_pictures
 from unseen.data.precision import narrowed
 from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading, Skipped
@@ -49,6 +50,7 @@ def load(
     image_size: int | None = None,
     seed: int = 0,
     memory_gib: float = 4.0,
+    say: Callable[[str], None] | None = None,
 ) -> Examples:
     """Load a data set of any of these kinds.
 
@@ -83,10 +85,11 @@ def load(
         skip_damaged: leave damaged pictures out, and say so, in place of refusing them.
         test_fraction: share held out where there is no test split: the examples with uniform(index, seed, "test")
             below it, so that it stays put when rows are added.
-        image_size: side in pixels to which images are resized; see ``images.read_pictures`` for the default.
+        image_size: side in pixels to which images are resized; see ``picturing.read_pictures`` for the default.
         seed: of the held-out choice.
         memory_gib: larger inputs of images stay on disk and are read batch by batch; mean and std then come from the
             10,000 train examples with the smallest uniform(index, "standardise").
+        say: called with a sentence, before pictures are read that will take more than ten seconds.
 
     Raises:
         UnseenError: for data that cannot be used, naming the place and the next step.
@@ -98,7 +101,7 @@ def load(
         return data if limit is None and test_limit is None else data.select(_kept(is_test, limit, test_limit))
     columns = Columns(target, image_column, id_column, text, split_column, drop, separator, encoding)
     raw = read(data, data_dir, columns)
-    return examples_of(raw, (limit, test_limit), test_fraction, image_size, seed, memory_gib, skip_damaged=skip_damaged)
+    return examples_of(raw, (limit, test_limit), test_fraction, image_size, seed, memory_gib, skip_damaged=skip_damaged, say=say)
 
 
 def download(name: str, data_dir: str | Path | None = None) -> Path:
@@ -133,10 +136,11 @@ def examples_of(
     memory_gib: float = 4.0,
     is_piece: bool = False,
     skip_damaged: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Examples:
     """Check what a source gave, split it, and read the inputs that are kept. A piece of a larger set keeps mean 0 and std 1."""
     plan = planned(raw, limits, test_fraction, seed, is_piece)
-    inputs, kept, reading = _inputs(raw, plan, image_size, memory_gib, skip_damaged)
+    inputs, kept, reading = _inputs(raw, plan, image_size, memory_gib, skip_damaged, say)
     ids = [plan.ids[i] for i in kept.tolist()]
     check_finite(inputs, ids, raw.columns)
     if isinstance(inputs, Tensor) and not (is_piece and inputs.dim() == 2):  # so that the pieces of a set are of one type
@@ -160,7 +164,7 @@ def examples_of(
         std=std,
         name=raw.name,
         texts=None if raw.texts is None else [raw.texts[i] for i in kept.tolist()],
-        reading=completed(reading, labels, train_count, plan, tuple(inputs.shape) if isinstance(inputs, Lazy) else tuple(inputs.shape[1:])),
+        reading=completed(reading, labels, train_count, plan, inputs),
     )
 
 
@@ -200,12 +204,14 @@ def planned(
     return Plan(ids, labels.codes, labels.classes, index, test, kept, raw.test is None, labels.notes)
 
 
-def _inputs(raw: Raw, plan: Plan, image_size: int | None, memory_gib: float, skip_damaged: bool) -> tuple[Tensor | Lazy, Tensor, Reading]:
+def _inputs(
+    raw: Raw, plan: Plan, image_size: int | None, memory_gib: float, skip_damaged: bool, say: Callable[[str], None] | None
+) -> tuple[Tensor | Lazy, Tensor, Reading]:
     """The inputs that are kept, the positions of those that could be read, and the record so far."""
     reading = limited(raw, plan)
     if isinstance(raw.inputs, Tensor):
         return rows(raw.inputs, plan.kept), plan.kept, reading
-    found = read_pictures(raw.inputs, plan.kept, image_size, memory_gib, skip_damaged)
+    found = read_pictures(raw.inputs, plan.kept, image_size, memory_gib, skip_damaged, say)
     return found.inputs, found.positions, with_pictures(reading, found.survey, found.damaged, raw.inputs.names)
 
 
@@ -229,7 +235,7 @@ def _beyond(plan: Plan) -> str:
     return plan.ids[int((~kept).nonzero()[0, 0])]
 
 
-def completed(reading: Reading, labels: Tensor, train_count: int, plan: Plan, shape: tuple[int, ...]) -> Reading:
+def completed(reading: Reading, labels: Tensor, train_count: int, plan: Plan, inputs: Tensor | Lazy) -> Reading:
     """The record with the splits and classes that were read. labels: of those, train before test."""
     counts = [torch.bincount(part, minlength=len(plan.classes)).tolist() for part in (labels[:train_count], labels[train_count:])]
     named = [{name: number for name, number in zip(plan.classes, part, strict=True) if number} for part in counts]
@@ -242,7 +248,8 @@ def completed(reading: Reading, labels: Tensor, train_count: int, plan: Plan, sh
         splits={name: number for name, number in splits.items() if number},
         classes=named[0],
         tests=named[1],
-        shape=shape,
+        shape=inputs.shape if isinstance(inputs, Lazy) else tuple(inputs.shape[1:]),
+        memory_bytes=inputs.nbytes if isinstance(inputs, Tensor) else 0,
     )
 
 

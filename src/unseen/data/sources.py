@@ -43,7 +43,7 @@ def read(data: object, data_dir: str | Path | None, columns: Columns) -> Raw:
         return hub(data, "hub", columns)
     if isinstance(data, Table):
         return table(data.frame, data.name, columns, classes=declared_classes(data.metadata))
-    if isinstance(data, tuple) and len(data) == 2 and all(_is_map_style(part) for part in data):
+    if isinstance(data, tuple) and len(data) > 1 and all(_is_map_style(part) for part in data):
         return map_style(data)
     if isinstance(data, tuple):
         return arrays(*data)

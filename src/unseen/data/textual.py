@@ -22,11 +22,26 @@ THOUSANDS_SPACE = SIGN + rf"[1-9]\d{{0,2}}([{SPACES}]\d{{3}})+([.,]\d+)?$"
 DECIMAL_COMMA = SIGN + r"\d*,\d+([eE][+-]?\d+)?$"
 WHOLE = SIGN + r"\d+$"
 MONEY = "€$£¥₹"
-DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%b %d, %Y", "%d.%m.%y")
+DATES = (
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%d.%m.%Y",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
+    "%d-%b-%Y",
+    "%d.%m.%y",
+)
 MOMENTS = tuple(f"{date}{gap}{time}" for date in DATES[:6] for gap in (" ", "T") for time in ("%H:%M:%S%.f", "%H:%M:%S", "%H:%M"))
-MOMENTS += ("%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%d %H:%M:%S%.f UTC")
-TIMES = ("%H:%M:%S%.f", "%H:%M:%S", "%H:%M")
-A_DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\d{1,2} [A-Za-z]{3} \d{4}|^[A-Za-z]{3} \d{1,2}, \d{4}|^\d{1,2}:\d{2}"
+MOMENTS += ("%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%d %H:%M:%S%.f UTC", "%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%d %H:%M:%S%.f%z")
+TIMES = ("%H:%M:%S%.f", "%H:%M:%S", "%H:%M", "%I:%M %p", "%I:%M:%S %p")
+A_DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{4}|^[A-Za-z]{3,9} \d{1,2}, \d{4}|^\d{1,2}:\d{2}"
+A_MEASURE = r"^([+-]?[\d.,]*\d)\s*([A-Za-z°µ][A-Za-z°µ²³/]*)$"
 DAY = 86_400.0  # seconds
 SHOWN_NUMBERS = 20  # different values above which a column of mostly numbers is no set of codes
 
@@ -44,7 +59,7 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Different values of a column without blanks, signs of money and percent. kept: those that are not missing marks."""
+    """Different values of a column that are no missing marks: as they are, and without blanks, signs of money, percent and one unit."""
 
     raw: "pl.Series"
     core: "pl.Series"
@@ -52,6 +67,7 @@ class Cleaned:
     is_percent: bool
     is_mixed: bool
     is_money: bool
+    measure: str = ""
 
 
 def has_digits(column: "pl.Series") -> bool:
@@ -74,8 +90,17 @@ def cleaned(column: "pl.Series") -> Cleaned:
     core = core.str.strip_suffix("%").str.strip_chars()
     money = core.str.contains(rf"^[+-]?[{MONEY}]|[{MONEY}]$")
     core = core.str.replace(rf"^([+-]?)[{MONEY}]\s*", "$1").str.replace(rf"\s*[{MONEY}]$", "").str.replace(r"^\((.+)\)$", "-$1")
+    core, measure = _without_unit(core)
     is_percent = bool(len(percent)) and bool(percent.all())
-    return Cleaned(raw, core, values.filter(marks), is_percent, bool(percent.any()) and not is_percent, bool(money.any()))
+    return Cleaned(raw, core, values.filter(marks), is_percent, bool(percent.any()) and not is_percent, bool(money.any()), measure)
+
+
+def _without_unit(core: "pl.Series") -> tuple["pl.Series", str]:
+    """Numbers that all have one unit behind them, as ``12 kg``, without it; the unit, or nothing. Few different values may be codes."""
+    if len(core) <= SHOWN_NUMBERS or not core.str.contains(A_MEASURE).all():
+        return core, ""
+    units = core.str.extract(A_MEASURE, 2).unique()
+    return (core.str.replace(A_MEASURE, "$1"), units[0]) if len(units) == 1 else (core, "")
 
 
 def comma_of(clean: Cleaned) -> Comma:
@@ -134,7 +159,7 @@ def _numbers(clean: Cleaned, decimal_comma: bool) -> tuple["pl.Series", str, str
         return None
     if clean.is_percent:
         return values / 100, "shares in percent", note
-    return values, "sums of money" if clean.is_money else what, note
+    return values, "sums of money" if clean.is_money else f"numbers of {clean.measure}" if clean.measure else what, note
 
 
 def _canonical(core: "pl.Series", decimal_comma: bool) -> tuple["pl.Series", str, str] | None:

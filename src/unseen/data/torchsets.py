@@ -24,7 +24,7 @@ def map_style(parts: Sequence[Any]) -> Raw:
     """
     sizes = [len(part) for part in parts]
     whole: ConcatDataset[Any] = ConcatDataset(parts)
-    names = [f"{split}[{i}]" for split, size in zip(("train", "test"), sizes, strict=False) for i in range(size)]
+    names = [f"{split}[{i}]" for split, size in zip(("train", *["test"] * len(parts)), sizes, strict=False) for i in range(size)]
     classes = getattr(parts[0], "classes", None)
     return Raw(
         name=type(parts[0]).__name__.lower(),
