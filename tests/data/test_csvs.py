@@ -36,7 +36,7 @@ def plain(tmp_path):
 # -- separators and quotes
 
 
-@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+@pytest.mark.parametrize("separator", [";", "\t", "|", ",", " "])
 def test_separators_are_found_and_said(tmp_path, plain, separator):
     examples = read(tmp_path, PLAIN.replace(",", separator))
     same(examples, plain)
@@ -264,6 +264,11 @@ def test_large_ids_are_no_floats(tmp_path):
     ids = [2**63 + number for number in range(15)] + ["007", "7", "1e5", "x"] + [str(2**64 + 1)]
     text = "x,who,label\n" + "".join(f"{number * 0.37 % 1},{one},{'ab'[number % 2]}\n" for number, one in enumerate(ids))
     assert read(tmp_path, text, id_column="who").ids == [str(one) for one in ids]
+    text = "id,x,label\n" + "".join(f"{2**63 + number * number},{number * 0.37 % 1},{'ab'[number % 2]}\n" for number in range(30))
+    examples = read(tmp_path, text)
+    assert examples.shape == (1,) and "'id' is an id by its name" in examples.reading.suspicious[0]
+    examples = read(tmp_path, text.replace("id,", "far,"))
+    assert examples.inputs[:4, 0].tolist() == [0, 1, 4, 9] and any("beyond 2^63" in note for note in examples.reading.notes)
     frame = pl.DataFrame(
         {"x": np.random.default_rng(0).random(20), "who": np.arange(2**63, 2**63 + 20, dtype=np.uint64), "label": [0, 1] * 10}
     )

@@ -411,3 +411,25 @@ def test_long_readings_are_said_before_they_start(tmp_path, monkeypatch):
     monkeypatch.setattr("unseen.data.picturing.PATIENCE", 0.0)
     load(tmp_path, say=said.append)
     assert len(said) == 1 and said[0].startswith("Reading 6 pictures takes about ") and "MiB of memory" in said[0]
+
+
+@pytest.mark.parametrize("places", [("images/train", "images/test", "masks/train"), ("a/train", "b/other")])
+def test_splits_that_other_folders_hold_are_refused(tmp_path, places):
+    for place in places:
+        classes(tmp_path / place, each=2)
+    inside = tmp_path / places[0].split("/")[0]
+    with pytest.raises(UnseenError, match=f"{inside} holds a train split, and 1 folders stand beside it.*Give {inside} alone"):
+        load(tmp_path)
+
+
+def test_train_and_validation_together(tmp_path):
+    for name in ("train_val", "test"):
+        classes(tmp_path / name, each=3)
+    assert counts(load(tmp_path)) == {(split, name): 3 for split in ("train", "test") for name in ("cat", "dog")}
+
+
+def test_a_test_split_beside_a_folder_of_unknown_name_is_refused(tmp_path):
+    for name in ("gallery", "test"):
+        classes(tmp_path / name, each=3)
+    with pytest.raises(UnseenError, match="gallery, test with folders in them; some are named as splits, and none as train"):
+        load(tmp_path)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 SUFFIXES = (".csv", ".tsv", ".tab")
-SEPARATORS = (",", ";", "\t", "|")
-NAMED = {"\t": "tab", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "\\t": "\t"}
+SEPARATORS = (",", ";", "\t", "|", " ")
+NAMED = {" ": "blanks", "\t": "tab", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "\\t": "\t"}
 HEAD = 2**16  # bytes from which separator and quotes are found
 MOST_LINES = 200
 INFERRED = 10_000  # rows from which types are guessed; where a later row does not fit, all are looked at
@@ -178,7 +178,7 @@ def _is_comment(lines: list[str], place: int) -> bool:
     following = next((line for line in lines[place + 1 :] if line.strip() and not line.startswith("#")), None)
     if following is None:
         return False
-    widths = [(line.count(separator), separator) for line in (following,) for separator in SEPARATORS]
+    widths = [(following.count(separator), separator) for separator in SEPARATORS[:-1]]
     most, separator = max(widths)
     return lines[place].count(separator) != most or most == 0
 
@@ -192,6 +192,8 @@ def _separator(given: str | None, told: str | None, lines: list[str], path: Path
     if told is not None:
         return told
     usual = "\t" if _suffix(path) in (".tsv", ".tab") else ","
+    if _fit(lines, usual)[0]:
+        return usual
     candidates = [usual, *(separator for separator in SEPARATORS if separator != usual)]
     return max(candidates, key=lambda separator: (_fit(lines, separator), separator == usual))
 

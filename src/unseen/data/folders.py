@@ -201,6 +201,7 @@ def _split_folders(tree: Tree, base: Parts, folders: list[str], path: Path) -> d
                 f"{path} has the folders {', '.join(folders)}, which are names of splits. Allowed: one named train with a folder per class "
                 "in it, or a folder per class. Put the pictures into folders of their classes, or name the folders after classes."
             )
+        _refuse_hidden_splits(tree, base, folders, bool(found), path)
         return {}
     if others and not unlabelled and len(found) == 1:
         raise UnseenError(
@@ -208,6 +209,23 @@ def _split_folders(tree: Tree, base: Parts, folders: list[str], path: Path) -> d
             f"splits, or folders of classes. Rename {next(iter(found))!r} if it is a class, or move the others away if it is a split."
         )
     return {name: (split, _descended_in_split(tree, (*base, name), split)) for name, split in found.items()}
+
+
+def _refuse_hidden_splits(tree: Tree, base: Parts, folders: list[str], has_split: bool, path: Path) -> None:
+    """Folders that would be classes, but look like splits, or hold them: nobody can know."""
+    inside = next(
+        (name for name in folders for parts in tree.below((*base, name)) if len(parts) > 2 and split_of(parts[0]) == "train"), None
+    )
+    if inside is not None:
+        raise UnseenError(
+            f"{path.joinpath(*base, inside)} holds a train split, and {len(folders) - 1} folders stand beside it. Allowed: splits or classes "
+            f"at the top. Give {path.joinpath(*base, inside)} alone."
+        )
+    if has_split and all(_holds_classes(tree, (*base, name)) for name in folders):
+        raise UnseenError(
+            f"{path} has the folders {', '.join(folders)} with folders in them; some are named as splits, and none as train. Allowed: one "
+            "named train, or a folder per class. Name the split that is trained on train."
+        )
 
 
 def _holds_classes(tree: Tree, base: Parts) -> bool:

@@ -186,9 +186,26 @@ def _inputs(
             else:
                 found.leave_out(column, f"beside the {what}, which are the only inputs")
         return found, None, None
+    frame, notes = _within_64_bits(frame, used)
     found = roles(frame, target, columns, used)
+    found.notes += notes
     features, encoded = encode(frame.select(found.features), separator, columns.whole)
     return found, features, encoded
+
+
+def _within_64_bits(frame: "pl.DataFrame", used: dict[str, str]) -> tuple["pl.DataFrame", list[str]]:
+    """Whole numbers beyond 2^63, as of ids, less the smallest: NumPy has none of 128 bits."""
+    import polars as pl
+
+    moved, notes = [], []
+    for column in frame.get_columns():
+        if str(column.dtype) in ("Int128", "UInt128") and column.name not in used:
+            least = int(column.min() or 0)  # type: ignore[arg-type]
+            shifted = column - least
+            fits = int(shifted.max() or 0) < 2**63  # type: ignore[arg-type]
+            moved.append(shifted.cast(pl.Int64 if fits else pl.Float64))
+            notes.append(f"Column {column.name!r}: {least} is subtracted first, as its numbers are beyond 2^63.")
+    return frame.with_columns(moved), notes
 
 
 def _recorded(reading: Reading, found: Roles, has_features: bool, encoded: Any) -> Reading:

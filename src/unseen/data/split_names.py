@@ -6,7 +6,7 @@ from typing import Literal
 Split = Literal["train", "test", "val"]
 
 NAMES: dict[str, Split] = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout", "heldout"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "devel", "development"), "val"),
 }
@@ -24,6 +24,8 @@ def split_of(name: str) -> Split | None:
     ['train', 'test', 'val', 'val', 'test', None, None]
     """
     words = [word for word in re.findall(r"[^\W\d_]+", name.lower()) if word not in FILLERS]
+    if words == ["train", "val"]:
+        return "train"
     return NAMES.get(_unglued(words[0])) if len(words) == 1 else None
 
 
