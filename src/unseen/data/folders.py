@@ -213,9 +213,8 @@ def _split_folders(tree: Tree, base: Parts, folders: list[str], path: Path) -> d
 
 def _refuse_hidden_splits(tree: Tree, base: Parts, folders: list[str], has_split: bool, path: Path) -> None:
     """Folders that would be classes, but look like splits, or hold them: nobody can know."""
-    inside = next(
-        (name for name in folders for parts in tree.below((*base, name)) if len(parts) > 2 and split_of(parts[0]) == "train"), None
-    )
+    deep = ((name, parts) for name in folders for parts in tree.below((*base, name)) if len(parts) > 2)
+    inside = next((name for name, parts in deep if split_of(parts[0]) == "train"), None)
     if inside is not None:
         raise UnseenError(
             f"{path.joinpath(*base, inside)} holds a train split, and {len(folders) - 1} folders stand beside it. Allowed: splits or classes "

@@ -201,7 +201,7 @@ def _within_64_bits(frame: "pl.DataFrame", used: dict[str, str]) -> tuple["pl.Da
     for column in frame.get_columns():
         if str(column.dtype) in ("Int128", "UInt128") and column.name not in used:
             least = int(column.min() or 0)  # type: ignore[arg-type]
-            shifted = column - least
+            shifted = frame.select(pl.col(column.name) - pl.col(column.name).min()).to_series()
             fits = int(shifted.max() or 0) < 2**63  # type: ignore[arg-type]
             moved.append(shifted.cast(pl.Int64 if fits else pl.Float64))
             notes.append(f"Column {column.name!r}: {least} is subtracted first, as its numbers are beyond 2^63.")
