@@ -217,8 +217,8 @@ def _refuse_hidden_splits(tree: Tree, base: Parts, folders: list[str], has_split
     inside = next((name for name, parts in deep if split_of(parts[0]) == "train"), None)
     if inside is not None:
         raise UnseenError(
-            f"{path.joinpath(*base, inside)} holds a train split, and {len(folders) - 1} folders stand beside it. Allowed: splits or classes "
-            f"at the top. Give {path.joinpath(*base, inside)} alone."
+            f"{path.joinpath(*base, inside)} holds a train split, and {len(folders) - 1} folders stand beside it. Allowed: splits or "
+            f"classes at the top. Give {path.joinpath(*base, inside)} alone."
         )
     if has_split and all(_holds_classes(tree, (*base, name)) for name in folders):
         raise UnseenError(
