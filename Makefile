@@ -4,18 +4,29 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 INSTALLED := $(VENV)/.installed
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
 VENV_LOWEST ?= .venv-lowest
+VENV_WHEEL ?= .venv-wheel
 
-.PHONY: demo test soak test-lowest browser check docs format results clean
+.PHONY: demo test wheel soak test-lowest browser check docs format results clean
 
-demo: $(INSTALLED)
-	$(BIN)/unseen score digits --random-labels 0.05 --estimator turnover --force
+# The base alone: what `pip install unseen` brings.
+demo: $(BASE)
+	@$(BIN)/unseen score digits --random-labels 0.05 --estimator turnover --force
 
+# Two processes, of one thread each; a file stays in one of them.
 test: $(INSTALLED) browser
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The wheel, alone in an empty environment: it scores a folder of images, and says what its extras are for.
+wheel:
+	rm -rf $(VENV_WHEEL) dist && $(PYTHON) -m venv $(VENV_WHEEL)
+	$(VENV_WHEEL)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(VENV_WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	$(VENV_WHEEL)/bin/python tests/try_wheel.py $(VENV_WHEEL)/bin/unseen
 
 # UNSEEN_KILLS, UNSEEN_KILL_SEEDS: more or fewer kills of each command.
 soak: $(INSTALLED)
@@ -53,8 +64,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff format src tests benchmarks docs/hooks.py
 	$(BIN)/ruff check --fix src tests benchmarks docs/hooks.py
 
-$(INSTALLED): pyproject.toml constraints.txt
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+$(BASE): pyproject.toml constraints.txt
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 2>&1 | grep -v "^WARNING: Location" || true
+	@$(BIN)/python -c "import unseen" && touch $@
+
+$(INSTALLED): $(BASE) pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
@@ -63,4 +78,4 @@ $(INSTALLED_DOCS): $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_LOWEST) .lowest.txt build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_LOWEST) $(VENV_WHEEL) .lowest.txt build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +23,11 @@ from unseen.recipes.claims import markdown, read_claims
 from unseen.runs.columns import COLUMNS, Column
 
 ROOT = Path(__file__).parents[1]
+ROOMS = sorted(
+    path.parent.name for path in (ROOT / "src" / "unseen").glob("*/__init__.py") if path.parent.name not in ("commands", "integrations")
+)
 sys.path.insert(0, str(ROOT / "tests" / "reliability"))
 from bad_inputs import BAD, prepare  # noqa: E402
-
-BEYOND = {
-    "unseen.audit": ["advice"],
-    "unseen.curate": ["suspects", "rare", "easy", "error_rate"],
-    "unseen.gradients": [
-        "cosine_similarity",
-        "cosine_matrix",
-        "contributions",
-        "gradient_norms",
-        "gradient_statistics",
-        "GradientStatistics",
-    ],
-    "unseen.influence": ["influence_tile", "top_influence"],
-    "unseen.influence_run": ["run_influence"],
-    "unseen.truth": ["truth", "leave_one_out", "reliability"],
-    "unseen.evaluate": ["evaluate", "linear_datamodeling_score"],
-    "unseen.dynamics": ["subset_curves", "learning_times"],
-    "unseen.selfcheck": ["selfcheck"],
-    "unseen.prune": ["prune"],
-    "unseen.apply": ["apply"],
-    "unseen.report.page": ["report"],
-    "unseen.recipes": ["cook"],
-}
-"""What the commands call, and ``import unseen`` does not give."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -153,16 +133,28 @@ def _columns(kinds: dict[str, str]) -> str:
 
 
 def python() -> str:
-    """What ``import unseen`` gives, by the module that it is of."""
-    modules: dict[str, list[str]] = {}
-    for name in unseen.__all__:
-        modules.setdefault(getattr(unseen, name).__module__, []).append(name)
-    parts = ["# Python", "What `import unseen` gives, as `unseen.NAME`, by the file that it stands in."]
-    for module, names in sorted(modules.items(), key=lambda item: item[0]):
-        parts += [f"## {module}", *(f"::: {module}.{name}" for name in names)]
-    parts.append("## Beyond\n\nThe functions behind the commands, to be imported from their files.")
-    parts += [f"::: {module}.{name}\n    options: {{show_root_full_path: true}}" for module, names in BEYOND.items() for name in names]
+    """What ``import unseen`` gives, and what each room offers beside it, as its ``__init__`` says."""
+    public = {getattr(unseen, name) for name in unseen.__all__}
+    parts = ["# Python", "What `import unseen` gives, as `unseen.NAME`, by the room that it is of."]
+    rooms = {name: import_module(f"unseen.{name}") for name in ROOMS}
+    for room, module in rooms.items():
+        if found := [one for one in _documented(module) if one in public]:
+            parts += [f"## {room}", *(_entry(one) for one in found)]
+    parts += ["# Rooms", "What else each room offers to the others, as `unseen.ROOM.NAME`. It may change between versions."]
+    for room, module in rooms.items():
+        if found := [one for one in _documented(module) if one not in public]:
+            parts += [f"## unseen.{room}", (module.__doc__ or "").strip(), *(_entry(one) for one in found)]
     return "\n\n".join(parts)
+
+
+def _documented(module: Any) -> list[Any]:
+    """Functions and classes of ours that a room offers, in the order of their names."""
+    values = [value for _, value in sorted(vars(module).items()) if callable(value) and hasattr(value, "__qualname__")]
+    return [value for value in values if value.__module__.startswith("unseen.") and value.__doc__]
+
+
+def _entry(value: Any) -> str:
+    return f"::: {value.__module__}.{value.__qualname__}"
 
 
 def bad_inputs() -> str:

@@ -40,8 +40,19 @@ def test_a_misspelt_option_gets_the_nearest(wrong, right):
 
 def test_type_checkers_see_the_keywords(tmp_path):
     script = tmp_path / "user.py"
-    script.write_text('import unseen\nunseen.score("digits", epochs=3)\nunseen.score("digits", epochs="three")\nunseen.score("digits", epoch=3)\n')
-    command = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports=silent", "--cache-dir", str(tmp_path), str(script)]
+    script.write_text(
+        'import unseen\nunseen.score("digits", epochs=3)\nunseen.score("digits", epochs="three")\nunseen.score("digits", epoch=3)\n'
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--ignore-missing-imports",
+        "--follow-imports=silent",
+        "--cache-dir",
+        str(tmp_path),
+        str(script),
+    ]
     said = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
     assert "user.py:2" not in said and "user.py:3" in said and "user.py:4" in said, said
 

@@ -111,3 +111,14 @@ def test_files_stay_small(path):
 def test_tests_lie_in_the_same_rooms():
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} - {"reliability"}
     assert folders <= set(rooms())
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_there_is_no_circle_in_a_room(room):
+    folder = PACKAGE / room
+    files = {f"unseen.{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}": path for path in folder.rglob("*.py")}
+    needs = {name: {module for _, module, _ in imports(path)} & set(files) for name, path in files.items()}
+    while free := [name for name, wanted in needs.items() if not wanted & set(needs)]:
+        for name in free:
+            del needs[name]
+    assert not needs, f"these import each other: {sorted(needs)}"

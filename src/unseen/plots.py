@@ -9,6 +9,7 @@ import torch
 
 from unseen.data import Examples, Lazy, load
 from unseen.errors import UnseenError
+from unseen.figures import new_figure, save_figure
 from unseen.runs import Run
 from unseen.scoring import load_options
 
@@ -19,13 +20,12 @@ if TYPE_CHECKING:
 
 REAL, RANDOM = "#4477aa", "#cc6677"
 COLOURS = {"easy": REAL, "right": REAL, "difficult": RANDOM, "wrong": RANDOM, "all": "#999999", "test": "#228833"}
-FORMATS = ("png", "svg", "pdf")
 DASHES = {"seen": "-", "unseen": "--", "full": ":"}
 
 
 def long_tail(run: Run) -> "Figure":
     """Histogram of memorization (nats), the count on a logarithmic axis; right and wrong labels apart where known."""
-    figure = _figure(6, 3.2)
+    figure = new_figure(6, 3.2)
     draw_long_tail(figure.subplots(), run)
     return figure
 
@@ -35,7 +35,7 @@ def overview(run: Run, examples: Examples, rows: int = 3, columns: int = 6) -> "
 
     Args: examples: the run's data, as ``load`` gives it. Raises UnseenError where they are no images.
     """
-    figure = _figure(12, 4)
+    figure = new_figure(12, 4)
     grid = figure.add_gridspec(rows, 2 * columns, wspace=0.15, hspace=0.55)
     draw_long_tail(figure.add_subplot(grid[:, : columns - 1]), run)
     most = run.scores.filter("trained").sort("memorization", descending=True).head(rows * columns)
@@ -64,21 +64,11 @@ def draw_long_tail(axes: "Axes", run: Run, bins: int = 60) -> None:
 
 def save_dynamics(curves: "pl.DataFrame", path: Path) -> Path:
     """Draw ``dynamics.parquet``, loss and accuracy of each subset over the epochs, and return the path."""
-    figure = _figure(9, 3.4)
+    figure = new_figure(9, 3.4)
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         draw_curves(axes, curves, quantity)
     figure.axes[-1].legend(frameon=False, fontsize=7)
     return save_figure(figure, path)
-
-
-def save_figure(figure: "Figure", path: Path, **options: Any) -> Path:
-    """Write a figure whole or not at all, in the format that the path ends in, and return the path. Raises UnseenError for another."""
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
-        raise UnseenError(f"The figure {path} ends in {path.suffix!r}. Allowed: {', '.join(f'.{name}' for name in FORMATS)}.")
-    with Run(path.parent).writing(path.name) as temporary:
-        figure.savefig(temporary, dpi=150, format=kind, **options)
-    return path
 
 
 def draw_curves(
@@ -127,12 +117,6 @@ def draw_images(axes: "Sequence[Axes]", rows: list[dict[str, Any]], examples: Ex
         names = [examples.classes[int(row[name])] for name in ("given_label", "predicted_seen", "predicted_unseen")]
         axis.set_title(f"{row['memorization']:.1f}\n({', '.join(names)})", fontsize=7)
         axis.set_axis_off()
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained" if width < 10 else None)
 
 
 def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = None) -> Path:

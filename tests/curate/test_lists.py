@@ -5,7 +5,9 @@ import polars as pl
 import pytest
 
 import unseen
+from unseen.cli import main
 from unseen.curate import lists as curate
+from unseen.curate.trust import LEAST, trust
 from unseen.runs.run import Run
 
 
@@ -133,3 +135,143 @@ def test_neighbours_that_know_less_than_the_network_are_no_witness(run, tmp_path
     (tmp_path / "kept.parquet").rename(blind.path / "neighbours.parquet")
     assert curate.judged(blind)["wrong_probability"].to_list() == alone
     assert curate.judged(run)["wrong_probability"].to_list() != alone
+
+
+def table(*rows):
+    """A judged table: (class, examples, of which accused of being the next class); the suggested class is always a sure one."""
+    names, given, suggested, wrong = [name for name, _, _ in rows], [], [], []
+    for number, (_, examples, accused) in enumerate(rows):
+        given += [number] * examples
+        suggested += [(number + 1) % len(rows)] * accused + [number] * (examples - accused)
+        wrong += [0.99] * accused + [0.01] * (examples - accused)
+    columns = {"given_label": given, "given_class": [names[label] for label in given], "suggested_label": suggested}
+    return pl.DataFrame(columns | {"wrong_probability": wrong})
+
+
+TRUSTED = {
+    "a tenth wrong": ([("a", 100, 10), ("b", 100, 10), ("c", 100, 10)], None, 0, (), ()),
+    "nearly half wrong": ([("a", 100, 45), ("b", 100, 45), ("c", 100, 45)], None, 0, (), ()),
+    "singletons": ([("a", 50, 0), ("b", 50, 2), ("c", 1, 1), ("d", 1, 1), ("e", 1, 0)], None, 3, ("c", "d", "e"), ()),
+    "just too few": ([("a", 50, 0), ("b", 50, 2), ("c", LEAST - 1, 0)], None, LEAST - 1, ("c",), ()),
+    "just enough": ([("a", 50, 0), ("b", 50, 2), ("c", LEAST, 2)], None, 0, (), ()),
+    "a class that nobody knows": ([("a", 50, 0), ("b", 50, 2), ("c", 12, 7)], None, 12, (), ("c",)),
+    "half of a class": ([("a", 50, 0), ("b", 50, 2), ("c", 12, 6)], None, 0, (), ()),
+    "both": ([("a", 50, 0), ("b", 50, 2), ("c", 12, 12), ("d", 2, 0)], None, 14, ("d",), ("c",)),
+    "most accused": ([("a", 100, 60), ("b", 100, 55), ("c", 100, 40)], "52% of 300 would be accused", 200, (), ("a", "b")),
+    "all too few": ([("a", 3, 3), ("b", 2, 2)], "each of the 2 classes has fewer than 5", 5, ("a", "b"), ()),
+    "one class that is judged": ([("a", 100, 1), ("b", 3, 3)], None, 3, ("b",), ()),
+    "at random": ([("a", 100, 66), ("b", 100, 66), ("c", 100, 66)], "34.0% of 300, and 33.3% would be chance", 300, (), ("a", "b", "c")),
+    "too few to tell from chance": ([("a", 6, 2), ("b", 6, 2)], "66.7% of 12, and 50.0% would be chance", 0, (), ()),
+}
+
+
+@pytest.mark.parametrize("kind", TRUSTED)
+def test_who_can_judge_which_classes(kind):
+    rows, warning, left_out, few, unknown = TRUSTED[kind]
+    found = trust(table(*rows))
+    assert (found.left_out, found.few, found.unknown) == (left_out, few, unknown)
+    assert (found.warning is None) if warning is None else (warning in found.warning)
+    assert len(found.lines) == (1 if warning or left_out else 0)
+    if left_out and not warning:
+        assert f"Left out: {left_out} examples of {len(few) + len(unknown)} class" in found.lines[0]
+
+
+def test_predictions_that_are_no_better_than_the_shares_of_the_classes_are_near_chance():
+    """All are called a: right in 90%, which is what the shares give."""
+    rows = pl.DataFrame({"given_label": [0] * 90 + [1] * 10, "suggested_label": [0] * 100}).with_columns(
+        given_class=pl.col("given_label").cast(pl.String), wrong_probability=pl.lit(0.4)
+    )
+    assert "90.0% of 100, and 90.0% would be chance" in trust(rows).warning
+
+
+def scored_csv(path, x, labels, epochs=20):
+    columns = {f"x{i}": x[:, i] for i in range(x.shape[1])} | {"label": labels}
+    pl.DataFrame(columns).write_csv(path / "data.csv")
+    return unseen.score(str(path / "data.csv"), hidden=(64,), epochs=epochs, out=path / "run")
+
+
+def blobs(random, rows=240):
+    true = np.arange(rows) % 3
+    return random.normal(size=(rows, 4)) + (random.normal(size=(3, 4)) * 4)[true], np.array(["ant", "bee", "cat"])[true]
+
+
+def test_right_examples_of_tiny_classes_are_not_accused_and_a_line_says_how_many(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    x, labels = blobs(random)
+    wrong = np.arange(0, 240, 24)
+    labels[wrong] = np.where(labels[wrong] == "ant", "bee", "ant")
+    far = random.normal(size=(5, 4)) + 6 * np.sign(random.normal(size=(5, 4)))
+    run = scored_csv(tmp_path, np.concatenate([x, far]), [*labels, "dog", "eel", "fox", "gnu", "hen"], epochs=60)
+    found = curate.suspects(run)
+    rows = {int(name.removeprefix("row/")) for name in found["id"]}
+    trained = {int(name.removeprefix("row/")) for name in run.scores.filter("trained")["id"]}
+    planted = set(wrong.tolist()) & trained
+    assert rows <= planted and len(rows) > len(planted) / 2 > 2  # and no right example, of the tiny classes least of all
+    assert set(found["suggested_class"]) <= {"ant", "bee", "cat"}
+    left = len([row for row in trained if row >= 240])
+    assert curate.trustworthy(run).left_out == left
+    assert main(["suspects", str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert f"Left out: {left} examples of {left} classes that nobody could judge: fewer than 5" in said
+    assert f"Probably wrong: {len(curate.suspects(run))} examples." in said
+
+
+def test_labels_without_any_signal_give_a_warning_first_no_list_and_no_rate(tmp_path, capsys):
+    random = np.random.default_rng(1)
+    run = scored_csv(tmp_path, random.normal(size=(240, 4)), random.choice(["ant", "bee", "cat"], 240))
+    assert len(curate.suspects(run)) == 0 and curate.error_rate(run, "suspects", curate.suspects(run)).rate is None
+    easy = curate.easy(run)
+    assert len(easy) and curate.error_rate(run, "easy", easy) == curate.ErrorRate(None, "nobody can judge these labels")
+    assert main(["suspects", str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Warning: Nobody can judge these labels") and "would be chance" in said
+    assert "Probably wrong: 0 examples. Estimated error rate of the list: unknown" in said
+    assert main(["suspects", str(run.path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["error_rate"] is None and facts["rows"] == [] and "chance" in facts["warning"]
+    assert main(["suspects", str(run.path), "--csv"]) == 0
+    both = capsys.readouterr()
+    assert both.err.startswith("Warning: Nobody") and both.out.startswith("index,id")
+    assert main(["report", str(run.path)]) == 0
+    assert "Nobody can judge these labels" in (run.path / "report.html").read_text()
+
+
+def test_a_list_of_half_a_class_stands_and_prune_drops_those_on_it_alone(run):
+    from unseen.curate.pruning import chosen
+
+    found = set(curate.suspects(run)["index"].to_list())
+    kept = set(chosen(run, 1.0, drop_suspects=True).tolist())
+    assert kept == set(run.scores.filter("trained")["index"].to_list()) - found and found
+
+
+def test_a_class_per_row_is_refused(tmp_path):
+    random = np.random.default_rng(0)
+    with pytest.raises(unseen.UnseenError, match="Each of the .* training examples has a class of its own"):
+        unseen.score((random.normal(size=(30, 4)).astype(np.float32), np.arange(30)), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:The halves of")
+def test_a_recorded_run_with_gaps_is_judged_where_it_was_measured(tmp_path):
+    import torch
+    from torch.nn import functional as F
+
+    labels, every = torch.arange(60) % 3, torch.arange(60)
+    torch.manual_seed(0)
+    x = torch.randn(60, 8) / 2 + 4 * F.one_hot(labels, 8)
+    given = torch.where(every == 50, (labels + 1) % 3, labels)
+    net, recorder = unseen.TurnOverNet(unseen.mlp(8, (64,), 3)), unseen.Recorder()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.2)
+    for _ in range(20):
+        logits = net(x, every)
+        optimizer.zero_grad()
+        F.cross_entropy(logits, given).backward()
+        optimizer.step()
+        recorder.update(every, logits, given)
+        recorder.end_epoch(unseen.measure_batches(net, [(x[20:], given[20:], every[20:])]))
+    run = recorder.save(tmp_path / "run")
+    assert curate.judged(run)["index"].to_list() == list(range(20, 60))
+    assert curate.suspects(run)["index"].to_list() == [50] and curate.suspects(run)["suggested_label"].to_list() == [int(labels[50])]
+    for command in ("show", "suspects", "report", "dynamics", "prune"):
+        assert main([command, str(run.path)]) == 0
+    assert "20 of 60 recorded examples were not measured" in (run.path / "report.html").read_text()

@@ -338,6 +338,34 @@ def test_the_hubs_metadata_files(tmp_path, suffix):
     assert len(examples.train) == 12 and len(examples.test) == 4 and examples.ids[0] == "train/00.png" and examples.classes == ("a", "b")
 
 
+def test_tables_of_splits_and_paths_of_windows(tmp_path):
+    frame = table_of_pictures(tmp_path)
+    frame.head(8).write_csv(tmp_path / "train.csv")
+    frame.tail(4).with_columns(image=pl.col("image").str.replace("/", "\\", literal=True)).write_csv(tmp_path / "test.csv")
+    examples = load(tmp_path)
+    assert len(examples.train) == 8 and len(examples.test) == 4 and examples.shape == (3, 6, 8)
+    windows = frame.with_columns(image=pl.col("image").str.replace("/", "\\", literal=True))
+    windows.write_csv(tmp_path / "w.csv")
+    assert torch.equal(load(tmp_path / "w.csv", test_fraction=0).inputs[:8], examples.train.inputs)
+
+
+def test_kaggles_folders_of_pictures_beside_a_table(tmp_path):
+    frame = table_of_pictures(tmp_path, prefix="train/")
+    picture(tmp_path / "test" / "1.png", 5)
+    frame.write_csv(tmp_path / "train.csv")
+    (tmp_path / "sample_submission.csv").write_text("image,label\n1.png,a\n")
+    examples = load(tmp_path, test_fraction=0)
+    assert len(examples) == 12 and examples.shape == (3, 6, 8)
+    assert {(part.reason, part.count) for part in examples.reading.skipped} == {("not one of the tables that are read", 2)}
+
+
+def test_folders_of_classes_go_before_a_table_beside_them(tmp_path):
+    classes(tmp_path)
+    (tmp_path / "train.csv").write_text("image,label\ncat/00.png,x\ndog/00.png,y\n")
+    examples = load(tmp_path, test_fraction=0)
+    assert examples.classes == ("cat", "dog") and examples.reading.left_out == 1
+
+
 def test_paths_that_are_not_there(tmp_path):
     frame = table_of_pictures(tmp_path)
     frame.with_columns(image="x" + pl.col("image")).write_csv(tmp_path / "labels.csv")

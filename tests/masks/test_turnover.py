@@ -232,3 +232,10 @@ def test_bad_calls(arguments, message):
     net, x, _ = make("mlp")
     with pytest.raises(UnseenError, match=message):
         net(x, *arguments)
+
+
+def test_copies_in_threads_are_refused():
+    net, x, index = make("mlp")
+    net._is_replica = True  # as nn.DataParallel marks its copies
+    with pytest.raises(UnseenError, match="nn.DataParallel.*one process per device"):
+        net(x, index)

@@ -2,8 +2,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+import unseen
 from reference_scores import free_scores
-from unseen.scoring.scores import final_scores, label_issues, noise_floor, rank_correlation
+from unseen.scoring.scores import final_scores, label_issues, noise_floor, rank_correlation, self_confidence
 
 SIDES = ("seen", "unseen", "full")
 
@@ -73,3 +74,60 @@ def test_rank_correlation():
     assert rank_correlation(rows) == pytest.approx(1.0)
     assert rank_correlation(np.array([[1.0, 2, 3, 4], [4.0, 3, 2, 1]])) == pytest.approx(-1.0)
     assert np.isnan(rank_correlation(rows[:1]))
+
+
+def drawn(kind, seed, rows=400, classes=4):
+    """Probabilities and labels of many shapes: sharp and flat, imbalanced, of tiny and absent classes, with ties."""
+    random = np.random.default_rng(seed)
+    weights = {"imbalanced": [196, 3, 1, 0], "absent": [1, 1, 0, 0], "one": [1, 0, 0, 0]}.get(kind, [1] * classes)
+    labels = random.choice(classes, rows, p=np.array(weights) / sum(weights))
+    logits = random.normal(size=(rows, classes)) * (3 if kind == "sharp" else 0.3) + 2 * np.eye(classes)[labels]
+    swapped = random.random(rows) < 0.2
+    labels[swapped] = random.choice(np.unique(labels), swapped.sum())
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    if kind == "ties":
+        probabilities = np.round(probabilities * 4) + 1e-3
+        probabilities /= probabilities.sum(1, keepdims=True)
+    if kind == "near zero":
+        probabilities[:, 3] *= 1e-8
+    return probabilities.astype(np.float32 if kind == "float32" else np.float64), labels
+
+
+@pytest.mark.parametrize("kind", ["sharp", "flat", "imbalanced", "absent", "one", "ties", "near zero", "float32"])
+@pytest.mark.parametrize("seed", range(5))
+def test_label_issues_are_those_of_cleanlab(kind, seed):
+    filters = pytest.importorskip("cleanlab.filter")
+    probabilities, labels = drawn(kind, seed)
+    theirs = filters.find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
+    ours = label_issues(probabilities, labels)
+    assert (ours == theirs).all() and not ours[probabilities.argmax(1) == labels].any()
+    if kind in ("sharp", "flat"):
+        assert 5 < ours.sum() < 300
+
+
+def test_thresholds_are_of_trained_examples_alone():
+    """A class that only untrained rows have must not be a candidate for anybody."""
+    probabilities, labels = drawn("absent", 0)
+    others = np.full((50, 4), 0.01)
+    others[:, 2] = 0.97
+    both, given = np.concatenate([probabilities, others]), np.concatenate([labels, np.full(50, 3)])  # rows of class 3 that nobody names
+    confidence = self_confidence(probabilities, labels)
+    assert (label_issues(both, given, confidence)[:400] == label_issues(probabilities, labels)).all()
+    assert label_issues(both, given)[:400].sum() != label_issues(probabilities, labels).sum()
+
+
+@pytest.mark.parametrize("estimator", ["turnover", "members"])
+def test_the_column_of_a_run_is_that_of_cleanlab(tmp_path, estimator):
+    filters = pytest.importorskip("cleanlab.filter")
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(200, 4)) + np.array([0] * 196 + [2, 2, 2, -2])[:, None]
+    table = pl.DataFrame({f"x{i}": rows[:, i] for i in range(4)} | {"label": ["ant"] * 196 + ["bee"] * 3 + ["cat"]})
+    table.write_csv(tmp_path / "data.csv")
+    options = {"hidden": (64,), "epochs": 20, "null_fraction": 0.1}
+    run = unseen.score(str(tmp_path / "data.csv"), out=tmp_path / "run", estimator=estimator, **options)
+    scores = run.scores
+    trained = scores["trained"].to_numpy()
+    labels, probabilities = scores["given_label"].to_numpy()[trained], run.probabilities()[trained]
+    theirs = filters.find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
+    assert (scores["is_label_issue"].to_numpy()[trained] == theirs).all() and scores["is_label_issue"].sum() < 20
+    assert scores.filter("is_label_issue", pl.col("predicted_label") == pl.col("given_label")).is_empty()

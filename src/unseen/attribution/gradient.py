@@ -16,21 +16,18 @@ layers on tokens are formed by ``vmap``, as many at a time as 256 MiB hold, and 
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn import functional as F
 
 from unseen.attribution.queries import Asked, Queries
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.gradients import FORMED_NUMBERS, SMALLEST_NORM, Outer, Rows, find_pieces, recorded
-from unseen.masks import TurnOverNet
+from unseen.gradients import SMALLEST_NORM, Formed, Outer, Rows, example_losses, find_pieces, loss_of_one, recorded
 
 Epochs = Iterable[tuple[dict[str, Tensor], float]]
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -156,8 +153,8 @@ def _inverse(moment: Tensor, damping: float) -> Tensor:
 def factors(net: nn.Module, batch: Batch, side: str = "full") -> Factors:
     """The gradients of each example's loss, as factors. Args: batch: (x, labels, index); index is used on side "seen"."""
     with torch.enable_grad(), recorded(net) as calls:
-        pieces = find_pieces(_losses(net, side, batch), calls)
-    rest: list[str] = []
+        pieces = find_pieces(example_losses(net, batch, side), calls)
+    rest: dict[str, nn.Parameter] = {}
     parts: list[Part] = []
     for name, parameter in net.named_parameters():
         piece = pieces.get(parameter)
@@ -166,32 +163,10 @@ def factors(net: nn.Module, batch: Batch, side: str = "full") -> Factors:
         elif isinstance(piece, Rows):
             parts.append((piece.rows.flatten(1),))
         elif parameter in pieces:
-            rest.append(name)
+            rest[name] = parameter
     if rest:
-        parts.append((_formed(net, side, rest, batch),))
+        parts.append((Formed(partial(loss_of_one, net, side), rest, batch).rows(),))
     return Factors(parts)
-
-
-def _formed(net: nn.Module, side: str, names: Sequence[str], batch: Batch) -> Tensor:
-    """Gradients with respect to these parameters, formed: (n, numbers)."""
-    values = {name: net.get_parameter(name).detach() for name in names}
-    chunk = max(1, FORMED_NUMBERS // sum(value.numel() for value in values.values()))
-    one_by_one = vmap(grad(partial(_loss_of_one, net, side)), (None, 0, 0, 0), randomness="same")
-    found = [one_by_one(values, *parts) for parts in zip(*(part.split(chunk) for part in batch), strict=True)]
-    return torch.cat([torch.cat([rows.flatten(1) for rows in part.values()], 1) for part in found])
-
-
-def _losses(net: nn.Module, side: str, batch: Batch, values: dict[str, Tensor] | None = None) -> Tensor:
-    """Loss of each example, (n,), with ``values`` in place of the parameters of these names."""
-    x, labels, index = batch
-    inputs = (x, index, side) if isinstance(net, TurnOverNet) else (x,)
-    logits = net(*inputs) if values is None else functional_call(net, values, inputs)
-    return F.cross_entropy(logits.float(), labels, reduction="none")
-
-
-def _loss_of_one(net: nn.Module, side: str, values: dict[str, Tensor], *example: Tensor) -> Tensor:
-    x, labels, index = (part[None] for part in example)
-    return _losses(net, side, (x, labels, index), values)[0]
 
 
 def _load(net: nn.Module, state: dict[str, Tensor]) -> None:

@@ -1,6 +1,7 @@
 """What the commands print: short tables, or JSON."""
 
 import json
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -296,23 +297,30 @@ def _text(value: Any) -> str:
 
 
 def print_list(run: Run, name: str, top: int, form: str, missing: str | None) -> None:
-    """A list of ``curate`` (form: table, json or csv), with its estimated error rate. missing: why there are no neighbours."""
-    from unseen.curate import LISTS, error_rate
+    """A list of ``curate`` (form: table, json or csv), with its estimated error rate. missing: why there are no neighbours.
 
-    found = LISTS[name](run)
-    rate = error_rate(run, name, found)
+    What nobody can judge is said before the list; beside CSV on the error stream.
+    """
+    from unseen.curate import LISTS, error_rate, trustworthy
+
+    found, known = LISTS[name](run), trustworthy(run)
+    rate, lines = error_rate(run, name, found), known.lines if name == "suspects" or known.warning else []
     shown = found.head(top) if top else found
     if form == "csv":
+        print(*(printable(line) for line in lines), sep="\n", end="\n" if lines else "", file=sys.stderr)
         print(shown.write_csv(), end="")
     elif form == "json":
         facts = {"list": name, "examples": len(found), "error_rate": rate.rate, "error_rate_from": rate.method}
+        facts |= {"warning": known.warning, "left_out": known.left_out if name == "suspects" else 0}
         print(json.dumps(facts | {"neighbours": missing is None, "rows": shown.to_dicts()}, indent=1))
     else:
+        for line in lines:
+            print(printable(line))
         if len(shown):
             columns = [column for column in shown.columns if column not in ("index", "given_label", "suggested_label", "score")]
             short = [{key: _short(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
             print_rows(short, title=LISTED[name])
-        print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate.rate:.1%} (from {rate.method}).")
+        print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate}.")
         if missing:
             print(f"Without nearest examples, which would make it better: {missing}")
 
@@ -328,7 +336,8 @@ def print_selfcheck(run: Run, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, indent=1))
     else:
-        print(f"{facts['sentence']}\n{run.path / 'selfcheck.png'}")
+        figure = run.path / "selfcheck.png"
+        print(facts["sentence"], figure if figure.exists() else "", sep="\n")
 
 
 def print_curve(run: Run, table: "pl.DataFrame") -> None:

@@ -5,6 +5,6 @@ Reads tables and writes what people act on; trains nothing, but for the curve of
 
 from unseen.curate.bridges import export, label_quality, subset, to_datalab
 from unseen.curate.copying import apply
-from unseen.curate.lists import LISTS, easy, error_rate, judged, rare, suspects
+from unseen.curate.lists import LISTS, ErrorRate, easy, error_rate, judged, rare, suspects, trustworthy
 from unseen.curate.neighbours import find_neighbours
 from unseen.curate.pruning import Order, curve, prune

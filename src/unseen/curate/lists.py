@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.curate.trust import Trust, trust
 from unseen.errors import UnseenError
 from unseen.runs import full_is_readable, has_many_networks, require_halves
 
@@ -28,19 +29,26 @@ ROUNDS = 50
 SHARPNESS = tuple(2 ** (power / 2) for power in range(-3, 6))
 WITNESS = 0.9  # neighbours count where they agree with the labels at least so often, in shares of how often the unseen half does
 LARGEST_SAMPLE = 1_000_000  # numbers, for the choice of the sharpness
+EMPTY = "empty list"
 PLANTED = ("random_labels", "label_noise")
 
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """Estimated share of a list that is not what the list says, and what the estimate comes from."""
+    """Estimated share of a list that is not what the list says, None where nobody knows; and what the estimate comes from, or why not."""
 
-    rate: float
+    rate: float | None
     method: str
+
+    def __str__(self) -> str:
+        """As it is printed: 4.2% (from known labels)."""
+        return f"unknown ({self.method})" if self.rate is None or self.method == EMPTY else f"{self.rate:.1%} (from {self.method})"
 
 
 def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
     """Examples whose label is probably wrong, the surest first: ``wrong_probability`` is above ``least``, and another class leads.
+
+    No example of a class that nobody can judge is listed, and none at all where nobody can judge the labels (``trustworthy``).
 
     Columns: index, id, path (where the data is a folder of files), given_label and given_class, suggested_label and suggested_class,
     score (here wrong_probability), wrong_probability, support (share of the nearest examples with the same label; missing without
@@ -48,8 +56,15 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
     """
     import polars as pl
 
-    found = judged(run).filter(pl.col("suggested_label") != pl.col("given_label"), pl.col("wrong_probability") > least)
-    return _listed(found, "doubt", "wrong_probability")
+    table, known = judged(run), trustworthy(run)
+    found = table.filter(pl.col("suggested_label") != pl.col("given_label"), pl.col("wrong_probability") > least)
+    judgeable = pl.lit(False) if known.warning else pl.col("given_class").is_in([*known.few, *known.unknown]).not_()
+    return _listed(found.filter(judgeable), "doubt", "wrong_probability")
+
+
+def trustworthy(run: "Run") -> Trust:
+    """Whether the labels of a run can be judged, and those of which classes; ``Trust.lines`` says it."""
+    return trust(judged(run))
 
 
 def rare(run: "Run", share: float = 0.1) -> "pl.DataFrame":
@@ -93,7 +108,10 @@ def difficulty(run: "Run") -> str:
 
 
 def judged(run: "Run") -> "pl.DataFrame":
-    """What the lists are cut from: a row per trained example, with suggested_label, wrong_probability, support and difficulty."""
+    """What the lists are cut from: a row per trained example, with suggested_label, wrong_probability, support and difficulty.
+
+    Of a recorded run, the examples whose halves were measured.
+    """
     require_halves(run)
     files = (run.path / f"{name}.parquet" for name in ("scores", "unseen_probabilities", "neighbours"))
     return _judged(run, tuple(_version(path) for path in files))
@@ -111,7 +129,7 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
     import polars as pl
 
     require_halves(run)
-    scores, classes = run.scores, run.classes
+    scores, classes = _measured(run), run.classes
     labels = scores["given_label"].to_numpy()
     votes = neighbour_votes(run, scores["index"].to_numpy(), labels, len(classes))
     evidence = run.probabilities().astype(np.float64)
@@ -133,6 +151,17 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
         difficulty=pl.col(difficulty(run)),
     )
     return _with_paths(run, table).filter("trained")
+
+
+def _measured(run: "Run") -> "pl.DataFrame":
+    """The scores of the examples that have unseen probabilities, in their order: all, but where a recorder's halves had gaps."""
+    import polars as pl
+
+    scores = run.scores
+    if not scores["memorization"].null_count():
+        return scores
+    index = run.table("unseen_probabilities")["index"]
+    return scores.filter(pl.col("index").is_in(index.implode()))
 
 
 def neighbour_votes(run: "Run", index: Integers, labels: Integers, classes: int) -> Floats | None:
@@ -191,18 +220,24 @@ def error_rate(run: "Run", name: str, rows: "pl.DataFrame") -> ErrorRate:
     """Estimated share of a list's rows (the whole list or its head) that is not what the list says, from the best source at hand.
 
     Known labels, where the run's own were changed on purpose; a self-check of the same recipe; else the posterior of ``suspects``, and for
-    *rare but right* the noise floor: the largest q_value, the expected share of examples that stand out by chance.
+    *rare but right* the noise floor: the largest q_value, the expected share of examples that stand out by chance. None, where nobody can
+    judge the labels and none is known.
     """
     if name not in LISTS:
         raise UnseenError(f"There is no list {name!r}. The lists are {', '.join(LISTS)}.")
+    known = trustworthy(run)
+    if name == "suspects" and known.warning:
+        return ErrorRate(None, "there is no list")
     if not len(rows):
-        return ErrorRate(0.0, "empty list")
+        return ErrorRate(0.0, EMPTY)
     if (rate := _known(run, name, rows)) is not None:
         return ErrorRate(rate, "known labels")
     if (check := selfcheck_of(run)) is not None:
         rate = _known(check, name, LISTS[name](check).head(len(rows)))
         if rate is not None:
             return ErrorRate(rate, f"planted errors of {check.path}")
+    if known.warning:
+        return ErrorRate(None, "nobody can judge these labels")
     if name == "rare" and "q_value" in run.scores.columns:
         floor = run.scores.join(rows.select("index"), on="index", how="semi")["q_value"].max()
         return ErrorRate(float(floor), "noise floor")  # type: ignore[arg-type]

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from unseen.config import Config
-from unseen.curate.lists import judged
+from unseen.curate.lists import judged, suspects
 from unseen.data import Examples
 from unseen.errors import UnseenError
+from unseen.figures import new_figure
 from unseen.hashing import key, uniform
 from unseen.masks import evaluating
 from unseen.runs import Run
@@ -61,8 +62,7 @@ def chosen(
     chance = uniform(torch.from_numpy(table["index"].to_numpy().copy()), seed, "prune").numpy()
     table = table.with_columns(total=pl.len().over("given_label") if stratify else pl.len(), chance=pl.Series(chance))
     if drop_suspects:
-        wrong = (pl.col("wrong_probability") > 0.5) & (pl.col("suggested_label") != pl.col("given_label"))
-        table = table.filter(~wrong)
+        table = table.join(suspects(run).select("index"), on="index", how="anti", maintain_order="left")
     table = table.sort(sign * pl.col("difficulty"), "chance")
     place = pl.int_range(pl.len())
     place = place.over("given_label") if stratify else place
@@ -133,9 +133,8 @@ def _right(networks: Members, test: Examples, fabric: Any) -> torch.Tensor:
 def draw_curve(table: "pl.DataFrame") -> "Figure":
     """Test accuracy against the share of examples kept: mean over seeds, and the span between the lowest and the highest."""
     import polars as pl
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    figure = new_figure(5, 3.4)
     axes = figure.subplots()
     for (name,), rows in table.group_by("order", maintain_order=True):
         by = (

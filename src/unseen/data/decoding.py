@@ -48,6 +48,7 @@ class Header:
         item_bytes: of one value.
         is_transparent: it has an alpha channel, or a transparent colour.
         is_turned: EXIF says that it has to be turned or mirrored.
+        is_array: it is numbers already, and is not resized.
     """
 
     shape: Shape
@@ -55,6 +56,7 @@ class Header:
     item_bytes: int = 1
     is_transparent: bool = False
     is_turned: bool = False
+    is_array: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def header(item: object, name: str) -> Header:
     """Of one picture. Raises DamagedError where there is none, UnseenError for more than 8 bits."""
     if is_array(item):
         array = as_tensor(item, name)
-        return Header(tuple(array.shape), str(array.dtype).removeprefix("torch."), array.element_size())
+        return Header(tuple(array.shape), str(array.dtype).removeprefix("torch."), array.element_size(), is_array=True)
     with opened(item, name) as image:
         turn = _orientation(image)
         width, height = image.size[::-1] if turn in LYING else image.size
@@ -243,4 +245,7 @@ def other_shape(name: str, found: Shape, shape: Shape) -> OtherShapeError:
 
 
 def _corrupt(name: str, error: Exception) -> DamagedError:
-    return DamagedError(f"Cannot read the image {name}: {error}. Replace it, or take it out of the data set.")
+    from PIL import UnidentifiedImageError
+
+    reason = "no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error).rstrip(".")
+    return DamagedError(f"Cannot read the image {name}: {reason}. Replace it, or take it out of the data set.")

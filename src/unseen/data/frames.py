@@ -294,7 +294,7 @@ def _pictures(frame: "pl.DataFrame", image: str, name: str, base: Path) -> Pictu
     if column.dtype != pl.String:
         return Pictures(partial(_pick_rows, column), row_names(name, len(frame)))
     refuse_missing(column)
-    paths = [base / value for value in column.to_list()]
+    paths = [_place(base, value) for value in column.to_list()]
     absent = [path for path in paths if not path.is_file()]
     if len(absent) > len(paths) // 2:
         raise UnseenError(
@@ -302,6 +302,12 @@ def _pictures(frame: "pl.DataFrame", image: str, name: str, base: Path) -> Pictu
             "paths relative to the table. Put the pictures there, or name another column with --image-column (image_column=)."
         )
     return Pictures(partial(_pick, paths), [str(path) for path in paths])
+
+
+def _place(base: Path, value: str) -> Path:
+    """Where a path of a table leads; one as Windows writes it, too."""
+    path = base / value
+    return path if "\\" not in value or path.is_file() else base / value.replace("\\", "/")
 
 
 def _fields(kind: "pl.DataType") -> list[str]:

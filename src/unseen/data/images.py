@@ -20,6 +20,7 @@ from unseen.data.decoding import (
     Shape,
     header,
     opaque_brightness,
+    other_shape,
 )
 
 PROBES = 64
@@ -114,6 +115,7 @@ def survey(pictures: Pictures, positions: Tensor, image_size: int | None = None)
     if not headers:
         raise damaged_error(damaged, pictures.names, len(damaged))
     shapes = Counter(found.shape for found in headers.values())
+    _refuse_mixed_arrays(headers, pictures.names)
     shape, resize, note = _common_shape(shapes, image_size)
     clear = [place for place, found in headers.items() if found.is_transparent]
     background, said = _background(pictures, clear)
@@ -132,6 +134,14 @@ def survey(pictures: Pictures, positions: Tensor, image_size: int | None = None)
         damaged,
         tuple(sentence for sentence in notes if sentence),
     )
+
+
+def _refuse_mixed_arrays(headers: dict[int, Header], names: list[str]) -> None:
+    """Arrays are not resized: they must have one shape."""
+    arrays = {place: found.shape for place, found in headers.items() if found.is_array}
+    first = next(iter(arrays.values()), ())
+    if odd := [place for place, shape in arrays.items() if shape != first]:
+        raise other_shape(names[odd[0]], arrays[odd[0]], first)
 
 
 def _of(count: int, headers: dict[int, Header]) -> str:

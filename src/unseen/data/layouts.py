@@ -12,8 +12,9 @@ from torch import Tensor
 from unseen.data.arrays import idx_folder
 from unseen.data.columns import is_named_id
 from unseen.data.csvs import TARGETS, is_csv, read_csv
-from unseen.data.folders import IMAGE_SUFFIXES, image_folder, is_system, walk
+from unseen.data.folders import IMAGE_SUFFIXES, image_folder, is_system, members_of, walk
 from unseen.data.frames import PATHS, csv_splits, parquet_splits, table
+from unseen.data.images import Pictures
 from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading, Skipped, tally
 from unseen.data.split_names import ORDER, split_of_file
@@ -33,11 +34,11 @@ def folder(path: Path, columns: Columns) -> Raw:
     train, test = parquet_files(path)
     if train and train[0].name != "metadata.parquet":
         return parquet_splits(path.name, train, test, columns, _unread(path, [*train, *test]))
-    if tables := picture_tables(path):
+    if tables := metadata_files(path):
         return pictures_by_table(path, tables, columns)
-    if files := csv_files(path):
-        raw = csv_splits(path.name, files, columns)
-        return replace(raw, reading=raw.reading.skipping(_unread(path, list(files))))
+    files, single = csv_files(path), picture_table(path)
+    if (files or single) and not _has_classes(path):
+        return _csv_folder(path, files, columns) if files else pictures_by_table(path, single, columns)
     return image_folder(path)
 
 
@@ -84,19 +85,25 @@ def _unread(path: Path, files: Sequence[Path]) -> list[Skipped]:
     return list(tally(found))
 
 
-def picture_tables(path: Path) -> dict[Path, str]:
-    """Tables that name pictures, with their splits: the hub's metadata files, or the one table where pictures are in no classes."""
+def _csv_folder(path: Path, files: dict[Path, str], columns: Columns) -> Raw:
+    """CSV files named after splits, of features or of pictures' paths, and what lies beside them."""
+    raw = csv_splits(path.name, files, columns)
+    named = map(Path, raw.inputs.names) if isinstance(raw.inputs, Pictures) else ()
+    return replace(raw, reading=raw.reading.skipping(_unread(path, [*files, *named])))
+
+
+def metadata_files(path: Path) -> dict[Path, str]:
+    """The hub's metadata files, which name pictures, with their splits, train first."""
     found = {place / name: place for place in (path, *_folders(path)) for name in METADATA if (place / name).is_file()}
-    if found:
-        splits = {file: (split_of_file(place.name) if place != path else None) or "train" for file, place in found.items()}
-        return {file: split for wanted in ORDER for file, split in splits.items() if split == wanted}
-    tables = [
-        file
-        for file in sorted(path.iterdir())
-        if file.is_file() and (is_csv(file) or file.suffix.lower() == ".parquet") and not is_system(file.name)
-    ]
-    named = [file for file in tables if _names_a_picture(file)]
-    return {named[0]: "train"} if len(named) == 1 and not _has_classes(path) else {}
+    splits = {file: (split_of_file(place.name) if place != path else None) or "train" for file, place in found.items()}
+    return {file: split for wanted in ORDER for file, split in splits.items() if split == wanted}
+
+
+def picture_table(path: Path) -> dict[Path, str]:
+    """The one table of a folder that names pictures which are there; none where there are several."""
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and not is_system(file.name)]
+    named = [file for file in files if (is_csv(file) or file.suffix.lower() == ".parquet") and _names_a_picture(file)]
+    return {named[0]: "train"} if len(named) == 1 else {}
 
 
 def _folders(path: Path) -> list[Path]:
@@ -104,9 +111,12 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _has_classes(path: Path) -> bool:
-    """Whether two folders or more hold pictures: then they may be classes."""
-    holding = [place for place in _folders(path) if any(file.suffix.lower() in IMAGE_SUFFIXES for file in place.rglob("*"))]
-    return len(holding) > 1
+    """Whether the pictures of a folder lie in folders of classes: then these tell the labels, not a table beside them."""
+    try:
+        members, _ = members_of(walk(path), path)
+    except UnseenError:
+        return False
+    return len({member.label for member in members}) > 1
 
 
 def _names_a_picture(file: Path) -> bool:

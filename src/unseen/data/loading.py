@@ -24,7 +24,7 @@ from unseen.data.precision import narrowed
 from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading, Skipped
 from unseen.data.sources import data_folder, read
-from unseen.errors import UnseenError
+from unseen.errors import UnseenError, needs
 from unseen.hashing import uniform
 
 HUB_IDS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist", "cifar10": "uoft-cs/cifar10"}
@@ -111,7 +111,10 @@ def download(name: str, data_dir: str | Path | None = None) -> Path:
     """
     if name not in HUB_IDS:
         raise UnseenError(f"Cannot fetch {name!r}. Allowed: {', '.join(HUB_IDS)} (digits needs no download).")
-    import datasets
+    try:
+        import datasets
+    except ImportError as error:
+        raise needs("hub", error) from error
 
     folder = data_folder(data_dir) / name
     print(f"Fetching {HUB_IDS[name]} from the Hugging Face hub to {folder}")

@@ -12,7 +12,7 @@ from unseen.data.frames import TEST_SPLITS
 from unseen.data.layouts import parquet_files
 from unseen.data.raw import Table
 from unseen.data.sources import CLASSES, data_folder
-from unseen.errors import UnseenError
+from unseen.errors import UnseenError, needs
 
 ROWS = 100_000  # of a shard of one large file
 
@@ -84,9 +84,11 @@ def find_shards(data: Any, data_dir: str | Path | None = None) -> Shards:
 
 def _row_groups(path: Path) -> Shards:
     """One parquet file, cut by its row groups: some of about ``ROWS`` rows, a whole number of groups each."""
-    import pyarrow
-    import pyarrow.parquet
-
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise needs("hub", error) from error
     try:
         metadata = pyarrow.parquet.read_metadata(path)
     except (OSError, pyarrow.ArrowInvalid) as error:

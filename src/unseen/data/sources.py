@@ -19,7 +19,7 @@ from unseen.data.layouts import folder
 from unseen.data.raw import Columns, Raw, Table
 from unseen.data.reading import Reading
 from unseen.data.torchsets import map_style
-from unseen.errors import UnseenError
+from unseen.errors import UnseenError, needs
 
 if TYPE_CHECKING:
     import polars as pl
@@ -105,6 +105,8 @@ def as_polars(data: object) -> "pl.DataFrame | None":
         raise UnseenError("The data frame has several columns of one name. Allowed: different names. Rename them.")
     try:
         return from_pandas(named)
+    except ImportError as error:
+        raise needs("hub", error) from error
     except Exception as error:  # pyarrow raises what it likes on columns of mixed objects
         raise UnseenError(
             f"Cannot read the data frame: {error}. Allowed: columns of numbers, texts or dates. Convert the others."
@@ -122,8 +124,10 @@ def _named(name: str, data_dir: str | Path | None, columns: Columns) -> Raw:
 
 
 def _from_hub(name: str, columns: Columns) -> Raw:
-    import datasets
-
+    try:
+        import datasets
+    except ImportError as error:
+        raise needs("hub", error) from error
     try:
         dataset = datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError) as error:

@@ -3,8 +3,9 @@
 Formulas per layer live in ``ghost`` and ``layers``; what is watched during a run in ``watch``.
 """
 
-from unseen.gradients.ghost import FORMED_NUMBERS, SMALLEST_NORM, Outer, Rows
+from unseen.gradients.ghost import SMALLEST_NORM, Formed, Outer, Rows
 from unseen.gradients.layers import find_pieces, recorded
+from unseen.gradients.losses import example_losses, loss_of_one
 from unseen.gradients.statistics import (
     GradientStatistics,
     contributions,

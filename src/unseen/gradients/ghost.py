@@ -196,6 +196,10 @@ class Formed:
         """How many examples at a time."""
         return max(1, FORMED_NUMBERS // sum(parameter.numel() for parameter in self.parameters.values()))
 
+    def rows(self) -> Tensor:
+        """The gradients themselves, flat: (n, numbers)."""
+        return torch.cat([torch.cat([rows.flatten(1) for rows in chunk.values()], 1) for chunk in self._chunks()])
+
     def _chunks(self) -> Iterator[dict[str, Tensor]]:
         values = {name: parameter.detach() for name, parameter in self.parameters.items()}
         for parts in zip(*(torch.split(part, self.chunk) for part in self.batch), strict=True):

@@ -26,13 +26,12 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F
 
 from unseen.errors import UnseenError
 from unseen.gradients.ghost import SMALLEST_NORM, Formed, Gradient, Piece, Trace, inner, norm
 from unseen.gradients.layers import find_pieces, recorded
-from unseen.masks import TurnOverNet, evaluating
+from unseen.gradients.losses import example_losses, loss_of_one
+from unseen.masks import Side, evaluating
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -187,19 +186,6 @@ def batch_gradient(net: nn.Module, batch: Subset, *, batch_size: int = 256) -> G
     return {parameter: gradient / count for parameter, gradient in total.items()}
 
 
-def _losses(net: nn.Module, batch: Sequence[Tensor], values: dict[str, Tensor] | None = None) -> Tensor:
-    """Loss of each example, (n,), in its own seen half, with ``values`` in place of the parameters of these names."""
-    x, labels, index = batch
-    inputs = (x, index, "seen") if isinstance(net, TurnOverNet) else (x,)
-    logits = net(*inputs) if values is None else functional_call(net, values, inputs)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
-def _loss_of_one(net: nn.Module, values: dict[str, Tensor], *example: Tensor) -> Tensor:
-    return _losses(net, [part[None] for part in example], values)[0]
-
-
 def _traces(net: nn.Module, examples: Subset, batch_size: int) -> Iterator[Trace]:
     """The gradients of all examples, a batch at a time."""
     _trainable(net)
@@ -221,7 +207,7 @@ def _traces(net: nn.Module, examples: Subset, batch_size: int) -> Iterator[Trace
 
 def _find(net: nn.Module, batch: Sequence[Tensor]) -> dict[nn.Parameter, Piece | None]:
     with torch.enable_grad(), recorded(net) as calls:
-        return find_pieces(_losses(net, batch), calls)
+        return find_pieces(example_losses(net, batch), calls)
 
 
 def _disagreeing(net: nn.Module, one: Sequence[Tensor]) -> set[nn.Parameter]:
@@ -231,7 +217,7 @@ def _disagreeing(net: nn.Module, one: Sequence[Tensor]) -> set[nn.Parameter]:
     the batch, only this shows it.
     """
     with torch.enable_grad(), recorded(net) as calls:
-        losses = _losses(net, one)
+        losses = example_losses(net, one)
         found = find_pieces(losses, calls, retain_graph=True)
         gradients = torch.autograd.grad(losses.sum(), list(found), allow_unused=True)
     plain = [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
@@ -243,7 +229,7 @@ def _disagreeing(net: nn.Module, one: Sequence[Tensor]) -> set[nn.Parameter]:
 def _fallback(net: nn.Module, batch: Batch, parameters: set[nn.Parameter]) -> list[Formed]:
     """The gradients of these parameters, formed; an empty list where there are none."""
     named = {name: parameter for name, parameter in net.named_parameters() if parameter in parameters}
-    return [Formed(partial(_loss_of_one, net), named, batch)] if named else []
+    return [Formed(partial(loss_of_one, net, Side.SEEN), named, batch)] if named else []
 
 
 def _warn(net: nn.Module, fallback: list[Formed]) -> None:
@@ -307,7 +293,7 @@ def _sum_of_gradients(net: nn.Module, batch: Subset, batch_size: int) -> tuple[G
     with evaluating(net):
         for part in _batches(batch, batch_size):
             with torch.enable_grad():
-                found = torch.autograd.grad(_losses(net, part).sum(), parameters, materialize_grads=True)
+                found = torch.autograd.grad(example_losses(net, part).sum(), parameters, materialize_grads=True)
             pairs = zip(parameters, found, strict=True)
             total = {parameter: total[parameter] + gradient if total else gradient for parameter, gradient in pairs}
             count += len(part[1])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unseen.data import in_order
 from unseen.errors import UnseenError
+from unseen.integrations.saving import check_ids, saved
 from unseen.masks import TurnOverNet
 from unseen.runs import Run
 from unseen.scoring import Recorder
@@ -21,16 +22,25 @@ class RecorderCallback(Callback):
     ``training_step`` returns a mapping with ``loss`` and ``logits``; batches are (x, labels, index), as a loader over
     ``unseen.with_index(dataset)`` gives them. Checkpoints hold the recorder, so a resumed training has the scores of an uninterrupted one.
 
-    Args: path: of the run folder. measure_every: epochs between two measurements of the halves; the last is always measured.
+    Args:
+        path: of the run folder. measure_every: epochs between two measurements of the halves; the last is always measured.
         options: of ``Recorder.save``.
 
-    Attributes: recorder. run: the run folder, after training.
+    Attributes:
+        recorder: what was recorded.
+        run: the run folder, after training; None where it could not be saved, of which a warning says why, and where what was recorded is.
     """
 
     def __init__(self, path: str | Path, measure_every: int = 1, **options: Any) -> None:
         self.path, self.measure_every, self.options = path, measure_every, options
         self.recorder = Recorder()
         self.run: Run | None = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the ids. Raises UnseenError where there are too few."""
+        dataset: Any = getattr(trainer.train_dataloader, "dataset", None)
+        if hasattr(dataset, "__len__"):
+            check_ids(self.options, len(dataset))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Record a batch. Raises UnseenError where the logits or the index are missing."""
@@ -48,7 +58,7 @@ class RecorderCallback(Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the run folder."""
-        self.run = self.recorder.save(self.path, **self.options)
+        self.run = saved(self.recorder, self.path, self.options)
 
     def state_dict(self) -> dict[str, Any]:
         """The recorder, for Lightning's checkpoints."""

@@ -1,6 +1,7 @@
 """Can the scores be trusted here? Errors planted in the user's own data, and how many of them the scores find."""
 
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from unseen.curate import find_neighbours, judged
 from unseen.errors import UnseenError
+from unseen.figures import new_figure, save_figure
 from unseen.judge.evaluation import precision_at_n
 from unseen.runs import Run
 from unseen.scoring import detection, prepare_whole, score, settings_of
@@ -55,8 +57,8 @@ def _judge(run: Run, data_dir: str | Path | None, data: Any) -> None:
     find_neighbours(run, data_dir, data)
     facts, curve = findings(run)
     run.write_json("selfcheck.json", facts | {"sentence": sentence(facts), "curve": curve})
-    with run.writing("selfcheck.png") as path:
-        draw(facts, curve).savefig(path, dpi=150, bbox_inches="tight", format="png")
+    if find_spec("matplotlib"):
+        save_figure(draw(facts, curve), run.path / "selfcheck.png", bbox_inches="tight")
 
 
 def findings(run: Run) -> tuple[dict[str, Any], list[dict[str, float]]]:
@@ -92,9 +94,7 @@ def sentence(facts: dict[str, Any]) -> str:
 
 def draw(facts: dict[str, Any], curve: list[dict[str, float]]) -> "Figure":
     """Precision against recall of the planted errors, the point at n, and what guessing gives."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+    figure = new_figure(4.6, 3.6)
     axes = figure.subplots()
     axes.plot([point["recall"] for point in curve], [point["precision"] for point in curve], color="#4477aa")
     at_n = facts["precision_at_n"]

@@ -6,6 +6,16 @@ Whatever decides which units an example trains belongs here; what is learned doe
 from unseen.masks.half import HalfMask
 from unseen.masks.leaks import Leak, advice, audit, leak_of_a_step
 from unseen.masks.norms import convert_batch_norm
+from unseen.masks.outputs import (
+    check_weights,
+    classifier,
+    evaluating,
+    first_rows,
+    gives_other_than_computed,
+    logits_of,
+    two_logits,
+    warn_of_probabilities,
+)
 from unseen.masks.places import Place, check_capacity
 from unseen.masks.recurrent import convert_recurrent
-from unseen.masks.turnover import CHILD, Inputs, Side, TurnOver, TurnOverNet, attach, evaluating
+from unseen.masks.turnover import CHILD, IN_THREADS, Inputs, Side, TurnOver, TurnOverNet, attach

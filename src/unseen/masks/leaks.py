@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from unseen.errors import UnseenError
 from unseen.masks.norms import FrozenBatchNorm
-from unseen.masks.turnover import CHILD, Inputs, Side, TurnOver, TurnOverNet, batch_size, evaluating, on_rows
+from unseen.masks.outputs import evaluating
+from unseen.masks.turnover import CHILD, Inputs, Side, TurnOver, TurnOverNet, batch_size, on_rows
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,7 +42,10 @@ def audit(net: TurnOverNet, x: Inputs, labels: Tensor, index: Tensor, loss: Loss
     behind or outside the masks (the output bias, an unmasked layer, a norm's affine).
 
     Args:
-        net: with masks. x: inputs (n, ...). labels: int64 (n,). index: int64 (n,). A handful of examples is enough.
+        net: with masks.
+        x: inputs (n, ...). A handful of examples is enough.
+        labels: int64 (n,).
+        index: int64 (n,).
         loss: of logits and labels.
 
     Returns a ``Leak`` per parameter, in the order of the parameters. Costs 2n passes forward and backward. What goes from example to
@@ -77,7 +81,7 @@ def _gradients(
     grads: list[tuple[Tensor | None, ...]] = []
     for side in (Side.SEEN, Side.UNSEEN):
         logits = net(x, index, side)
-        _check_logits(net, logits)
+        _check_logits(net, x, logits)
         grads.append(torch.autograd.grad(loss(logits, labels), parameters, allow_unused=True))
     return grads
 
@@ -127,8 +131,9 @@ def _doubled(x: Inputs) -> Inputs:
     return on_rows(lambda value: value.double() if value.is_floating_point() else value, x)
 
 
-def _check_logits(net: TurnOverNet, logits: Tensor) -> None:
-    if logits.shape[-1] > 1 and bool((logits == 0).all(0).any() and (logits != 0).any()):
+def _check_logits(net: TurnOverNet, x: Inputs, logits: Tensor) -> None:
+    none = (logits == 0).all(0)
+    if logits.shape[-1] > 1 and bool(none.any() and (logits != 0).any() and (net(x)[:, none] != 0).any()):  # a column may be 0 by design
         raise UnseenError(
             f"Logits of {type(net.net).__name__} are masked: its output layer is not the last one registered. "
             "Name it: TurnOverNet(net, output=NAME)."

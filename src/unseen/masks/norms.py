@@ -24,6 +24,7 @@ def convert_batch_norm(net: nn.Module, to: Literal["group", "frozen"] = "group")
     others carry them on.
 
     Args:
+        net: any network.
         to: "group": group norm of at most 32 groups, weights and biases kept; the leak is exactly 0. For training from scratch.
             "frozen": the running statistics, which no longer change; the leak is exactly 0. For fine-tuning from given weights.
 

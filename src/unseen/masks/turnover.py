@@ -4,8 +4,7 @@ Kobayashi et al., *Efficient Estimation of Influence of a Training Instance* (20
 *Understanding Memorization from the Perspective of Optimization via Efficient Influence Estimation* (2021).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -15,7 +14,9 @@ from torch import Tensor, nn
 
 from unseen.errors import UnseenError
 from unseen.masks.half import HalfMask
+from unseen.masks.outputs import logits_of
 from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, find_places, is_read_by_width
+from unseen.masks.switch import Switch
 
 
 class Side(StrEnum):
@@ -29,29 +30,17 @@ class Side(StrEnum):
 COPIES = {"both": 2, "all": 3}  # how many sides come out of one forward
 CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
 CHILD_OF_INPUT = "turn_over_input"  # and where the mask is on its input
-
-
-class Switch:
-    """Which half is active, and of which examples: set for one forward, shared by all masks of a network."""
-
-    def __init__(self) -> None:
-        self.index: Tensor | None = None
-        self.side = "full"
-
-    @contextmanager
-    def turned(self, index: Tensor, side: str) -> Iterator[None]:
-        """Turn the network to one side for the length of a forward; cleared whatever happens."""
-        self.index, self.side = index, side
-        try:
-            yield
-        finally:
-            self.index, self.side = None, "full"
+IN_THREADS = (
+    "nn.DataParallel runs copies of the network in threads that would share one switch, so that examples would get masks of others. "
+    "Use one process per device (DistributedDataParallel, torchrun), or make one device visible (CUDA_VISIBLE_DEVICES=0)."
+)
 
 
 class TurnOver(nn.Module):
     r"""Mask the units of one layer: :math:`s\,m(z) \odot h` on the seen side, :math:`s\,(1 - m(z)) \odot h` on the unseen.
 
-    Has no parameters and no state that is saved. Does nothing unless its ``TurnOverNet`` is in a forward.
+    Has no parameters and no state that is saved. Does nothing unless its ``TurnOverNet`` is in a forward, or a checkpoint in it
+    is computed again.
 
     Args:
         place: see ``Place``. seed, layer: what the masks are a function of, beside the index.
@@ -75,21 +64,22 @@ class TurnOver(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Mask ``h`` for the side and the examples that the switch names."""
-        factors = self.factors(h.dtype)
-        if factors is None:
+        index, side = self.switch.active()
+        if index is None or side == "full":
             return h
-        assert self.switch.index is not None
-        self._check(h, len(factors))
-        if len(factors) > h.shape[0] == len(self.switch.index):  # the first mask: fork here
+        factors = self._factors(index, side, h.dtype)
+        self._check(h, len(index), len(factors))
+        if len(factors) > h.shape[0] == len(index):  # the first mask: fork here
             factors = factors.view(-1, h.shape[0], factors.shape[1])
             return (h * self._shape(factors, h)).flatten(0, 1)
         return h * self._shape(factors, h)
 
     def factors(self, dtype: torch.dtype = torch.float32) -> Tensor | None:
         """What the units (or groups) are multiplied by: (rows, units), a row per example and side; None where nothing is masked."""
-        index, side = self.switch.index, self.switch.side
-        if index is None or side == "full":
-            return None
+        index, side = self.switch.active()
+        return None if index is None or side == "full" else self._factors(index, side, dtype)
+
+    def _factors(self, index: Tensor, side: str, dtype: torch.dtype) -> Tensor:
         mask = self.mask(index)  # bytes as long as possible: what is large is slow
         if side == "unseen":
             mask = 2 - mask
@@ -102,9 +92,8 @@ class TurnOver(nn.Module):
         mask, scale = mask.to(dtype), self.place.scale or KEEP_MEAN
         return mask if scale == 2.0 else mask * (scale / 2)
 
-    def _check(self, h: Tensor, rows: int) -> None:
-        assert self.switch.index is not None
-        place, batch = self.place, len(self.switch.index)
+    def _check(self, h: Tensor, batch: int, rows: int) -> None:
+        place = self.place
         if h.shape[place.dim] != place.units or h.shape[0] not in (1, batch, rows):
             raise UnseenError(
                 f"{place.module!r} gives {tuple(h.shape)}, where a mask of {place.units} units along dimension {place.dim} of "
@@ -188,11 +177,15 @@ class TurnOverNet(nn.Module):
         Returns the net's output (its ``logits``, where it gives more); for "both" the pair (seen, unseen) and for "all" the triple
         (seen, unseen, full), with one common pass up to the first mask where the net allows it.
 
-        Raises UnseenError: an unknown side, or an index that is missing or not an int64 vector of the batch's length.
+        Raises UnseenError: an unknown side, an index that is missing or not an int64 vector of the batch's length, or a copy of the
+        network that ``nn.DataParallel`` runs in a thread.
         """
+        if getattr(self, "_is_replica", False):
+            raise UnseenError(IN_THREADS)
         side = side or ("full" if index is None else "seen")
         if side == "full":
-            return self._logits(x, 1)
+            with self.switch.turned(None, "full"):
+                return self._logits(x, 1)
         index = checked_index(index, batch_size(x), side)
         if side == "all" and self.is_average_of_halves:
             seen, unseen = self.forward(x, index, "both")
@@ -205,8 +198,7 @@ class TurnOverNet(nn.Module):
     def _logits(self, x: Inputs, copies: int) -> Any:
         x = on_rows(lambda rows: torch.cat([rows] * copies), x) if copies > 1 else x
         out = self.net(x) if isinstance(x, Tensor) else self.net(**x)
-        out = getattr(out, "logits", out)
-        return out[0] if isinstance(out, tuple | list) else out
+        return logits_of(out)
 
     @property
     def is_average_of_halves(self) -> bool:
@@ -217,23 +209,11 @@ class TurnOverNet(nn.Module):
             return False
         names = [name for name, _ in self.net.named_children()]
         behind = list(self.net.children())[names.index(masked[0]) + 1 :]
-        return all(isinstance(module, nn.Linear | nn.Identity) for module in behind)
+        return all(isinstance(module, nn.Linear | nn.Identity) for module in behind) and not self.net._forward_hooks
 
     def masked_layers(self) -> list[Place]:
         """The places of the masks, in order."""
         return [module.place for module in self.net.modules() if isinstance(module, TurnOver)]
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the length of a block; every module gets its own mode back."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def attach(
@@ -255,13 +235,15 @@ def attach(
         seed: seed of the masks.
         groups: units share a mask in this many groups per layer (each width must divide); None or 0: none share.
         tied: all layers with the same number of groups have the same masks.
-        only, skip: names of hidden layers, ``fnmatch`` patterns allowed.
+        only: names of the hidden layers that get one, ``fnmatch`` patterns allowed.
+        skip: names of those that get none.
         scale: what a seen unit is multiplied by, where the place does not say otherwise. 2 keeps the mean of what the next
             layer sees, so that with one masked layer the full network is the average of its halves. sqrt(2) keeps the
             variance: in a deep network of rectifiers half the units times 2 double the variance at every layer, so that
             the full network, without that factor, is out of range (LOG.md has the measurements). Default: 2 for chains and
             models that name their own places, sqrt(2) for all others.
-        places: your own list instead. output: name of the output layer, where it is not the last one registered.
+        places: your own list instead.
+        output: name of the output layer, where it is not the last one registered.
         examples: size of the data set; checks that no two examples share a mask.
 
     Raises UnseenError: no hidden layer, a name that is not there, a net that has masks already, or too few units for

@@ -56,6 +56,7 @@ def tiles(facts: dict[str, Any], suspects: int) -> list[dict[str, str]]:
 def trust(run: Run, facts: dict[str, Any], scores: "pl.DataFrame", suspects: Listed) -> list[Verdict]:
     """How far the scores can be trusted, point by point."""
     checks = (
+        _not_measured(facts),
         _known_errors(facts),
         _suspects(suspects),
         _retraining(run),
@@ -65,6 +66,17 @@ def trust(run: Run, facts: dict[str, Any], scores: "pl.DataFrame", suspects: Lis
         _full(facts),
     )
     return [check for check in checks if check is not None]
+
+
+def _not_measured(facts: dict[str, Any]) -> Verdict | None:
+    missing = facts.get("not_measured")
+    if not missing:
+        return None
+    return (
+        POOR, "Is every example here?",
+        f"No. The halves of {missing:,} of {facts['examples']:,} recorded examples were not measured, so they are not on this page. "
+        "Measure with a loader that gives every example once.",
+    )  # fmt: skip
 
 
 def _known_errors(facts: dict[str, Any]) -> Verdict:
@@ -86,8 +98,8 @@ def _known_errors(facts: dict[str, Any]) -> Verdict:
 
 def _suspects(listed: Listed) -> Verdict | None:
     if not len(listed.index):
-        return None
-    verdict = GOOD if listed.rate <= 0.1 else FAIR if listed.rate <= 0.4 else POOR
+        return (NONE, "Which labels are probably wrong?", listed.quality) if listed.rate is None else None
+    verdict = POOR if listed.rate is None or listed.rate > 0.4 else GOOD if listed.rate <= 0.1 else FAIR
     return (verdict, f"How right is the list of {len(listed.index):,} probably wrong labels?", listed.quality)
 
 

@@ -38,7 +38,7 @@ def read_points(run: Run, limit: int) -> Points:
     """Choose the page's examples among those that were trained; see ``choose``."""
     import polars as pl
 
-    scores = run.scores.filter("trained")
+    scores = _shown(run)
     listed = lists(run)
     rows, weights = choose(scores, [one.index for one in listed.values()], limit)
     chosen = scores[rows].with_columns(weight=pl.Series(weights)).sort("memorization", "index", descending=[True, False])
@@ -68,7 +68,14 @@ def page_data(run: Run, points: Points) -> tuple[dict[str, NDArray[Any]], dict[s
         "sizes": {name: len(one.index) for name, one in points.listed.items()},
         "qualities": {name: one.quality for name, one in points.listed.items()},
         "curves": {"epochs": epochs, "largest": largest},
-        "history": group_curves(run, run.scores.filter("trained")),
+        "history": group_curves(run, _shown(run)),
         "members": has_many_networks(run.summary),
     }
     return arrays, facts
+
+
+def _shown(run: Run) -> "pl.DataFrame":
+    """The trained examples; of a recorded run those whose halves were measured."""
+    import polars as pl
+
+    return run.scores.filter("trained", pl.col("memorization").is_not_null())

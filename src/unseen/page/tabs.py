@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unseen.curate import LISTS, error_rate
+from unseen.curate import LISTS, error_rate, trustworthy
 from unseen.runs import Run
 
 if TYPE_CHECKING:
@@ -15,19 +15,27 @@ WRONG = {"suspects": "labels that are right after all", "rare": "labels that are
 
 @dataclass(frozen=True)
 class Listed:
-    """index: of the examples, the surest first. rate: estimated share that does not belong there. quality: a sentence on it."""
+    """What a tab shows.
+
+    Attributes:
+        index: of the examples, the surest first.
+        rate: estimated share that does not belong there; None: unknown.
+        quality: sentences on it.
+    """
 
     index: "pl.Series"
-    rate: float
+    rate: float | None
     quality: str
 
 
 def lists(run: Run) -> dict[str, Listed]:
     """Probably wrong, and rare but right."""
-    found = {}
+    found, known = {}, trustworthy(run)
     for name in SHOWN:
         rows = LISTS[name](run)
         rate = error_rate(run, name, rows)
-        quality = f"Estimated share of {WRONG[name]}: {rate.rate:.0%} (from {rate.method})." if len(rows) else "Nothing is on this list."
+        share = "unknown" if rate.rate is None else f"{rate.rate:.0%}"
+        quality = f"Estimated share of {WRONG[name]}: {share} (from {rate.method})." if len(rows) else "Nothing is on this list."
+        quality = " ".join([*(known.lines if name == "suspects" or known.warning else []), quality])
         found[name] = Listed(rows["index"], rate.rate, quality)
     return found

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unseen.figures import new_figure
 from unseen.judge import subset_curves
 from unseen.recipes.claims import Claim, check, write_claims
 from unseen.runs import Run
@@ -57,9 +58,7 @@ class Study:
 
 def canvas(width: float, height: float) -> "Figure":
     """A figure of so many inches, laid out by itself."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
+    return new_figure(width, height)
 
 
 def final_memorization(history: "pl.DataFrame") -> "pl.DataFrame":

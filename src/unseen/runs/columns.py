@@ -84,7 +84,7 @@ COLUMNS: dict[str, Column] = {
     "given_class": Column("name of the label trained on"),
     "suggested_label": Column("class that the unseen half and the nearest examples name together", "class number"),
     "suggested_class": Column("name of the suggested label"),
-    "wrong_probability": Column("probability that the given label is wrong (curate.py)", *PROBABILITY, "label wrong"),
+    "wrong_probability": Column("probability that the given label is wrong (curate/lists.py)", *PROBABILITY, "label wrong"),
     "support": Column("share of the nearest training examples with the same given label", "share", "0..1", "label right"),
     "score": Column("what the list is ranked by"),
     "label_score": Column("out-of-sample probability of the given label (cleanlab's self-confidence)", *PROBABILITY, "label right"),

@@ -29,6 +29,7 @@ from unseen.data import (
     scan,
 )
 from unseen.errors import UnseenError
+from unseen.masks import check_weights
 from unseen.runs import Run, open_run
 from unseen.scoring.estimators import estimator_of, resolved
 from unseen.scoring.ranks import kth_smallest
@@ -64,6 +65,7 @@ def prepare_whole(data: Any, model: str | nn.Module, data_dir: str | Path | None
     if settings.data.shards:
         raise UnseenError("These data are read in shards, and this needs them whole in memory. Score a part of the files without --shards.")
     examples = load(data, data_dir=data_dir, **load_options(settings))
+    _refuse_a_class_per_row(examples)
     if not isinstance(data, str):
         settings = settings.change(data=f"{examples.name}-{_content(examples):08x}")
     estimator_of(settings).check_network(settings, examples, model)
@@ -71,6 +73,16 @@ def prepare_whole(data: Any, model: str | nn.Module, data_dir: str | Path | None
     examples = examples.joined() if settings.data.join_test else examples
     watched_subsets(settings, examples)  # fail before the folder is made
     return settings, held_out(examples, settings)
+
+
+def _refuse_a_class_per_row(examples: Examples) -> None:
+    kept = examples.train.labels
+    if len(kept) > 2 and len(kept.unique()) == len(kept):
+        names = ", ".join(examples.classes[int(label)] for label in kept[:3])
+        raise UnseenError(
+            f"Each of the {len(kept):,} training examples has a class of its own ({names}, …), so none can be learned from others. "
+            "Choose a column of classes as the target; numbers that are measured, and ids, are none."
+        )
 
 
 def _prepare_shards(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: Config) -> tuple[Config, Sharded]:
@@ -190,6 +202,7 @@ def example_table(examples: Examples) -> "pl.DataFrame":
 
 
 def _fingerprint(model: nn.Module) -> str:
+    check_weights(model)
     described = repr(model) + repr([(name, tuple(value.shape)) for name, value in model.state_dict().items()])
     weights = float(sum(value.detach().double().sum() for value in model.parameters()))
     return f"{type(model).__name__}-{zlib.crc32(f'{described}{weights!r}'.encode()):08x}"

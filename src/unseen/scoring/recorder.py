@@ -9,10 +9,11 @@ from torch import Tensor
 
 from unseen.config import Config
 from unseen.errors import UnseenError
-from unseen.hashing import LARGEST_INDEX
 from unseen.masks import Side
 from unseen.runs import Run, start_run
+from unseen.scoring.batches import Batch, checked_batch, is_good, refuse_values
 from unseen.scoring.free import FreeScores, MeasuredEpochs, free_table
+from unseen.scoring.gaps import check_names, say_gaps
 from unseen.scoring.scores import final_scores, label_issues, summarize
 from unseen.training import statistics
 
@@ -33,8 +34,11 @@ class Recorder:
     - An example twice in an epoch (padding of distributed samplers, oversampling): its first visit counts, if epochs are marked.
     - Examples that an epoch leaves out (drop_last): its scores are of the epochs that had it.
     - Several processes: each records its share; ``save`` gathers, and the first process writes.
+    - What cannot be recorded is refused at its update. What was recorded is always saved: ``save`` warns, with a number, of examples that
+      never came, that came unequally often without marked epochs, or whose halves were not measured.
 
-    Args: examples: size of the data set; then an index beyond it, and an example that never came, are refused by name.
+    Args:
+        examples: size of the data set; then an index beyond it is refused, and examples that never came are warned of.
 
     Example:
         >>> import tempfile
@@ -49,21 +53,28 @@ class Recorder:
     def __init__(self, examples: int | None = None) -> None:
         self.examples, self.epoch = examples, 1
         self.marked = False
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._classes: int | None = None
+        self._waiting: list[Batch] = []
         self._blocks: list[dict[str, Tensor]] = []
         self._halves: list[dict[str, Tensor]] = []
 
     def update(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Record a batch: index int64 (n,), logits (n, classes), labels int64 (n,), on any device. Costs three copies.
+        """Record a batch. Costs three copies.
 
-        Raises UnseenError for other shapes and types.
+        Args:
+            index: int64 (n,), positions in the data set.
+            logits: (n, classes), of the forward that trains.
+            labels: whole numbers (n,), from 0 to below classes. All of them on any device.
+
+        Raises:
+            UnseenError: see ``checked_batch``. What was recorded before stays. Values on another device than the CPU are looked at after
+                some updates, as each look would make the device wait.
         """
-        if index.dtype != torch.int64 or index.dim() != 1 or logits.dim() != 2 or labels.shape != index.shape or len(logits) != len(index):
-            shapes = f"index {index.dtype} {tuple(index.shape)}, logits {tuple(logits.shape)}, labels {tuple(labels.shape)}"
-            raise UnseenError(
-                f"The recorder got {shapes}. Allowed: index int64 (n,), logits (n, classes), labels (n,), row by row the same."
-            )
-        self._waiting.append((index.detach().clone(), logits.detach().clone(), labels.detach().clone()))
+        batch = checked_batch(index, logits, labels, self.examples, self._classes)
+        self._classes = batch.logits.shape[1]
+        if not len(batch.index):
+            return
+        self._waiting.append(batch)
         if len(self._waiting) >= FLUSH:
             self._flush()
 
@@ -78,24 +89,35 @@ class Recorder:
     def save(self, path: str | Path, name: str = "recorded", ids: list[str] | None = None, classes: list[str] | None = None) -> Run:
         """Write a run folder that ``unseen show`` and, with halves, the report and the lists read.
 
-        Args: path: a folder that is empty, not there, or holds an earlier save. name: of the data. ids, classes: names of the examples, by
-        index, and of the labels.
+        Every example that was recorded has a row. Where its halves were not measured with the last epoch, what speaks of them is missing
+        (null) in its row; a warning says of how many.
 
-        Raises UnseenError: nothing recorded; examples that never came, or an index beyond ``examples``; an index with two labels
-        (then it does not follow the example); without marked epochs, examples that came unequally often.
+        Args:
+            path: a folder that is empty, not there, or holds an earlier save.
+            name: of the data.
+            ids: names of the examples, by index.
+            classes: names of the labels, by number.
+
+        Returns the run.
+
+        Raises:
+            UnseenError: nothing recorded; fewer ids or classes than there are; other files in the folder; an index with two labels (then
+                it does not follow the example). Nothing is lost by it: the recorder can be saved again.
         """
         table, halves = self.history(), self._gathered_halves()
+        check_names(table, ids, classes, self._classes)
         run = start_run(Path(path), self._config(name, int(table["epoch"].max())), resume=True)  # type: ignore[arg-type]
         if _rank() > 0:
             return run
         history = _joined_history(table, halves)
-        run.write_table("history", history.drop("given_label"))
         scores, probabilities = _score_table(history, halves, ids)
+        facts = _facts(scores, classes) | say_gaps(table, halves, self.examples, self.marked)
+        run.write_table("history", history.drop("given_label"))
         run.write_table("examples", scores.select("index", "id", "given_label").with_columns(split=_literal("train")))
         if probabilities is not None:
             run.write_table("unseen_probabilities", probabilities)
         run.write_table("scores", scores)
-        run.write_json("summary.json", _facts(scores, classes))
+        run.write_json("summary.json", facts)
         return run
 
     def history(self) -> "pl.DataFrame":
@@ -112,7 +134,7 @@ class Recorder:
             table = table.unique(["epoch", "index"], keep="first", maintain_order=True)
         else:
             table = table.with_columns(epoch=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("index"))
-        _check(table, self.examples, any(_gather(self.marked)))
+        _check(table)
         return table.sort("epoch", "index")
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -138,8 +160,15 @@ class Recorder:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        index, logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-        self._waiting = []
+        waiting, self._waiting = self._waiting, []
+        batch = Batch(*(torch.cat([getattr(one, name) for one in waiting]) for name in ("index", "logits", "labels")))
+        if not batch.logits.is_cpu:  # on the CPU each was looked at when it came
+            try:
+                refuse_values(batch, self.examples)
+            except UnseenError:
+                self._waiting = [one for one in waiting if is_good(one, self.examples)]
+                raise
+        index, logits, labels = batch.index, batch.logits, batch.labels
         block = {"index": index, "given_label": labels, "epoch": torch.full_like(index, self.epoch)}
         self._blocks.append(block | statistics(logits, labels))
 
@@ -164,33 +193,14 @@ class Recorder:
         return Config.of(data=name, model="recorded", epochs=epochs, estimator="recorder")
 
 
-def _check(table: "pl.DataFrame", examples: int | None, marked: bool) -> None:
+def _check(table: "pl.DataFrame") -> None:
     import polars as pl
 
-    low, high = int(table["index"].min()), int(table["index"].max())  # type: ignore[arg-type]
-    most = LARGEST_INDEX if examples is None else examples - 1
-    if low < 0 or high > most:
-        raise UnseenError(
-            f"The recorder got the index {low if low < 0 else high}. Allowed: 0 to {most}. Hand it positions in the data set."
-        )
-    per_example = table.group_by("index").agg(labels=pl.col("given_label").unique().sort(), visits=pl.len()).sort("index")
-    if len(two := per_example.filter(pl.col("labels").list.len() > 1)):
+    labels = table.group_by("index").agg(labels=pl.col("given_label").unique().sort()).sort("index")
+    if len(two := labels.filter(pl.col("labels").list.len() > 1)):
         raise UnseenError(
             f"Example {two['index'][0]} came with the labels {two['labels'][0].to_list()[:3]}. The index must follow the example: take it "
             "from the data set (unseen.with_index), never from the place in a batch or a shuffled order."
-        )
-    if examples is not None and len(per_example) < examples:
-        missing = np.setdiff1d(np.arange(examples), per_example["index"].to_numpy())
-        raise UnseenError(
-            f"{len(missing):,} of {examples:,} examples never came, the first {missing[0]}. "
-            "Leave out Recorder(examples=) to score a subset."
-        )
-    ordered = per_example.sort("visits", "index")
-    (_, _, least), (often, _, most) = ordered.row(0), ordered.row(-1)
-    if not marked and least != most:
-        raise UnseenError(
-            f"Examples came unequally often: example {often} {most} times, others {least}. Call recorder.end_epoch() after each epoch: "
-            "then an example counts once in it."
         )
 
 
@@ -222,7 +232,7 @@ def _score_table(
         final, classes = halves[-1], halves[-1]["probabilities"].shape[1]
         columns = {name: final[name].numpy() for name in final if name.startswith(("index", "loss_", "predicted_"))}
         columns |= {f"p_{c}": final["probabilities"][:, c].numpy() for c in range(classes)}
-        table = table.join(final_scores([pl.DataFrame(columns)]), on="index", how="inner", maintain_order="left")
+        table = table.join(final_scores([pl.DataFrame(columns)]), on="index", how="left", maintain_order="left")
     else:
         last = history.group_by("index").agg(pl.col("loss_full", "predicted_full").sort_by("epoch").last())
         table = table.join(last.with_columns(probability_full=(-pl.col("loss_full")).exp()), on="index", maintain_order="left")
@@ -253,22 +263,26 @@ def _by_epoch(history: "pl.DataFrame") -> "tuple[tuple[int, ...], list[pl.DataFr
 
 
 def _with_labels(table: "pl.DataFrame", final: dict[str, Tensor]) -> "tuple[pl.DataFrame, pl.DataFrame]":
-    """Add cleanlab's columns; and the unseen half's probabilities as a table."""
+    """Add cleanlab's columns; and the unseen half's probabilities as a table, of the examples that were measured."""
     import polars as pl
 
-    probabilities, labels = final["probabilities"].numpy(), table["given_label"].to_numpy()
-    issues = label_issues(probabilities, labels)
-    own = probabilities[np.arange(len(labels)), labels]
-    table = table.with_columns(label_score=pl.Series(own), predicted_label=pl.col("predicted_unseen"), is_label_issue=pl.Series(issues))
-    columns = {"index": table["index"]} | {f"p_{c}": probabilities[:, c] for c in range(probabilities.shape[1])}
-    return table, pl.DataFrame(columns)
+    there = np.isin(final["index"].numpy(), table["index"].to_numpy())
+    index, probabilities = final["index"].numpy()[there], final["probabilities"].numpy()[there]
+    labels = table.filter(pl.col("index").is_in(pl.Series(index).implode()))["given_label"].to_numpy()
+    columns = {"index": index} | {f"p_{c}": probabilities[:, c] for c in range(probabilities.shape[1])}
+    judged = {"label_score": probabilities[np.arange(len(labels)), labels], "is_label_issue": label_issues(probabilities, labels)}
+    table = table.with_columns(predicted_label=pl.col("predicted_unseen"))
+    return table.join(pl.DataFrame({"index": index} | judged), on="index", how="left", maintain_order="left"), pl.DataFrame(columns)
 
 
 def _facts(scores: "pl.DataFrame", classes: list[str] | None) -> dict[str, Any]:
+    import polars as pl
+
     facts: dict[str, Any] = {"estimator": "recorder", "examples": len(scores), "trained": len(scores), "null_examples": 0}
     facts |= {"discoveries_q10": None, "seed_correlation": None}
     if "memorization" in scores.columns:
-        facts |= summarize(scores)
+        measured = scores.filter(pl.col("memorization").is_not_null())
+        facts = (summarize(measured) if len(measured) else {}) | facts
     else:
         facts["accuracy_full"] = float((scores["predicted_full"] == scores["given_label"]).mean())  # type: ignore[arg-type]
     return facts | ({"classes": classes} if classes else {})

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Floats = NDArray[np.floating[Any]]
+SLACK = 1e-6  # below a threshold that still reaches it: cleanlab's, so that both say the same
 
 
 def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
@@ -128,16 +129,27 @@ def self_confidence(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
 
 
 def label_issues(probabilities: Floats, labels: NDArray[np.int64], confidence: Floats | None = None) -> NDArray[np.bool_]:
-    """Which labels confident learning doubts (Northcutt et al. 2021, section 3.1).
+    """Which labels confident learning doubts (Northcutt et al. 2021, section 3.1), as cleanlab's ``find_label_issues`` does it.
 
-    A class is a candidate for an example if its out-of-sample probability reaches the class's mean self-confidence.
-    The label is an issue if there are candidates and the most probable of them is not the given label.
-    confidence: ``self_confidence`` of the whole, where these examples are a part.
+    A class is a candidate for an example if its out-of-sample probability reaches the class's mean self-confidence, less ``SLACK``. The
+    guess is the candidate where there is one, and the most probable class where there are several. The label is an issue if there is a
+    guess that is not the given label, and the most probable class is not the given label either.
+
+    Args:
+        probabilities: (n, classes), of networks that did not train on the example.
+        labels: int64 (n,).
+        confidence: ``self_confidence`` of the trained examples, where these are a part of them or others stand among them.
+
+    Returns bool (n,).
     """
     counts, sums = self_confidence(probabilities, labels) if confidence is None else confidence
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    candidates = np.where(probabilities >= thresholds, probabilities, -1.0)
-    issue: NDArray[np.bool_] = (candidates.max(1) > -1) & (candidates.argmax(1) != labels)
+    thresholds = np.where(
+        counts > 0, np.maximum(sums / np.maximum(counts, 1), 2 * SLACK), np.inf
+    )  # nobody is sure of a class without examples
+    candidates = probabilities >= thresholds - SLACK
+    leading = probabilities.argmax(1)
+    guess = np.where(candidates.sum(1) > 1, leading, candidates.argmax(1))
+    issue: NDArray[np.bool_] = candidates.any(1) & (guess != labels) & (leading != labels)
     return issue
 
 
@@ -165,7 +177,7 @@ def with_judgement(
 ) -> "pl.DataFrame":
     """Add what depends on the whole: z_score and q_value, where there is a floor, and label_score, predicted_label, is_label_issue.
 
-    Args: q_values: of ``NoiseFloor.q_values``. confidence: ``self_confidence`` of the whole.
+    Args: q_values: of ``NoiseFloor.q_values``. confidence: ``self_confidence`` of the trained examples of the whole.
     """
     import polars as pl
 

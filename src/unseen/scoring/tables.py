@@ -115,7 +115,8 @@ def _totals(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> 
     totals = Totals()
     for table, finals in _joined(run, config, data, seeds):
         totals.counts.update(tally(table))
-        totals.confidence = totals.confidence + self_confidence(mean_probabilities(finals), table["given_label"].to_numpy())
+        kept = table["trained"].to_numpy()
+        totals.confidence = totals.confidence + self_confidence(mean_probabilities(finals)[kept], table["given_label"].to_numpy()[kept])
         null = null_rows(table, config)
         totals.null_count += len(null)
         totals.nulls.add(null["index"], null["memorization"].to_numpy())

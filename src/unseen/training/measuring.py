@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unseen.data import Examples
-from unseen.masks import Inputs, Side, TurnOverNet, evaluating
+from unseen.masks import Inputs, Side, TurnOverNet, evaluating, two_logits
 from unseen.training.loop import channels_last
 from unseen.training.networks import Ordinary
 
@@ -82,7 +82,7 @@ def sides_of(net: nn.Module) -> tuple[Side, ...]:
 
 def _all_logits(net: nn.Module, x: Inputs, index: Tensor) -> list[Tensor]:
     """Logits (n, classes) of each side of ``sides_of``."""
-    return [side.float() for side in (net(x, index, "all") if isinstance(net, TurnOverNet) else (net(x, index),))]
+    return [two_logits(side.float()) for side in (net(x, index, "all") if isinstance(net, TurnOverNet) else (net(x, index),))]
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Inputs, T
     gaps = []
     with evaluating(net):
         for x, labels, index in batches:
-            seen, unseen = (F.cross_entropy(logits.float(), labels, reduction="none") for logits in net(x, index, "both"))
+            seen, unseen = (F.cross_entropy(two_logits(logits.float()), labels, reduction="none") for logits in net(x, index, "both"))
             gaps.append((unseen - seen).cpu())
     return torch.cat(gaps)
 

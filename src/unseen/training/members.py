@@ -22,7 +22,7 @@ from unseen.errors import UnseenError
 from unseen.hashing import hash64
 from unseen.masks import Side, evaluating
 from unseen.training.loop import channels_last, epoch_order, get_state, learning_rate, load_state, make_optimizer
-from unseen.training.networks import new_network
+from unseen.training.networks import Members, new_network
 from unseen.training.processes import make_fabric
 from unseen.training.wide import WideSteps, fits
 
@@ -61,58 +61,6 @@ def membership(index: Tensor, seed: int, members: int, fraction: float) -> Tenso
         hashes = torch.stack([hash64(index[some].cpu(), seed, "member", member) for member in range(members)])
         result[:, some] = result[:, some].scatter(0, hashes.argsort(0)[:inside], True)
     return result
-
-
-class Members(nn.Module):
-    """K networks of one architecture: ``members(x)`` gives the logits of all, (K, batch, classes).
-
-    Args: nets: equal but for their weights. They are copied: parameters of this module are theirs, stacked, (K, ...).
-
-    One batched forward; on a CPU convolutions run one member after the other, since K of them as one grouped convolution take three
-    times as long. Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come
-    from examples outside it also.
-    """
-
-    def __init__(self, nets: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.shell = [nets[0]]  # in a list: its weights are not this module's
-        self.convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in nets[0].modules())
-        weights, buffers = torch.func.stack_module_state(list(nets))
-        self.names, self.buffer_names = list(weights), list(buffers)
-        self.stacked = nn.ParameterList([nn.Parameter(value.detach()) for value in weights.values()])
-        for name, value in buffers.items():
-            self.register_buffer(name.replace(".", "-"), value)
-
-    def __len__(self) -> int:
-        """How many networks, K."""
-        return len(self.stacked[0])
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """Parameters by name, stacked: (K, ...)."""
-        return dict(zip(self.names, self.stacked, strict=True))
-
-    @property
-    def state(self) -> dict[str, Tensor]:
-        """Buffers by name, stacked: (K, ...)."""
-        return {name: getattr(self, name.replace(".", "-")) for name in self.buffer_names}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Inputs (batch, ...) to logits (K, batch, classes)."""
-        call: Callable[..., Tensor] = lambda weights, state: torch.func.functional_call(self.shell[0], (weights, state), (x,))
-        if x.is_cuda or not self.convolves:
-            logits: Tensor = torch.vmap(call, randomness="different")(self.weights, self.state)
-            return logits
-        return torch.stack([call(*own) for own in zip(self._unstacked(self.weights), self._unstacked(self.state), strict=True)])
-
-    def _unstacked(self, stacked: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """One dictionary per member; unbinding all at once keeps the gradient cheap."""
-        parts = zip(*(torch.unbind(value) for value in stacked.values()), strict=True)
-        return [dict(zip(stacked, own, strict=True)) for own in parts] or [{}] * len(self)
-
-    def member(self, number: int) -> dict[str, Tensor]:
-        """The ``state_dict`` of one network."""
-        return {name: value[number].detach() for name, value in (self.weights | self.state).items()}
 
 
 @dataclass(frozen=True)

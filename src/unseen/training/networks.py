@@ -1,12 +1,14 @@
-"""Fresh networks for a seed: ours by name, or copies of the user's."""
+"""Networks as training takes them: fresh for a seed, ordinary, or many of one architecture as one."""
 
 import copy
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from unseen.config import NetworkOptions
 from unseen.data import Examples
+from unseen.masks import classifier, first_rows, warn_of_probabilities
 from unseen.models import build
 
 
@@ -35,6 +37,9 @@ def new_network(network: NetworkOptions, examples: Examples, seed: int, model: n
         seed: of the weights.
         model: a network of the user's in place of ours; it is copied.
         anew: start its modules that can (``reset_parameters``) anew under the seed; otherwise its weights are kept.
+
+    Raises:
+        UnseenError: a network of the user's that gives no logits of these classes; see ``classifier``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -44,4 +49,65 @@ def new_network(network: NetworkOptions, examples: Examples, seed: int, model: n
         for module in net.modules() if anew else ():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
-        return net
+        return classifier(net, _first_batch(examples), len(examples.classes))
+
+
+def look_at(net: nn.Module, examples: Examples) -> None:
+    """Warn where a network of the user's own gives probabilities in place of logits."""
+    warn_of_probabilities(net, _first_batch(examples))
+
+
+def _first_batch(examples: Examples) -> Tensor:
+    return examples.batch(first_rows(len(examples), len(examples.classes)))[0]
+
+
+class Members(nn.Module):
+    """K networks of one architecture: ``members(x)`` gives the logits of all, (K, batch, classes).
+
+    Args: nets: equal but for their weights. They are copied: parameters of this module are theirs, stacked, (K, ...).
+
+    One batched forward; on a CPU convolutions run one member after the other, since K of them as one grouped convolution take three
+    times as long. Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come
+    from examples outside it also.
+    """
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.shell = [nets[0]]  # in a list: its weights are not this module's
+        self.convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in nets[0].modules())
+        weights, buffers = torch.func.stack_module_state(list(nets))
+        self.names, self.buffer_names = list(weights), list(buffers)
+        self.stacked = nn.ParameterList([nn.Parameter(value.detach(), value.requires_grad) for value in weights.values()])
+        for name, value in buffers.items():
+            self.register_buffer(name.replace(".", "-"), value)
+
+    def __len__(self) -> int:
+        """How many networks, K."""
+        return len(self.stacked[0])
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters by name, stacked: (K, ...)."""
+        return dict(zip(self.names, self.stacked, strict=True))
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Buffers by name, stacked: (K, ...)."""
+        return {name: getattr(self, name.replace(".", "-")) for name in self.buffer_names}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (batch, ...) to logits (K, batch, classes)."""
+        call: Callable[..., Tensor] = lambda weights, state: torch.func.functional_call(self.shell[0], (weights, state), (x,))
+        if x.is_cuda or not self.convolves:
+            logits: Tensor = torch.vmap(call, randomness="different")(self.weights, self.state)
+            return logits
+        return torch.stack([call(*own) for own in zip(self._unstacked(self.weights), self._unstacked(self.state), strict=True)])
+
+    def _unstacked(self, stacked: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """One dictionary per member; unbinding all at once keeps the gradient cheap."""
+        parts = zip(*(torch.unbind(value) for value in stacked.values()), strict=True)
+        return [dict(zip(stacked, own, strict=True)) for own in parts] or [{}] * len(self)
+
+    def member(self, number: int) -> dict[str, Tensor]:
+        """The ``state_dict`` of one network."""
+        return {name: value[number].detach() for name, value in (self.weights | self.state).items()}

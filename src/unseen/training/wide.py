@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from unseen.config import TrainingOptions
 from unseen.data import Examples, Lazy
+from unseen.masks import gives_other_than_computed
 from unseen.training.loop import get_state, load_state, make_optimizer
+from unseen.training.networks import Members
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from unseen.training.members import Members
 
 MOST_INPUTS = 2**30  # bytes of inputs in memory as float32
 MOST_ROTATED = 2048  # features; the principal axes cost their third power
@@ -40,8 +41,9 @@ def linear_layers(net: nn.Module) -> list[str] | None:
 
 def fits(net: nn.Module, examples: Examples, config: TrainingOptions) -> bool:
     """Whether the fast path applies: an MLP, inputs that fit in memory and are the same in every epoch."""
+    trains_all = all(parameter.requires_grad for parameter in net.parameters())
     in_memory = not isinstance(examples.inputs, Lazy) and len(examples) * torch.Size(examples.shape).numel() * 4 <= MOST_INPUTS
-    return in_memory and not config.augment and linear_layers(net) is not None
+    return in_memory and not config.augment and linear_layers(net) is not None and not gives_other_than_computed(net) and trains_all
 
 
 class WideSteps:
@@ -51,7 +53,7 @@ class WideSteps:
     Products are in bf16 where ``fabric``'s precision says so; weights and momenta stay float32. lost: see ``principal_axes``.
     """
 
-    def __init__(self, members: "Members", examples: Examples, config: TrainingOptions, fabric: "Fabric", lost: float = 0.0) -> None:
+    def __init__(self, members: Members, examples: Examples, config: TrainingOptions, fabric: "Fabric", lost: float = 0.0) -> None:
         self.members, self.weights, self.labels = members, members.weights, examples.labels
         self.layers = linear_layers(members.shell[0]) or []
         self.dtype = torch.bfloat16 if "bf16" in fabric._precision.precision else torch.float32
@@ -138,7 +140,7 @@ class WideSteps:
             rounded.copy_(matrix)
 
     @torch.no_grad()
-    def write(self) -> "Members":
+    def write(self) -> Members:
         """The members with their weights as they are now."""
         first, start = self.matrices[0].detach(), self._first_layer()
         if self.axes is not None:  # what is outside the span of the inputs stays as it was

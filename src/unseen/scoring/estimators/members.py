@@ -18,6 +18,7 @@ from unseen.training import (
     Pass,
     channels_last,
     first_epochs,
+    look_at,
     members_at,
     membership,
     new_members,
@@ -74,9 +75,10 @@ class ManyMembers:
 
     @classmethod
     def check_network(cls, config: Config, examples: Examples, model: str | nn.Module) -> None:
-        """Build a named network once. Raises UnseenError where it cannot take the examples."""
-        if isinstance(model, str):
-            new_network(config.network, examples, config.seed)
+        """Build the network once. Raises UnseenError where it cannot take the examples; may warn of one of the user's own."""
+        net = new_network(config.network, examples, config.seed, None if isinstance(model, str) else model)
+        if not isinstance(model, str):
+            look_at(net, examples)
 
     @classmethod
     def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from unseen.config import Config, TrainingOptions
 from unseen.data import Examples, joined
 from unseen.masks import TurnOverNet, audit, check_capacity
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
-from unseen.training import Ordinary, checked_losses, get_state, load_state, make_optimizer, measure, new_network, take_steps
+from unseen.training import Ordinary, checked_losses, get_state, load_state, look_at, make_optimizer, measure, new_network, take_steps
 
 AUDITED = 4  # examples: enough to see which parameters both halves share
 
@@ -38,9 +38,10 @@ class OneNetwork:
 
     @classmethod
     def check_network(cls, config: Config, examples: Examples, model: str | nn.Module) -> None:
-        """Build a named network once. Raises UnseenError where it cannot take the examples."""
-        if isinstance(model, str):
-            cls.network(config, examples, model, config.seed)
+        """Build the network once. Raises UnseenError where it cannot take the examples; may warn of one of the user's own."""
+        net = cls.network(config, examples, model, config.seed)
+        if not isinstance(model, str):
+            look_at(net.net, examples)
 
     def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:
         """See ``Estimator.train``. Each epoch has its own order of the shards, each window of them its own of its examples."""

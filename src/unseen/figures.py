@@ -1,0 +1,31 @@
+"""Figures: made where matplotlib is installed, and written whole or not at all."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unseen.errors import UnseenError, needs
+from unseen.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches. Raises UnseenError where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise needs("plots", error) from error
+    return Figure(figsize=(width, height), layout="constrained" if width < 10 else None)
+
+
+def save_figure(figure: "Figure", path: Path, **options: Any) -> Path:
+    """Write a figure whole or not at all, in the format that the path ends in, and return the path. Raises UnseenError for another."""
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise UnseenError(f"The figure {path} ends in {path.suffix!r}. Allowed: {', '.join(f'.{name}' for name in FORMATS)}.")
+    with Run(path.parent).writing(path.name) as temporary:
+        figure.savefig(temporary, dpi=150, format=kind, **options)
+    return path
