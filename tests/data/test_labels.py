@@ -89,7 +89,7 @@ def test_a_regression_target_is_recognised(labels):
 def test_a_regression_target_of_a_table_is_refused_by_name(tmp_path, suffix, values):
     frame = pl.DataFrame({"x": random.normal(size=200), "price": values})
     getattr(frame, f"write_{suffix}")(path := tmp_path / f"t.{suffix}")
-    with pytest.raises(UnseenError, match=r"target 'price' has \d+ (different numbers|classes).*(regression)"):
+    with pytest.raises(UnseenError, match=r"[Tt]arget 'price'.*\(regression\)"):
         load(path, target="price")
 
 
@@ -97,7 +97,7 @@ def test_a_regression_target_of_a_table_is_refused_by_name(tmp_path, suffix, val
     "labels", [[f"n{row}" for row in range(COUNT)], list(range(COUNT)), [f"n{row // 2 * 2 if row < 8 else row}" for row in range(COUNT)]]
 )
 def test_a_class_per_row_is_refused(labels):
-    with pytest.raises(UnseenError, match="most examples have a class of their own"):
+    with pytest.raises(UnseenError, match="so hardly any can be learned from others"):
         read(labels)
 
 

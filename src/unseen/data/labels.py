@@ -12,6 +12,7 @@ from torch import Tensor
 from unseen.errors import UnseenError
 
 MOST_NUMBERS = 20  # different numbers with fractions that can be classes, such as stars from 0.5 to 5
+MOST_CLASSES = 0.8  # classes over examples: above it, most examples have a class of their own
 TOLERANCE = 1e-3  # by which a row of probabilities may miss 1
 QUANTITY = "A quantity (regression) has no classes: name another target with --target, or cut it into classes."
 
@@ -181,11 +182,12 @@ def check_classes(train_labels: Tensor, classes: tuple[str, ...], limit: int | N
     if len(found) < 2:
         step = f"The limit is {limit}: raise it" if limit else "Add a class, or name another target"
         raise UnseenError(f"The {count} train examples have the classes [{_few(found)}]. Allowed: two or more. {step}.")
-    if count > 2 and (len(found) == count or len(found) > max(MOST_NUMBERS, count / 2)):
+    if count > 2 and (len(found) == count or len(found) > max(MOST_NUMBERS, MOST_CLASSES * count)):
         numbers = all(map(_is_number, found))
-        why = QUANTITY if numbers else "A name or an id of each example is no class: name another target with --target."
-        step = f"The limit is {limit}: raise it." if limit else why
+        step = QUANTITY if numbers else "A name or an id of each example is no class: name another target with --target."
+        every = f"Each of the {count:,} training examples has a class of its own"
+        what = every if len(found) == count else f"{_called(name)} has {len(found):,} classes in {count:,} train examples"
         raise UnseenError(
-            f"{_called(name)} has {len(found):,} classes in {count:,} train examples, such as {found[0]!r} and {found[1]!r}: most examples "
-            f"have a class of their own. Allowed: classes with several examples each. {step}"
+            f"{what} ({found[0]!r}, {found[1]!r}, …), so hardly any can be learned from others. Allowed: several examples each. "
+            + (f"The limit is {limit}: raise it." if limit else f"{_called(name)} may be another column. {step}")
         )
