@@ -7,7 +7,7 @@ import pytest
 import unseen
 from unseen.cli import main
 from unseen.curate import lists as curate
-from unseen.curate.trust import LEAST, trust
+from unseen.curate.abstain import LEAST, judgeable
 from unseen.runs.run import Run
 
 
@@ -168,7 +168,7 @@ TRUSTED = {
 @pytest.mark.parametrize("kind", TRUSTED)
 def test_who_can_judge_which_classes(kind):
     rows, warning, left_out, few, unknown = TRUSTED[kind]
-    found = trust(table(*rows))
+    found = judgeable(table(*rows))
     assert (found.left_out, found.few, found.unknown) == (left_out, few, unknown)
     assert (found.warning is None) if warning is None else (warning in found.warning)
     assert len(found.lines) == (1 if warning or left_out else 0)
@@ -181,7 +181,7 @@ def test_predictions_that_are_no_better_than_the_shares_of_the_classes_are_near_
     rows = pl.DataFrame({"given_label": [0] * 90 + [1] * 10, "suggested_label": [0] * 100}).with_columns(
         given_class=pl.col("given_label").cast(pl.String), wrong_probability=pl.lit(0.4)
     )
-    assert "90.0% of 100, and 90.0% would be chance" in trust(rows).warning
+    assert "90.0% of 100, and 90.0% would be chance" in judgeable(rows).warning
 
 
 def scored_csv(path, x, labels, epochs=20):

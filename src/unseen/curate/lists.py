@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.curate.trust import Trust, trust
+from unseen.curate.abstain import Judgeable, judgeable
 from unseen.errors import UnseenError
 from unseen.runs import full_is_readable, has_many_networks, require_halves
 
@@ -62,9 +62,9 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
     return _listed(found.filter(judgeable), "doubt", "wrong_probability")
 
 
-def trustworthy(run: "Run") -> Trust:
-    """Whether the labels of a run can be judged, and those of which classes; ``Trust.lines`` says it."""
-    return trust(judged(run))
+def trustworthy(run: "Run") -> Judgeable:
+    """Whether the labels of a run can be judged, and those of which classes; ``Judgeable.lines`` says it."""
+    return judgeable(judged(run))
 
 
 def rare(run: "Run", share: float = 0.1) -> "pl.DataFrame":

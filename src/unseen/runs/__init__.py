@@ -4,4 +4,5 @@ Knows nothing of networks or data; whatever reads or writes a file of a run belo
 """
 
 from unseen.runs.facts import full_is_readable, has_halves, has_many_networks, require_halves
+from unseen.runs.files import whole
 from unseen.runs.run import Run, list_runs, open_run, shard_name, start_run
