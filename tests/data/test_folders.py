@@ -10,7 +10,8 @@ import torch
 from builders import CASES, classes, counts, picture, skipped
 from PIL import Image, ImageOps
 
-from unseen.data.folders import FORMATS, HIDDEN, NO_CLASS, NO_PICTURE, OTHER_FOLDER, is_picture
+from unseen.data.decoding import FORMATS
+from unseen.data.folders import HIDDEN, NO_CLASS, NO_PICTURE, OTHER_FOLDER, is_picture
 from unseen.data.loading import load
 from unseen.data.split_names import split_of, split_of_file
 from unseen.errors import UnseenError

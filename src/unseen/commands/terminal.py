@@ -301,14 +301,14 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
 
     What nobody can judge is said before the list; beside CSV on the error stream.
     """
-    from unseen.curate import LISTS, error_rate, trustworthy
+    from unseen.curate import LISTS, error_rate, neutral_frame, trustworthy
 
     found, known = LISTS[name](run), trustworthy(run)
     rate, lines = error_rate(run, name, found), known.lines if name == "suspects" or known.warning else []
     shown = found.head(top) if top else found
     if form == "csv":
         print(*(printable(line) for line in lines), sep="\n", end="\n" if lines else "", file=sys.stderr)
-        print(shown.write_csv(), end="")
+        print(neutral_frame(shown).write_csv(), end="")
     elif form == "json":
         facts = {"list": name, "examples": len(found), "error_rate": rate.rate, "error_rate_from": rate.method}
         facts |= {"warning": known.warning, "left_out": known.left_out if name == "suspects" else 0}

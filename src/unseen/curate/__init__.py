@@ -8,3 +8,4 @@ from unseen.curate.copying import apply
 from unseen.curate.lists import LISTS, ErrorRate, easy, error_rate, judged, rare, suspects, trustworthy
 from unseen.curate.neighbours import find_neighbours
 from unseen.curate.pruning import Order, curve, prune
+from unseen.curate.spreadsheet import neutral_frame

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.curate.abstain import Judgeable, judgeable
+from unseen.data import NAMES
 from unseen.errors import UnseenError
-from unseen.runs import full_is_readable, has_many_networks, require_halves
+from unseen.runs import full_is_readable, has_many_networks, require_halves, source_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,8 +59,8 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
 
     table, known = judged(run), trustworthy(run)
     found = table.filter(pl.col("suggested_label") != pl.col("given_label"), pl.col("wrong_probability") > least)
-    judgeable = pl.lit(False) if known.warning else pl.col("given_class").is_in([*known.few, *known.unknown]).not_()
-    return _listed(found.filter(judgeable), "doubt", "wrong_probability")
+    has_judge = pl.lit(False) if known.warning else pl.col("given_class").is_in([*known.few, *known.unknown]).not_()
+    return _listed(found.filter(has_judge), "doubt", "wrong_probability")
 
 
 def trustworthy(run: "Run") -> Judgeable:
@@ -132,7 +133,7 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
     scores, classes = _measured(run), run.classes
     labels = scores["given_label"].to_numpy()
     votes = neighbour_votes(run, scores["index"].to_numpy(), labels, len(classes))
-    evidence = run.probabilities().astype(np.float64)
+    evidence = _evidence(run, scores, len(classes))
     support = None
     if votes is not None:
         if (votes.argmax(1) == labels).mean() >= WITNESS * (evidence.argmax(1) == labels).mean():  # pixels of photographs are no witness
@@ -153,6 +154,14 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
     return _with_paths(run, table).filter("trained")
 
 
+def _evidence(run: "Run", scores: "pl.DataFrame", classes: int) -> Floats:
+    """The unseen half's probabilities (examples, classes), of the examples of the scores. Raises UnseenError for those of others."""
+    table = run.table("unseen_probabilities")
+    if not table["index"].equals(scores["index"].alias("index")) or table.width != classes + 1:
+        raise UnseenError(f"{run.path} holds unseen_probabilities.parquet of other examples or classes than its scores. Restore them.")
+    return table.drop("index").to_numpy().astype(np.float64)
+
+
 def _measured(run: "Run") -> "pl.DataFrame":
     """The scores of the examples that have unseen probabilities, in their order: all, but where a recorder's halves had gaps."""
     import polars as pl
@@ -170,7 +179,10 @@ def neighbour_votes(run: "Run", index: Integers, labels: Integers, classes: int)
         return None
     table = run.table("neighbours")
     order = np.argsort(index)
-    places = [order[np.searchsorted(index, table[name].to_numpy(), sorter=order)] for name in ("index", "neighbour_index")]
+    wanted = [table[name].to_numpy() for name in ("index", "neighbour_index")]
+    places = [order[np.searchsorted(index, values, sorter=order).clip(max=len(order) - 1)] for values in wanted]
+    if any((index[found] != values).any() for found, values in zip(places, wanted, strict=True)):
+        raise UnseenError(f"{run.path / 'neighbours.parquet'} is of other examples than the scores. Delete it; it is written again.")
     votes = np.bincount(places[0] * classes + labels[places[1]], minlength=len(index) * classes)
     return votes.reshape(len(index), classes).astype(np.float64)
 
@@ -284,7 +296,10 @@ def _with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
     """Add ``path`` where the data is a folder and ids are files in it."""
     import polars as pl
 
-    folder = Path(run.config.data.data)
+    try:
+        folder = Path(source_of(run, NAMES))
+    except UnseenError:  # a stranger's: which files are there is not told
+        return table
     if not len(table) or not (folder / table["id"][0]).is_file():
         return table
     return table.with_columns(path=pl.lit(f"{folder}/") + pl.col("id"))

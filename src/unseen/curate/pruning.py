@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from unseen.config import Config
 from unseen.curate.lists import judged, suspects
+from unseen.curate.spreadsheet import neutral
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.figures import new_figure
@@ -38,7 +39,7 @@ def prune(run: Run, keep: float = 0.7, order: Order = "hard", drop_suspects: boo
     if broken := [name for name in ids + others if "\n" in name or "\r" in name]:
         raise UnseenError(f"The id {broken[0]!r} holds a line break, so keep.txt cannot have it as a line. Rename it.")
     with run.writing("keep.txt") as path:
-        path.write_text("".join(f"{name}\n" for name in ids + others), encoding="utf-8")
+        path.write_text("".join(f"{neutral(name)}\n" for name in ids + others), encoding="utf-8")
     return ids
 
 

@@ -18,6 +18,9 @@ CHUNK = 4096
 def checked_ids(raw: Raw) -> list[str]:
     """The user's ids, else row numbers: ``train/17`` and ``test/17``, or ``row/17`` where there is no test split."""
     count = len(raw.labels)
+    for name in (*(raw.ids or ()), *({label for label in raw.labels if isinstance(label, str)} if isinstance(raw.labels, list) else ())):
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UnseenError(f"The name {name!r} is not UTF-8, so no table can hold it. Rename that file or folder.")
     if raw.ids is None and raw.test is None:
         return [f"row/{i}" for i in range(count)]
     if raw.ids is None:

@@ -1,9 +1,13 @@
 """One picture: what it is by its header, and its pixels in the form that all pictures of a set get."""
 
 import io
+import os
+import stat
 import struct
+import zlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +29,13 @@ WHITE = 255
 SPARE = 2  # a JPEG is decoded at no less than this many times the size that is wanted
 GAP = 3.0  # Pillow's reducing_gap: above it, the result can hardly be told from that of one step
 
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)  # what PIL raises on damaged files
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "PPM", "TIFF", "JPEG2000", "AVIF", "ICO", "TGA")
+"""Formats of Pillow that are read, whatever a file is called. EPS and WMF are none of them: they start outside programs."""
+DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError, RuntimeError, KeyError, AttributeError,
+    ArithmeticError, AssertionError, zlib.error,
+)  # fmt: skip
+"""What Pillow raises on damaged files."""
 
 Shape = tuple[int, ...]
 
@@ -182,13 +192,29 @@ def opened(item: object, name: str) -> AbstractContextManager["Image.Image"]:
         return nullcontext(item)
     if isinstance(item, bytes | str | Path):
         try:
-            return Image.open(io.BytesIO(item) if isinstance(item, bytes) else item)
+            return Image.open(io.BytesIO(item) if isinstance(item, bytes) else _regular(item), formats=formats())
         except (*DAMAGE, Image.DecompressionBombError) as error:
             raise _corrupt(name, error) from error
     raise UnseenError(
         f"{name} is a {type(item).__name__}, not an image. Allowed: an image file, its bytes, a PIL image, an array "
         "or a tensor. Look at that example."
     )
+
+
+def _regular(path: str | Path) -> str | Path:
+    """The path of a file, not of a pipe, which would be waited for, or a device. Raises OSError."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("it is a pipe, a device or a folder, not a file")
+    return path
+
+
+@lru_cache
+def formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` that this version of Pillow knows."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _channels(image: "Image.Image", name: str) -> int:

@@ -68,6 +68,21 @@ def encode(frame: "pl.DataFrame", separator: str | None = None, whole: bool = Tr
     return torch.from_numpy(_stacked(values, np.float32 if narrow else np.float64)), found
 
 
+def within_64_bits(frame: "pl.DataFrame", used: dict[str, str]) -> tuple["pl.DataFrame", list[str]]:
+    """Whole numbers beyond 2^63, as of ids, less the smallest: NumPy has none of 128 bits."""
+    import polars as pl
+
+    moved, notes = [], []
+    for column in frame.get_columns():
+        if str(column.dtype) in ("Int128", "UInt128") and column.name not in used:
+            least = int(column.min() or 0)  # type: ignore[arg-type]
+            shifted = frame.select(pl.col(column.name) - pl.col(column.name).min()).to_series()
+            fits = int(shifted.max() or 0) < 2**63  # type: ignore[arg-type]
+            moved.append(shifted.cast(pl.Int64 if fits else pl.Float64))
+            notes.append(f"Column {column.name!r}: {least} is subtracted first, as its numbers are beyond 2^63.")
+    return frame.with_columns(moved), notes
+
+
 def _stacked(values: Sequence[np.ndarray[Any, Any]], kind: Any) -> np.ndarray[Any, Any]:
     matrix = np.empty((len(values), len(values[0])), dtype=kind)
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused by place

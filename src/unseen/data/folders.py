@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unseen.data.decoding import DAMAGE
+from unseen.data.decoding import DAMAGE, formats
 from unseen.data.images import Pictures
 from unseen.data.raw import Raw
 from unseen.data.reading import Reading, Skipped, tally
@@ -19,8 +19,6 @@ IMAGE_SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".avif",
     ".jp2", ".tga", ".ico",
 }  # fmt: skip
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO", "ICO", "QOI", "SGI", "DDS")
-"""What a file without an image's suffix may be: formats that begin with a mark of their own."""
 NO_PICTURES = {
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".mat", ".npy", ".npz", ".parquet", ".pkl", ".py",
     ".ipynb", ".log", ".zip", ".db", ".ini", ".toml", ".cfg", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".sh", ".lst", ".names", ".data",
@@ -145,10 +143,8 @@ def is_picture(path: Path) -> bool:
         return True
     from PIL import Image
 
-    Image.init()
-    formats = tuple(name for name in FORMATS if name in Image.OPEN)
     try:
-        with Image.open(path, formats=formats):
+        with Image.open(path, formats=[name for name in formats() if name != "TGA"]):  # which has no mark of its own
             return True
     except (*DAMAGE, Image.DecompressionBombError):
         return False

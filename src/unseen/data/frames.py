@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unseen.data.columns import Roles, roles, split_role
 from unseen.data.csvs import TARGETS, read_csv
-from unseen.data.encoding import encode, refuse_missing
+from unseen.data.encoding import encode, refuse_missing, within_64_bits
 from unseen.data.folders import IMAGE_SUFFIXES
 from unseen.data.images import Pictures
 from unseen.data.raw import Columns, Raw
@@ -20,6 +20,7 @@ from unseen.data.reading import ColumnReading, Reading, Skipped, tally
 from unseen.data.split_names import split_of
 from unseen.data.text import bags
 from unseen.errors import UnseenError
+from unseen.runs import inside, refuse_large
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,6 +76,7 @@ def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Colu
     try:
         frames = []
         for read in train + test:
+            refuse_large(read, read)
             frames.append(pl.read_parquet(read))
         frame = pl.concat(frames)
         metadata = pl.read_parquet_metadata(train[0]).get("huggingface", "{}")
@@ -153,7 +155,7 @@ def table(
     reading = reading or Reading(kind="table", found=len(frame), unit="rows")
     image = None if texts is not None or pictures else _image_column(frame, columns, used)
     if image:
-        pictures = _pictures(frame, image, name, base or Path())
+        pictures = _pictures(frame, image, name, base)
         used[image] = "image"
     test, ids, reading = _split(frame, split, columns, test, ids, reading)
     found, inputs, names_of_features = _inputs(frame, target, columns, used, texts, pictures, separator)
@@ -186,26 +188,11 @@ def _inputs(
             else:
                 found.leave_out(column, f"beside the {what}, which are the only inputs")
         return found, None, None
-    frame, notes = _within_64_bits(frame, used)
+    frame, notes = within_64_bits(frame, used)
     found = roles(frame, target, columns, used)
     found.notes += notes
     features, encoded = encode(frame.select(found.features), separator, columns.whole)
     return found, features, encoded
-
-
-def _within_64_bits(frame: "pl.DataFrame", used: dict[str, str]) -> tuple["pl.DataFrame", list[str]]:
-    """Whole numbers beyond 2^63, as of ids, less the smallest: NumPy has none of 128 bits."""
-    import polars as pl
-
-    moved, notes = [], []
-    for column in frame.get_columns():
-        if str(column.dtype) in ("Int128", "UInt128") and column.name not in used:
-            least = int(column.min() or 0)  # type: ignore[arg-type]
-            shifted = frame.select(pl.col(column.name) - pl.col(column.name).min()).to_series()
-            fits = int(shifted.max() or 0) < 2**63  # type: ignore[arg-type]
-            moved.append(shifted.cast(pl.Int64 if fits else pl.Float64))
-            notes.append(f"Column {column.name!r}: {least} is subtracted first, as its numbers are beyond 2^63.")
-    return frame.with_columns(moved), notes
 
 
 def _recorded(reading: Reading, found: Roles, has_features: bool, encoded: Any) -> Reading:
@@ -286,13 +273,13 @@ def _names_pictures(column: "pl.Series") -> bool:
     return bool(few) and all(Path(value).suffix.lower() in IMAGE_SUFFIXES for value in few)
 
 
-def _pictures(frame: "pl.DataFrame", image: str, name: str, base: Path) -> Pictures:
+def _pictures(frame: "pl.DataFrame", image: str, name: str, base: Path | None) -> Pictures:
     """The pictures of a column: encoded ones, or paths from the table's folder on. Raises UnseenError where most are not there."""
     import polars as pl
 
     column = frame[image]
     if column.dtype != pl.String:
-        return Pictures(partial(_pick_rows, column), row_names(name, len(frame)))
+        return Pictures(partial(_pick_rows, column, base), row_names(name, len(frame)))
     refuse_missing(column)
     paths = [_place(base, value) for value in column.to_list()]
     absent = [path for path in paths if not path.is_file()]
@@ -304,10 +291,11 @@ def _pictures(frame: "pl.DataFrame", image: str, name: str, base: Path) -> Pictu
     return Pictures(partial(_pick, paths), [str(path) for path in paths])
 
 
-def _place(base: Path, value: str) -> Path:
-    """Where a path of a table leads; one as Windows writes it, too."""
-    path = base / value
-    return path if "\\" not in value or path.is_file() else base / value.replace("\\", "/")
+def _place(base: Path | None, value: str) -> Path:
+    """Where a path of a table leads, one as Windows writes it too: below the table's folder. A frame of one's own may name any file."""
+    if base is None:
+        return Path(value)
+    return inside(base, value if (base / value).is_file() else value.replace("\\", "/"))
 
 
 def _fields(kind: "pl.DataType") -> list[str]:
@@ -339,5 +327,12 @@ def _pick(items: list[Any], positions: list[int]) -> list[Any]:
     return [items[position] for position in positions]
 
 
-def _pick_rows(column: "pl.Series", positions: list[int]) -> list[Any]:
-    return column.gather(positions).to_list()
+def _pick_rows(column: "pl.Series", base: Path | None, positions: list[int]) -> list[Any]:
+    return [_picture(cell, base) for cell in column.gather(positions).to_list()]
+
+
+def _picture(cell: Any, base: Path | None) -> Any:
+    """A cell of pictures; a path in it leads to a file below the table's own folder. Raises UnseenError for one that leads elsewhere."""
+    if isinstance(cell, dict) and not cell.get("bytes") and isinstance(cell.get("path"), str):
+        return inside(base or Path(), cell["path"])
+    return cell

@@ -254,7 +254,7 @@ def _test_rows(shards: Shards, number: int, index: Tensor, config: Config) -> Te
     """Which rows of a shard are of the test split: those of the last shards, or a share of all."""
     if shards.test:
         return torch.full((len(index),), number >= shards.count - shards.test)
-    return uniform(index, config.seed, "test") < config.data.test_fraction
+    return uniform(index, config.seed, "test") < config.data.held_out
 
 
 def _check_alike(name: str, shard: tuple[Raw, Examples], first: tuple[Raw, Examples]) -> None:

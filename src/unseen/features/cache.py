@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from unseen.runs import whole
@@ -49,7 +49,7 @@ def chunk_path(folder: Path, extractor: str, *inputs: Any) -> Path:
 def write_chunk(path: Path, features: Tensor) -> None:
     """Write features (rows, d) whole or not at all. Raises UnseenError where the disk is full or the folder read-only."""
     with whole(path) as temporary:
-        save_file({"features": features.contiguous()}, temporary, {"checksum": checksum(features)})
+        temporary.write_bytes(save({"features": features.contiguous()}, {"checksum": checksum(features)}))
 
 
 def read_chunk(path: Path, rows: int) -> Tensor | None:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from unseen.data import Examples
+from unseen.data import NAMES, Examples
 from unseen.errors import UnseenError
 from unseen.page.overview import tiles, trust, what_was_run
 from unseen.page.packing import pack, smallest
 from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
 from unseen.page.thumbnails import is_images, rows, sheets
-from unseen.runs import Run, require_halves
+from unseen.runs import Run, require_halves, source_of, writing_out
 from unseen.scoring import run_examples
 
 POINTS = 100_000
@@ -55,13 +55,14 @@ def report(
     arrays, facts = page_data(run, chosen)
     facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"])}
     shown = wanted(chosen, pictures)
-    source = run.config.data.data if data is None and examples is not None else data
+    source = source_of(run, NAMES) if data is None and examples is not None else data
     facts["media"], media_index = media(examples, source, chosen, shown, facts["related"]["others"])
     arrays["picture"] = media_index
     if facts["media"] is None and not note:
         note = "These inputs are neither pictures nor rows of a table. report(run, data=texts) shows a text per example."
     path = Path(out) if out else run.path / "report.html"
-    _write(run, path, render(run, chosen, pack(arrays, facts), note))
+    with writing_out(path) as temporary:
+        temporary.write_text(render(run, chosen, pack(arrays, facts), note), encoding="utf-8")
     return path
 
 
@@ -78,7 +79,7 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     if _shows_only(data):
         return None, ""
     try:
-        return run_examples(run, data, data_dir=data_dir, model=None)[1], ""
+        return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
     except UnseenError as error:
         if data is not None:
             raise
@@ -178,9 +179,3 @@ def _fingerprint(run: Run) -> str:
     """Under which name the browser keeps the decisions: the run's configuration and ids."""
     ids = "\n".join(run.examples["id"].to_list())
     return f"{run.config.digest()}-{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
-
-
-def _write(run: Run, path: Path, text: str) -> None:
-    folder = Run(path.parent)
-    with (run if path.parent == run.path else folder).writing(path.name) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -18,7 +18,8 @@ class Options(TypedDict, total=False):
     target: str | None
     text: str | None
     image_size: int | None
-    test_fraction: float
+    features: str | None
+    test_fraction: float | None
     limit: int | None
     test_limit: int | None
     join_test: bool
