@@ -275,14 +275,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    facts: dict[str, Any] = {"lists": [], "calibration": [], "limit": options.limit}
+    place = options.out / "photos.json"
+    facts: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"lists": [], "calibration": []}
+    for part in ("lists", "calibration"):
+        facts[part] = [row for row in facts[part] if row["set"] not in options.sets]
+    facts["limit"] = options.limit
     if options.head:
         facts["head"] = head_cost()
     for name, (examples, kinds, rate) in sets(options).items():
         made = {kind: Made.of(examples, kind) for kind in kinds}
         facts["lists"] += lists(name, examples, made, rate, options)
         facts["calibration"] += calibration(name, examples, made, options)
-        (options.out / "photos.json").write_text(json.dumps(facts, indent=1) + "\n")
+        place.write_text(json.dumps(facts, indent=1) + "\n")
         (options.out / "photos.md").write_text(markdown(facts))
     print(markdown(facts))
 

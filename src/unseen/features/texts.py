@@ -9,7 +9,9 @@ from torch import Tensor
 
 from unseen.data import BUCKETS
 
-DIRECTIONS = 1000
+DIRECTIONS = 1500
+SAMPLE = 10_000  # texts that they are learned from
+PASSES = 1  # of the randomised decomposition beyond the first: with two as good
 SEED = 0
 
 
@@ -40,7 +42,7 @@ class Bags:
 
         rows = sparse_rows(bags)
         count = max(1, min(directions, min(rows.shape) - 1))
-        return cls(torch.from_numpy(randomized_svd(rows, count, n_iter=2, random_state=SEED)[2].T.copy()))
+        return cls(torch.from_numpy(randomized_svd(rows, count, n_iter=PASSES, random_state=SEED)[2].T.copy()))
 
     def __call__(self, bags: Tensor) -> Tensor:
         """(n, k), float32, each row of norm 1 at most."""
