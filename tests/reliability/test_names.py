@@ -9,7 +9,7 @@ from PIL import Image
 
 import unseen
 from unseen.cli import main
-from unseen.data.images import FORMATS
+from unseen.data.decoding import FORMATS
 
 SMALL = ["--hidden", "16", "--epochs", "1", "--estimator", "turnover"]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, on damaged pictures

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unseen.data.frames import TEST_SPLITS, Table
-from unseen.data.sources import CLASSES, data_folder, parquet_files
+from unseen.data.frames import TEST_SPLITS
+from unseen.data.layouts import parquet_files
+from unseen.data.raw import Table
+from unseen.data.sources import CLASSES, data_folder
 from unseen.errors import UnseenError, needs
 
 ROWS = 100_000  # of a shard of one large file
