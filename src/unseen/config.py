@@ -27,6 +27,20 @@ class DataOptions:
     """column of the class in a table"""
     text: str | None = None
     """column of texts in a table, which become the input"""
+    id_column: str | None = None
+    """column of a table that names each example"""
+    image_column: str | None = None
+    """column of pictures, or of their paths from the table's folder"""
+    split_column: str | None = None
+    """column of a table that says train, test, …"""
+    drop: tuple[str, ...] = ()
+    """columns of a table to leave out"""
+    separator: str | None = None
+    """of a CSV's fields; default: found from its first lines"""
+    encoding: str | None = None
+    """of a CSV; default: found from its bytes"""
+    skip_damaged: bool = False
+    """leave pictures out that cannot be read, and list them"""
     image_size: int | None = None
     """resize images to this height and width"""
     features: str | None = None

@@ -24,6 +24,8 @@ SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_u
 def print_summary(run: Run, top: int = 10) -> None:
     """What a run found: accuracies, the long tail, the most memorized examples, detection of known wrong labels, the path."""
     facts = run.summary
+    for line in facts.get("reading", ()):
+        print(printable(line))
     if not has_halves(facts):
         print_rows(_accuracies(facts), title="Accuracy on the training examples")
         print("An ordinary network: scores that cost nothing extra, but no memorization (--estimator turnover has it).")

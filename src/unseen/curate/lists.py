@@ -5,7 +5,7 @@ Where they name another class than the given label, the label is probably wrong;
 example is rare but right.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,20 +31,6 @@ ROUNDS = 50
 SHARPNESS = tuple(2 ** (power / 2) for power in range(-3, 6))
 WITNESS = 0.9  # neighbours count where they agree with the labels at least so often, in shares of how often the unseen half does
 LARGEST_SAMPLE = 1_000_000  # numbers, for the choice of the sharpness
-EMPTY = "empty list"
-PLANTED = ("random_labels", "label_noise")
-
-
-@dataclass(frozen=True)
-class ErrorRate:
-    """Estimated share of a list that is not what the list says, None where nobody knows; and what the estimate comes from, or why not."""
-
-    rate: float | None
-    method: str
-
-    def __str__(self) -> str:
-        """As it is printed: 4.2% (from known labels)."""
-        return f"unknown ({self.method})" if self.rate is None or self.method == EMPTY else f"{self.rate:.1%} (from {self.method})"
 
 
 def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
@@ -85,7 +71,7 @@ def trust_of(run: "Run", repeats: int = REPEATS) -> Trust:
     """
     scores = _measured(run)
     trained = scores["trained"].to_numpy()
-    return trust_in(run.probabilities()[trained].astype(np.float64), scores["given_label"].to_numpy()[trained], repeats)
+    return trust_in(_evidence(run, scores, len(run.classes))[trained], scores["given_label"].to_numpy()[trained], repeats)
 
 
 def trust_sentence(run: "Run", count: int = 50) -> str:
@@ -179,7 +165,25 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
         support=pl.Series(np.full(len(labels), None) if support is None else support, dtype=pl.Float64),
         difficulty=pl.col(difficulty(run)),
     )
-    return _with_paths(run, table).filter("trained")
+    return _stated(run, _with_paths(run, table).filter("trained"))
+
+
+def _stated(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
+    """Add ``stated_wrong``, the probability to be wrong that planted errors bear out; missing where they say nothing.
+
+    Of features that never saw a label it also ranks: no order was measured to be better (docs/results/photos.md).
+    """
+    import polars as pl
+
+    known = trust_of(run, repeats=0) if len(table) >= FEWEST else None
+    if known is None or not known.says:
+        return table.with_columns(stated_wrong=pl.lit(None, pl.Float64))
+    table = table.with_columns(stated_wrong=pl.Series(known.wrong))
+    if run.config.data.features is None:
+        return table
+    place = np.empty(len(table))
+    place[known.order] = np.arange(len(table), 0, -1)
+    return table.with_columns(doubt=pl.Series(place), wrong_probability=pl.Series(known.wrong))
 
 
 def _evidence(run: "Run", scores: "pl.DataFrame", classes: int) -> Floats:
@@ -254,65 +258,6 @@ def _expectation(logs: Floats, labels: Integers, sharpness: float) -> tuple[Floa
     joint = raised * matrix.T[labels] + 1e-300
     likelihood = joint.sum(1)
     return joint[rows, labels] / likelihood, float(np.log(likelihood).mean())
-
-
-def error_rate(run: "Run", name: str, rows: "pl.DataFrame") -> ErrorRate:
-    """Estimated share of a list's rows (the whole list or its head) that is not what the list says, from the best source at hand.
-
-    Known labels, where the run's own were changed on purpose; a self-check of the same recipe; else the posterior of ``suspects``, and for
-    *rare but right* the noise floor: the largest q_value, the expected share of examples that stand out by chance. None, where nobody can
-    judge the labels and none is known.
-    """
-    if name not in LISTS:
-        raise UnseenError(f"There is no list {name!r}. The lists are {', '.join(LISTS)}.")
-    known = trustworthy(run)
-    if name == "suspects" and known.warning:
-        return ErrorRate(None, "there is no list")
-    if not len(rows):
-        return ErrorRate(0.0, EMPTY)
-    if (rate := _known(run, name, rows)) is not None:
-        return ErrorRate(rate, "known labels")
-    if (check := selfcheck_of(run)) is not None:
-        rate = _known(check, name, LISTS[name](check).head(len(rows)))
-        if rate is not None:
-            return ErrorRate(rate, f"planted errors of {check.path}")
-    if known.warning:
-        return ErrorRate(None, "nobody can judge these labels")
-    if name == "rare" and "q_value" in run.scores.columns:
-        floor = run.scores.join(rows.select("index"), on="index", how="semi")["q_value"].max()
-        return ErrorRate(float(floor), "noise floor")  # type: ignore[arg-type]
-    if name == "suspects":
-        stated = judged(run).join(rows.select("index"), on="index", how="semi")["stated_wrong"]
-        if not stated.null_count():
-            return ErrorRate(1 - float(stated.mean()), "errors planted in closed form")  # type: ignore[arg-type]
-    doubt = float(rows["wrong_probability"].mean())  # type: ignore[arg-type]
-    return ErrorRate(1 - doubt if name == "suspects" else doubt, "its own probabilities")
-
-
-def selfcheck_of(run: "Run") -> "Run | None":
-    """A run beside this one that planted errors in the same data by the same recipe (``unseen selfcheck``), if there is one."""
-    wanted = _recipe(run)
-    for path in sorted(run.path.resolve().parent.glob("*/selfcheck.json")):
-        other = replace(run, path=path.parent)
-        if path.parent != run.path.resolve() and other.finished and _recipe(other) == wanted:
-            return other
-    return None
-
-
-def _recipe(run: "Run") -> dict[str, Any]:
-    return {name: value for name, value in run.config.flat().items() if name not in PLANTED}
-
-
-def _known(run: "Run", name: str, rows: "pl.DataFrame") -> float | None:
-    """Share of wrong labels (of right ones among suspects) where the run knows them."""
-    import polars as pl
-
-    scores = run.scores
-    if "true_label" not in scores.columns or not len(rows):
-        return None
-    wrong = pl.col("true_label") != pl.col("given_label")
-    share = float(scores.join(rows.select("index"), on="index", how="semi").select(wrong.mean()).item())
-    return 1 - share if name == "suspects" else share
 
 
 def _listed(rows: "pl.DataFrame", by: str, score: str, descending: bool = True) -> "pl.DataFrame":

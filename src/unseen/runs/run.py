@@ -112,7 +112,7 @@ class Run:
             except (pl.exceptions.PolarsError, OSError) as error:
                 again = "Delete it and run the command that writes it again."
                 raise UnseenError(f"{path} cannot be read as Parquet ({error}). {again}") from error
-            if columns is None and (fault := table_fault(name, frame, self._class_count())):
+            if columns is None and (fault := table_fault(name, frame, self._class_count(), is_shard=path.parent != self.path)):
                 raise UnseenError(f"{path} is not a table of unseen: {fault}. Delete it and run the command that writes it again.")
             yield frame
 

@@ -96,7 +96,7 @@ COSTS = ("training_seconds", "measuring_seconds", "plain_seconds")
 
 LARGEST: dict[str, float] = {"hidden": 2**24, "width": 1024, "epochs": 10**7, "batch_size": 2**31, "groups": 2**20, "members": 10**6}
 LARGEST |= {"seeds": 10**5}
-LARGEST |= {"image_size": 2**16, "lr": 1e6, "mask_scale": 1e6, "gradient_examples": 2**40, "seed": 2**62}
+LARGEST |= {"image_size": 2**16, "lr": 1e38, "mask_scale": 1e6, "gradient_examples": 2**40, "seed": 2**62}
 """The most that a field of the configuration may be."""
 
 
@@ -106,7 +106,7 @@ def is_own(name: str) -> bool:
     return name in (".lock", "keep.txt") or name.endswith((".json", ".parquet", ".safetensors"))
 
 
-def table_fault(name: str, frame: "pl.DataFrame", classes: int | None = None) -> str | None:
+def table_fault(name: str, frame: "pl.DataFrame", classes: int | None = None, is_shard: bool = False) -> str | None:
     """Why a frame is no table of that name: a column that is missing, of another type, out of its range, or with gaps where none can be.
 
     classes: how many the run has, where it is known.
@@ -122,7 +122,7 @@ def table_fault(name: str, frame: "pl.DataFrame", classes: int | None = None) ->
             return f"it has no column {column!r}"
         if frame[column].null_count() and column in (*WHOLE, *FILLED) and column not in HALVES:  # halves may not have been measured
             return f"its column {column!r} has gaps"
-    if name in NEVER_EMPTY and not len(frame):
+    if name in NEVER_EMPTY and not len(frame) and not is_shard:
         return "it has no rows"
     for series in frame.get_columns() if name in TABLES else ():  # asking the frame for each by name takes the square of their number
         if not _fits(series.name, series.dtype):

@@ -1,6 +1,7 @@
 """From what the user gave to what is trained: the configuration, the examples with their noise, in one shard or many."""
 
 import os
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -41,6 +42,22 @@ from unseen.training import counter
 if TYPE_CHECKING:
     import polars as pl
 
+LOADED = (
+    "limit",
+    "test_limit",
+    "target",
+    "text",
+    "id_column",
+    "image_column",
+    "split_column",
+    "drop",
+    "separator",
+    "encoding",
+    "skip_damaged",
+    "image_size",
+)
+"""Options that ``load`` takes."""
+FEATURE_SIZE = 128  # pixels a side that features of photographs are computed from
 WHOLE = ("limit", "test_limit", "train_on", "watch", "gradients_every", "text")
 """Options that need all examples at once, or a pass of their own."""
 
@@ -76,7 +93,9 @@ def prepare_whole(
         raise UnseenError("These data are read in shards, and this needs them whole in memory. Score a part of the files without --shards.")
     examples = load(data, data_dir=data_dir, **load_options(settings))
     before, settings = load_options(settings), completed(settings, examples)
-    if load_options(settings) != before:  # the estimator that was chosen holds out another share
+    if settings.data.features is not None and settings.data.image_size is None and _is_shrunk(examples):
+        settings = settings.change(image_size=FEATURE_SIZE)
+    if load_options(settings) != before:  # what was chosen holds out another share, or sees more of the pictures
         examples = load(data, data_dir=data_dir, **load_options(settings))
     _refuse_a_class_per_row(examples)
     if not isinstance(data, str):
@@ -100,6 +119,12 @@ def _refuse_a_class_per_row(examples: Examples) -> None:
             f"Each of the {len(kept):,} training examples has a class of its own ({names}, …), so none can be learned from others. "
             "Choose a column of classes as the target; numbers that are measured, and ids, are none."
         )
+
+
+def _is_shrunk(examples: Examples) -> bool:
+    """Whether pictures were larger than what was read of them."""
+    sides = [int(side) for size in examples.reading.sizes for side in re.findall(r"\d+", size)]
+    return len(examples.shape) == 3 and max(sides, default=0) > max(examples.shape[1:])
 
 
 def with_features(examples: Examples, kind: str) -> Examples:
@@ -182,8 +207,7 @@ def run_examples(
 def load_options(config: Config) -> dict[str, Any]:
     """What of a configuration ``load`` takes."""
     values = asdict(config.data)
-    names = ("limit", "test_limit", "target", "text", "image_size")
-    return {name: values[name] for name in names} | {"test_fraction": config.data.held_out, "seed": config.seed}
+    return {name: values[name] for name in LOADED} | {"test_fraction": config.data.held_out, "seed": config.seed}
 
 
 def add_noise(examples: Examples, config: Config, amount: Amount | None = None) -> Examples:
