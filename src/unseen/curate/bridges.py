@@ -38,7 +38,8 @@ def label_quality(run: Run) -> "pl.DataFrame":
 def to_datalab(run: Run, issue_types: dict[str, Any] | None = None) -> Any:
     """A cleanlab ``Datalab`` that has looked for issues with this run's out-of-sample probabilities; needs cleanlab.
 
-    Args: issue_types: as ``Datalab.find_issues`` takes them; by default labels alone. Its rows are those of ``run.scores``.
+    Args:
+        issue_types: as ``Datalab.find_issues`` takes them; by default labels alone. Its rows are those of ``run.scores``.
     """
     try:
         from cleanlab import Datalab
@@ -64,10 +65,11 @@ def subset(
         data_dir: where mnist/, cifar10/ … lie.
         which: the easiest or the most difficult ``share`` of the trained examples; or the whole list of suspects, or of the rare.
         share: above 0 and up to 1.
-        data: a data set whose item ``i`` is training example ``i`` of the run, as the one it was made of; by default the run's
-            data is loaded, and items are (x, label), standardised.
+        data: a data set whose item ``i`` is training example ``i`` of the run, as the one it was made of; by default the run's data is
+            loaded, and items are (x, label), standardised.
 
-    Returns the subset and the examples' ``index``, int64, in the list's order, which is that of the subset.
+    Returns:
+        The subset and the examples' ``index``, int64, in the list's order, which is that of the subset.
     """
     if which in ("easy", "difficult"):
         if not 0 < share <= 1:
@@ -106,10 +108,10 @@ def export(run: Run, form: str, out: Path | None = None) -> Path:
 
     Args:
         run: finished.
-        form: aum (``aum_values.csv``: sample_id, aum, highest first), cartography (``td_metrics.jsonl``: guid, index,
-            threshold_closeness, confidence, variability, correctness, forgetfulness) or cleanlab (``label_issues.csv``: as
-            ``label_quality``). sample_id and guid are the examples' ids; in the two CSVs an id that a spreadsheet would compute, such as
-            =1+1, has an apostrophe before it, which ``unseen apply`` takes away again.
+        form: aum (``aum_values.csv``: sample_id, aum, highest first), cartography (``td_metrics.jsonl``: guid, index, threshold_closeness,
+            confidence, variability, correctness, forgetfulness) or cleanlab (``label_issues.csv``: as ``label_quality``). sample_id and
+            guid are the examples' ids; in the two CSVs an id that a spreadsheet would compute, such as =1+1, has an apostrophe before it,
+            which ``unseen apply`` takes away again.
         out: the file; by default the tool's own name in the run folder.
     """
     import polars as pl

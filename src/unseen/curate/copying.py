@@ -18,7 +18,9 @@ from unseen.runs import whole, whole_folder
 class Applied(dict[str, int]):
     """How many examples were kept, dropped and relabelled.
 
-    Attributes: copied: paths (or lines of a table) that were copied without being judged. left: what is not in the copy, each with why.
+    Attributes:
+        copied: paths (or lines of a table) that were copied without being judged.
+        left: what is not in the copy, each with why.
     """
 
     copied: list[str]
@@ -41,8 +43,10 @@ def apply(
     Every other file of a folder, and every other line of a table, is copied as it is; links and what is no file are left out and named.
     Of a table all that stays keeps its bytes, but for the label of a row that is relabelled.
 
-    Raises UnseenError, and writes nothing, for: an id or a class that the source does not have; ids and class names that could lead out
-    of the destination; links in place of examples; unknown decisions; decisions that contradict each other; a destination that is there.
+    Raises:
+        UnseenError: , and writes nothing, for: an id or a class that the source does not have; ids and class names that could lead out of
+            the destination; links in place of examples; unknown decisions; decisions that contradict each other; a destination that is
+            there.
     """
     source, destination = Path(source), Path(destination)
     _check_places(source, destination)

@@ -72,7 +72,8 @@ def _decision(row: dict[str, Any], path: Path) -> Decision:
 def resolved(given: dict[str, Decision], ids: Iterable[str], classes: Iterable[str], source: Path) -> dict[str, Decision]:
     """Decisions by the ids of the source, with its names of classes; an apostrophe that kept a spreadsheet from computing is taken away.
 
-    Raises UnseenError for an id or a class that the source does not have, an id that could be either of two, and two decisions on one.
+    Raises:
+        UnseenError: for an id or a class that the source does not have, an id that could be either of two, and two decisions on one.
     """
     known, names = set(ids), sorted(set(classes))
     found: dict[str, Decision] = {}

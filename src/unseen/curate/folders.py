@@ -17,7 +17,10 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | geta
 def write_folder(source: Path, destination: Path, task: Task) -> None:
     """Copy the examples that stay, each below its class, and every other file to where it was. destination: a new, empty folder.
 
-    Nothing is read through a link, whatever is put in a file's place meanwhile. Raises UnseenError as ``apply``.
+    Nothing is read through a link, whatever is put in a file's place meanwhile.
+
+    Raises:
+        UnseenError: as ``apply``.
     """
     for example, decision in task.given.items():
         _refuse_unsafe("id", example)

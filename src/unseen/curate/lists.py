@@ -38,9 +38,12 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
 
     No example of a class that nobody can judge is listed, and none at all where nobody can judge the labels (``trustworthy``).
 
-    Columns: index, id, path (where the data is a folder of files), given_label and given_class, suggested_label and suggested_class,
-    score (here wrong_probability), wrong_probability, support (share of the nearest examples with the same label; missing without
-    neighbours), memorization, text (where the inputs are texts). Raises UnseenError where the run has no scores yet.
+    Columns: index, id, path (where the data is a folder of files), given_label and given_class, suggested_label and suggested_class, score
+    (here wrong_probability), wrong_probability, support (share of the nearest examples with the same label; missing without neighbours),
+    memorization, text (where the inputs are texts).
+
+    Raises:
+        UnseenError: where the run has no scores yet.
     """
     import polars as pl
 

@@ -30,7 +30,10 @@ COLOURS = {"hard": "#cc6677", "easy": "#4477aa", "random": "#888888"}
 def prune(run: Run, keep: float = 0.7, order: Order = "hard", drop_suspects: bool = False, stratify: bool = False) -> list[str]:
     """Choose examples to keep, write their ids to the run's ``keep.txt``, one per line, and return them.
 
-    The ids of the test split, which is never pruned, follow. Args as ``chosen``. Raises UnseenError also for an id that holds a line break.
+    The ids of the test split, which is never pruned, follow. Args as ``chosen``.
+
+    Raises:
+        UnseenError: also for an id that holds a line break.
     """
     kept = set(chosen(run, keep, order, drop_suspects, stratify).tolist())
     rows = run.examples.select("index", "id", "split").rows()
@@ -85,8 +88,12 @@ def curve(
     All networks train at once on the same batches by the run's recipe, without masks: equally many steps for every share; a network
     learns from the examples of its subset alone (``members.train_members``).
 
-    Returns order, fraction, examples, seed, accuracy; written with a figure to ``prune.json`` and ``prune.png``. Cost:
-    2 * fractions * seeds trainings. Raises UnseenError where there is no test split.
+    Returns:
+        Order, fraction, examples, seed, accuracy; written with a figure to ``prune.json`` and ``prune.png``. Cost: 2 * fractions * seeds
+        trainings.
+
+    Raises:
+        UnseenError: where there is no test split.
     """
     import polars as pl
 

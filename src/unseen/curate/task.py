@@ -13,9 +13,13 @@ class Task:
     """The decisions as they were given, and what became of everything.
 
     Args:
-        given: by id, as they were written. default: for examples that nothing is decided on.
-        target, id_column: columns of a table.
-        counts: examples by what was decided. copied: what was copied without being judged. left: what is not in the copy.
+        given: by id, as they were written.
+        default: for examples that nothing is decided on.
+        target: columns of a table.
+        id_column: see ``target``.
+        counts: examples by what was decided.
+        copied: what was copied without being judged.
+        left: what is not in the copy.
     """
 
     given: dict[str, Decision]

@@ -50,8 +50,11 @@ class Trust:
     Args:
         wrong: probability of each example's label to be wrong, (n,), in the order given.
         against: log-odds against each given label, (n,).
-        total, total_low, total_high: how many labels are wrong in all, with a 90% interval.
-        auroc: of planted errors against given labels. says: False near chance, where no number means anything.
+        total: how many labels are wrong in all, with a 90% interval.
+        total_low: see ``total``.
+        total_high: see ``total``.
+        auroc: of planted errors against given labels.
+        says: False near chance, where no number means anything.
         repeats: ``wrong`` of resampled data, (repeats, n): where intervals come from.
     """
 
@@ -75,7 +78,8 @@ class Trust:
     def in_first(self, order: Sequence[int] | Integers, count: int) -> tuple[float, float, float]:
         """How many of the first ``count`` of a list are wrong: the estimate and a 90% interval. NaN where nothing can be said.
 
-        Args: order: positions of examples, most suspect first.
+        Args:
+            order: positions of examples, most suspect first.
         """
         if not self.says:
             return (float("nan"),) * 3
@@ -180,7 +184,10 @@ class Mixture:
 def mixture(given: Floats, planted: Floats, weights: Floats, by_chance: float, fixed: float | None = None) -> Mixture:
     """Fit ε, and where right labels lie, to the log-odds against the given labels.
 
-    Args: given: (n,). planted: (m,), with weights (m,). by_chance: share of wrong labels that planting makes right, κ / ε.
+    Args:
+        given: (n,).
+        planted: (m,), with weights (m,).
+        by_chance: share of wrong labels that planting makes right, κ / ε.
     """
     from scipy.optimize import minimize
     from scipy.special import ndtr

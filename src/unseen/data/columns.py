@@ -29,7 +29,10 @@ class Roles:
 
     Args:
         features: names of those that become features, in order.
-        readings: of all columns. left_out: names and reasons. suspicious, notes: sentences.
+        readings: of all columns.
+        left_out: names and reasons.
+        suspicious: sentences.
+        notes: see ``suspicious``.
     """
 
     features: list[str] = field(default_factory=list)

@@ -39,7 +39,9 @@ class Dialect:
     """How a CSV is written.
 
     Args:
-        encoding: Python's name of it. separator, quote: of fields; quote is None where there is no quoting.
+        encoding: Python's name of it.
+        separator: of fields; quote is None where there is no quoting.
+        quote: see ``separator``.
         skipped: lines before the header: comments, blank lines, ``sep=;``.
         header: names of the columns as they stand there.
         notes: sentences on what is not as usual.
@@ -76,8 +78,10 @@ def _suffix(path: Path) -> str:
 def read_csv(path: Path, columns: Columns) -> Table:
     """A CSV with a header line, or without one where columns are named ``column_1``, ``column_2``, …
 
-    The target and the id stay the texts that they are. Raises UnseenError, by line, for rows of another length, and for bytes that are no
-    text in the encoding.
+    The target and the id stay the texts that they are.
+
+    Raises:
+        UnseenError: , by line, for rows of another length, and for bytes that are no text in the encoding.
     """
     data = _bytes(path)
     numbered = any(re.fullmatch(r"column_\d+", name or "") for name in (columns.target, columns.text, columns.id))

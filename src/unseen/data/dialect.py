@@ -31,7 +31,9 @@ class Dialect:
     """How a CSV is written.
 
     Args:
-        encoding: Python's name of it. separator, quote: of fields; quote is None where there is no quoting.
+        encoding: Python's name of it.
+        separator: of fields; quote is None where there is no quoting.
+        quote: see ``separator``.
         skipped: lines before the header.
     """
 
@@ -120,7 +122,8 @@ def decoded(data: bytes, dialect: Dialect) -> tuple[bytes, str, str]:
 def records(text: str, dialect: Dialect) -> Iterator[Record]:
     """The records of a text, in order; joined, their raw texts are the text. Lines before the header, too, are records, without fields.
 
-    Raises UnseenError, by record, for quotes that do not match. A carriage return ends a line before a line feed, or where there is none.
+    Raises:
+        UnseenError: , by record, for quotes that do not match. A carriage return ends a line before a line feed, or where there is none.
     """
     lines = iter(_lines(text))
     for _ in range(dialect.skipped):

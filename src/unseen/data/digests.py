@@ -40,10 +40,13 @@ def digest(source: Any, known: Fingerprint | None = None) -> Fingerprint:
 
     Args:
         source: a file or folder; ``Examples``; an array, a tensor, or a tuple of them.
-        known: an earlier fingerprint of what should be the same. Files of a folder that have its size and times are not read again, and
-            of a file that grew it is noted whether its beginning is the same.
+        known: an earlier fingerprint of what should be the same. Files of a folder that have its size and times are not read again, and of
+            a file that grew it is noted whether its beginning is the same.
 
-    Cost: a pass over what is read. Raises UnseenError where a file cannot be read.
+    Cost: a pass over what is read.
+
+    Raises:
+        UnseenError: where a file cannot be read.
     """
     if isinstance(source, str | Path):
         path = Path(source)

@@ -24,14 +24,15 @@ class Examples:
         inputs: (N, ...): images uint8 or float32, channels first; features float32; or ``Lazy``, read per batch. Float64 where float32
             would round differences away (``precision``); a batch is standardised before it is rounded.
         labels: int64 (N,), the given labels.
-        index: int64 (N,), position in the whole, unshuffled data set; test goes on after train where a source has
-            both. The join key of all tables: unique, and kept by ``select`` and by corruption.
+        index: int64 (N,), position in the whole, unshuffled data set; test goes on after train where a source has both. The join key of all
+            tables: unique, and kept by ``select`` and by corruption.
         ids: N stable names: relative path, row (``train/17``, ``row/17``), or the user's column.
         split: N times ``train`` (trained on), ``held`` (of the train split, but not trained on) or ``test``, in this order.
         classes: names of the labels 0, 1, ...
         true_labels: int64 (N,), labels before corruption, where known.
-        mean, std: of the inputs of the train split it was loaded with, float32 (or float64, as inputs): per channel for images (of
-            pixel / 255 for uint8), per feature for tables. A constant feature has std 1.
+        mean: of the inputs of the train split it was loaded with, float32 (or float64, as inputs): per channel for images (of pixel / 255
+            for uint8), per feature for tables. A constant feature has std 1.
+        std: see ``mean``.
         name: of the data set.
         texts: N texts, where these are the inputs; ``inputs`` then are their ``text.bags``, with mean 0 and std 1.
         reading: what was read of the source and what was not; empty for examples made by hand.
@@ -128,8 +129,8 @@ class Examples:
 
         Args:
             positions: int64 (B,) in [0, N).
-            augment: (seed, epoch) for a random crop, after padding by 4 with zeros, and a horizontal flip of
-                images: a function of (seed, epoch, index).
+            augment: (seed, epoch) for a random crop, after padding by 4 with zeros, and a horizontal flip of images: a function of (seed,
+                epoch, index).
 
         Returns: x, float32 (B, ...); y, int64 (B,); index, int64 (B,).
         """
@@ -155,8 +156,11 @@ class Examples:
 def crop_and_flip(images: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
     """Shift by up to 4 pixels each way, zeros coming in, and mirror half of the images.
 
-    The usual CIFAR augmentation (He et al. 2016, section 4.2), as a function of (seed, epoch, index).
-    Args: images (B, C, H, W), index int64 (B,). Returns the shape and type of ``images``.
+    The usual CIFAR augmentation (He et al. 2016, section 4.2), as a function of (seed, epoch, index). Args: images (B, C, H, W), index
+    int64 (B,).
+
+    Returns:
+        The shape and type of ``images``.
     """
     if images.dim() != 4:
         raise UnseenError(f"Inputs have shape {tuple(images.shape[1:])}. Augmentation needs images. Turn it off.")

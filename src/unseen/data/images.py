@@ -83,7 +83,8 @@ class Survey:
     Args:
         form: what every picture becomes.
         item_bytes: of one value of an input.
-        sizes, modes: how many pictures of each size, "width x height", and of each mode.
+        sizes: how many pictures of each size, "width x height", and of each mode.
+        modes: see ``sizes``.
         largest: pixels of the largest picture.
         damaged: positions of pictures without a header, and why.
         notes: sentences on what is changed.

@@ -33,7 +33,8 @@ def encode_labels(values: Any, declared: tuple[str, ...] | None, ids: list[str],
     different values are the classes, texts that are all numbers by their size. Rows of one-hot or soft labels, (N, classes), become the
     class of their largest value.
 
-    Raises UnseenError, by the example, for a label that is none of these: a quantity, several labels, none.
+    Raises:
+        UnseenError: , by the example, for a label that is none of these: a quantity, several labels, none.
     """
     array, notes = _flat(one_each(values), ids)
     array, said = _whole(array, ids, name)

@@ -83,12 +83,12 @@ def load(
         separator: of a CSV; by default found by looking at it.
         encoding: of a CSV; by default found by looking at it.
         skip_damaged: leave damaged pictures out, and say so, in place of refusing them.
-        test_fraction: share held out where there is no test split: the examples with uniform(index, seed, "test")
-            below it, so that it stays put when rows are added.
+        test_fraction: share held out where there is no test split: the examples with uniform(index, seed, "test") below it, so that it
+            stays put when rows are added.
         image_size: side in pixels to which images are resized; see ``picturing.read_pictures`` for the default.
         seed: of the held-out choice.
-        memory_gib: larger inputs of images stay on disk and are read batch by batch; mean and std then come from the
-            10,000 train examples with the smallest uniform(index, "standardise").
+        memory_gib: larger inputs of images stay on disk and are read batch by batch; mean and std then come from the 10,000 train examples
+            with the smallest uniform(index, "standardise").
         say: called with a sentence, before pictures are read that will take more than ten seconds.
 
     Raises:
@@ -176,7 +176,8 @@ class Plan:
     """What is read of a source, before any input is: labels, ids and index of all N, and positions that are kept, train before test.
 
     Args:
-        test: bool (N,). is_drawn: the test split was drawn, as the source has none.
+        test: bool (N,).
+        is_drawn: the test split was drawn, as the source has none.
     """
 
     ids: list[str]

@@ -16,8 +16,11 @@ class Moments:
 
     Args:
         counts: int64 (channels, 256), how often each byte occurs; or None where inputs are no bytes.
-        number: of values per channel. mean, squares: float64 (channels,): mean, and sum of squared differences from it.
-        low, high: float64 (channels,): the smallest and the largest value.
+        number: of values per channel.
+        mean: float64 (channels,): mean, and sum of squared differences from it.
+        squares: see ``mean``.
+        low: float64 (channels,): the smallest and the largest value.
+        high: see ``low``.
     """
 
     counts: Tensor | None

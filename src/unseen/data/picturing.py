@@ -51,7 +51,8 @@ def read_pictures(
     itself). The shape is guessed from 64 pictures spread evenly; one of another shape makes all headers be read, or, where pictures
     have none, is refused.
 
-    Raises UnseenError that names all damaged pictures, unless ``skip_damaged``.
+    Raises:
+        UnseenError: that names all damaged pictures, unless ``skip_damaged``.
     """
     probes = positions[torch.linspace(0, len(positions) - 1, min(PROBES, len(positions))).long()]
     seen = survey(pictures, probes, image_size)

@@ -57,9 +57,14 @@ class Columns:
     """The user's words on columns and on the format of a table; None leaves the choice to the reader.
 
     Args:
-        target, image, id, text, split: names of columns.
+        target: names of columns.
+        image: see ``target``.
+        id: see ``target``.
+        text: see ``target``.
+        split: see ``target``.
         drop: names of columns that are left out.
-        separator, encoding: of a CSV.
+        separator: of a CSV.
+        encoding: see ``separator``.
         whole: the data are the whole set. Of a piece of it, columns are not judged by their values.
     """
 

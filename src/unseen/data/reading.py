@@ -57,7 +57,8 @@ class Reading:
         modes: pictures by Pillow's mode, of the pictures that were looked at.
         shape: of one input as a network gets it.
         columns: of a table, in its order.
-        skipped: what was found and not read. damaged: names of all damaged pictures.
+        skipped: what was found and not read.
+        damaged: names of all damaged pictures.
         notes: one-line sentences: what was guessed, changed or chosen.
         suspicious: one-line sentences about columns that may tell the label or the row.
         duplicate_files: files with the content of another one; ``duplicate_rows``: rows that are equal to another one. Unknown: None.

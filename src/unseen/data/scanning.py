@@ -121,7 +121,8 @@ class _Source:
     Attributes:
         starts: how many examples come before each shard.
         train_rows: examples of the train shards.
-        mean, std: of the whole, as in ``Examples``.
+        mean: of the whole, as in ``Examples``.
+        std: see ``mean``.
         prints: a checksum of each shard.
         is_counted: whether an example's index is its position, so that its split follows from that.
         change: what is done to a shard when it is read: noise.
@@ -231,7 +232,9 @@ def _checked_order(shards: Shards, number: int, index: Tensor, largest: int) -> 
 def read_piece(shards: Shards, number: int, config: Config, start: int, train_rows: int) -> tuple[Examples, Raw]:
     """A shard with its own classes and without standardisation, and what its source gave.
 
-    Args: start: examples before it. train_rows: examples of the train shards (before it).
+    Args:
+        start: examples before it.
+        train_rows: examples of the train shards (before it).
     """
     try:
         raw = read(shards.make(number), None, Columns(config.data.target, whole=False))

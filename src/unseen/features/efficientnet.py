@@ -60,7 +60,8 @@ class Block(nn.Module):
 class Lite0(nn.Module):
     """Pictures to 1,280 features: the mean over places of the last feature maps (Liu 2020, EfficientNet-Lite).
 
-    Args: weights: the published state dict. Raises KeyError where a layer is missing.
+    Args:
+        weights: the published state dict. Raises KeyError where a layer is missing.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:

@@ -29,7 +29,12 @@ Progress = Callable[[int, int], None]
 class Features:
     """Features of n examples, in memory or in files, a chunk at a time.
 
-    Args: kind, advice, bends: of the extractor. parts: of each chunk its features, or the file they are in. counts: rows of each chunk.
+    Args:
+        kind: of the extractor.
+        advice: see ``kind``.
+        bends: see ``kind``.
+        parts: of each chunk its features, or the file they are in.
+        counts: rows of each chunk.
     """
 
     kind: str

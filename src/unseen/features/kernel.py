@@ -22,7 +22,12 @@ class Landmarks:
 
     Products of two rows of it are the kernel's values, as near as the landmarks allow (Williams & Seeger 2001).
 
-    Args: mean, inverse: of features and of their deviations, (d,). points: scaled landmarks, (m, d). gamma: γ. root: (m, k).
+    Args:
+        mean: of features and of their deviations, (d,).
+        inverse: see ``mean``.
+        points: scaled landmarks, (m, d).
+        gamma: γ.
+        root: (m, k).
     """
 
     mean: Tensor

@@ -29,8 +29,8 @@ class Extractor:
     """What computes features of a chunk of examples.
 
     Args:
-        kind: its name, as on the command line. identity: changes with anything that the features depend on but the inputs;
-            empty where nobody can know, and then no file is kept.
+        kind: its name, as on the command line.
+        identity: changes with anything that the features depend on but the inputs; empty where nobody can know, and then no file is kept.
         embed: from a chunk of examples to (rows, d), float32.
         bends: whether a linear head gains from ``Landmarks`` of them; texts, which have thousands of directions, do not.
         is_half: whether 11 bits are kept of each number (float16); what networks and histograms say has no more.

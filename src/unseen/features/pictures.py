@@ -40,7 +40,9 @@ class Patches:
     A patch p becomes (p − mean) / √(variance + 10), is whitened (ZCA) and compared with filters, which are patches too, drawn at random:
     max(0, ⟨filter, p⟩ − threshold), the mean of each quarter, and its square root.
 
-    Args: filters: whitening times filters, (C · 36, filters). offset: the threshold of each, (filters,).
+    Args:
+        filters: whitening times filters, (C · 36, filters).
+        offset: the threshold of each, (filters,).
     """
 
     filters: Tensor

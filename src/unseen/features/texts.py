@@ -30,7 +30,8 @@ def sparse_rows(bags: Tensor) -> Any:
 class Bags:
     """TF-IDF on the main directions of a sample of texts (latent semantic analysis, Deerwester et al. 1990).
 
-    Args: directions: (buckets, k), float32, orthonormal.
+    Args:
+        directions: (buckets, k), float32, orthonormal.
     """
 
     directions: Tensor

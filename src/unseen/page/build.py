@@ -38,16 +38,18 @@ def report(
     """Write the page of a run and return its path.
 
     Args:
-        data_dir: where mnist/, cifar10/ … lie. out: the file; default report.html in the run's folder.
-        data: what the run was made of, where that was not a name or a path: then its pictures are shown. Or what to show of each example:
-            a list of texts, or a Polars frame, a row per example in the order of the index.
+        data_dir: where mnist/, cifar10/ … lie.
+        out: the file; default report.html in the run's folder.
+        data: what the run was made of, where that was not a name or a path: then its pictures are shown. Or what to show of each example: a
+            list of texts, or a Polars frame, a row per example in the order of the index.
         points: examples to hold at most. Of more, the page keeps every extreme and a sample of the rest, and says so.
         pictures: thumbnails (texts, rows) to hold at most: of the lists, of the extremes of every class, of related examples.
 
     The file is at most a few bytes per example and epoch: 3 MB for 60,000 images. It needs no network, and its content security policy
     allows none; what the data say (names of classes, ids, texts) is never read as HTML.
 
-    Raises UnseenError where the run is not finished or has no unseen side, or ``points`` is below 100.
+    Raises:
+        UnseenError: where the run is not finished or has no unseen side, or ``points`` is below 100.
     """
     _check(run, points)
     chosen = read_points(run, points)
@@ -115,7 +117,8 @@ def media(
 ) -> tuple[dict[str, Any] | None, np.ndarray]:
     """Pictures, texts or rows of the shown examples and of those related to them; appends its number, or -1, to each of ``others``.
 
-    Returns what ``sheets`` or ``rows`` give, and per example 0 or 1 + its number there.
+    Returns:
+        What ``sheets`` or ``rows`` give, and per example 0 or 1 + its number there.
     """
     numbers = np.zeros(len(points.scores), np.int64)
     index = points.scores["index"].to_numpy()[shown].tolist()
