@@ -37,6 +37,7 @@ from unseen.masks import check_weights
 from unseen.runs import Run, open_run, source_of
 from unseen.scoring.estimators import completed, estimator_of, resolved
 from unseen.scoring.ranks import kth_smallest
+from unseen.scoring.sameness import refuse_other_data
 from unseen.training import counter
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def run_examples(
     config = run.config
     name = model or config.network.model
     source = source_of(run, NAMES) if data is None else data
+    refuse_other_data(run, source, data_dir)
     settings = settings_of(source, name, {key: value for key, value in config.flat().items() if key not in ("data", "model", "shards")})
     settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards), as_scored)
     settings = settings.change(data=config.data.data) if data is None else settings
