@@ -226,6 +226,8 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 
 
 def _sentences(facts: dict[str, Any]) -> list[str]:
+    from unseen.scoring import floor_lines
+
     lines = []
     if has_many_networks(facts):
         lines.append(
@@ -242,13 +244,7 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."
         )
-    if facts["discoveries_q10"] is not None:
-        lines.append(
-            f"{facts['discoveries_q10']:,} examples stand out from the {facts['null_examples']:,} never trained ({facts['null']}) "
-            "at a false discovery rate of 10%."
-        )
-        if facts["null_examples"] < 1000:
-            lines[-1] += " With so few of them the estimate is coarse: --null-fraction holds out more."
+    lines += [" ".join(floor)] if (floor := floor_lines(facts)) else []
     if facts["null_examples"] >= 100 and not full_is_readable(facts):
         lines.append(
             "The full network is worse than its halves on the test set: do not read loss_full and predicted_full here "

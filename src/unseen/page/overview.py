@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from unseen.config import Config
 from unseen.page.tabs import Listed
 from unseen.runs import Run, full_is_readable, has_many_networks
+from unseen.scoring import floor_lines
 
 if TYPE_CHECKING:
     import polars as pl
@@ -121,14 +122,9 @@ def _noise_floor(facts: dict[str, Any]) -> Verdict | None:
     question = "Is it more than noise?"
     if facts.get("discoveries_q10") is None:
         return (NONE, question, "Not measured: there are no examples that were never trained. --null-fraction 0.05 holds some out.")
-    found, floor = facts["discoveries_q10"], facts["null_examples"]
-    coarse = " With so few of them this is coarse." if floor < 1000 else ""
-    return (
-        GOOD if found else POOR, question,
-        f"{found:,} of {facts['trained']:,} examples are memorized beyond what {floor:,} examples show that were never trained "
-        f"({facts['null']}), at a false discovery rate of 10%. Gaps of the never trained spread by {facts['null_gap_std']:.2f} nats; "
-        f"smaller scores mean little.{coarse}",
-    )  # fmt: skip
+    first, *more = floor_lines(facts)
+    spread = f"Gaps of the never trained spread by {facts['null_gap_std']:.2f} nats; smaller scores mean little."
+    return (GOOD if facts["discoveries_q10"] else POOR, question, " ".join((first, spread, *more)))
 
 
 def _spread(facts: dict[str, Any], scores: "pl.DataFrame") -> Verdict:
