@@ -112,7 +112,10 @@ def _power(found: int, floor: int, trained: int) -> str:
     """How much so many never trained examples can tell."""
     least = least_discoveries(floor, trained)
     if least is None:
-        return f"With {floor:,} never trained no call is possible: this is zero of power, not of memorization. --null-fraction 0.1 holds out more."
+        return (
+            f"With {floor:,} never trained no call is possible: this is zero of power, not of memorization. --null-fraction 0.1 holds "
+            "out more."
+        )
     if not found:
         return (
             f"A call needs {least:,} of {trained:,} examples above all {floor:,} never trained, so this may be zero of power, not of "

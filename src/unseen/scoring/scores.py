@@ -19,15 +19,17 @@ SLACK = 1e-6  # below a threshold that still reaches it: cleanlab's, so that bot
 def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
     """Join the last measurements of each seed: means over seeds, and, of halves, memorization's standard error and 90% interval.
 
-    Args: finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each; from members
-    also memorization_se and half_width. Turn-over dropout has a standard error where there are several seeds.
+    Args:
+        finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each; from members also
+            probability_*, whose mean is not exp of the mean loss, memorization_se and half_width. Turn-over dropout has a standard error
+            where there are several seeds.
     """
     import polars as pl
 
     sides = [side for side in Side if f"loss_{side}" in finals[0].columns]
     losses = {side: np.stack([final[f"loss_{side}"].to_numpy() for final in finals]) for side in sides}  # (seeds, n)
     columns: dict[str, Any] = {f"loss_{side}": loss.mean(0) for side, loss in losses.items()}
-    chances = {side: np.exp(-loss).mean(0) for side, loss in losses.items()}
+    chances = {side: np.mean([_probability(final, side) for final in finals], axis=0) for side in sides}
     if Side.SEEN in sides:
         columns |= _memorization(finals, losses[Side.UNSEEN] - losses[Side.SEEN])
     columns |= {f"probability_{side}": chance for side, chance in chances.items()}
@@ -39,6 +41,13 @@ def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
     if Side.UNSEEN in sides:
         columns["predicted_unseen"] = mean_probabilities(finals).argmax(1)
     return pl.DataFrame({"index": finals[0]["index"]} | {name: pl.Series(name, values) for name, values in columns.items()})
+
+
+def _probability(final: "pl.DataFrame", side: Side) -> Floats:
+    """Of the given label, (n,): as it was measured, or of one network from its loss."""
+    name = f"probability_{side}"
+    found: Floats = final[name].to_numpy() if name in final.columns else np.exp(-final[f"loss_{side}"].to_numpy())
+    return found
 
 
 def _memorization(finals: "list[pl.DataFrame]", gaps: Floats) -> dict[str, Floats]:
