@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from unseen.config import Config
+from unseen.judge import ceiling
 from unseen.page.tabs import Listed
 from unseen.runs import Run, full_is_readable, has_many_networks
 from unseen.scoring import floor_lines
@@ -111,10 +112,12 @@ def _retraining(run: Run) -> Verdict | None:
     value = row.get("spearman")
     if value is None:
         return None
-    reliability = f" (retraining agrees with itself to {row['reliability']:.2f})" if row.get("reliability") else ""
+    itself = ""
+    if (known := row.get("reliability")) and (most := ceiling(known)):
+        itself = f" (retraining agrees with itself to {known:.2f}, so {most:.2f} is the most that can be expected)"
     return (
         GOOD if value >= 0.8 else FAIR if value >= 0.5 else POOR, "Does it agree with retraining?",
-        f"Rank correlation {value:.2f} with what networks retrained without each example say{reliability}.",
+        f"Rank correlation {value:.2f} with what networks retrained without each example say{itself}.",
     )  # fmt: skip
 
 

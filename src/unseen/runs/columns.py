@@ -78,7 +78,10 @@ COLUMNS: dict[str, Column] = {
     "side": Column("half or network: seen, unseen, full; in influence.parquet top (helps most) or bottom (hurts most)"),
     "loss": Column("mean cross entropy of the subset", *NATS),
     "accuracy": Column("share of the subset whose prediction is the given label", *PROBABILITY),
-    "examples": Column("how many examples it was measured on", "", ">= 1"),
+    "examples": Column(
+        "how many examples it was measured on; of cosines those whose gradient has a direction, which a loss of 0 in float32 has not",
+        "", ">= 0",
+    ),
     "quantity": Column("cosine_similarity (Liu et al. 2021, eq. 3), cosine_between, contribution (eq. 4), norm, coherence, variance"),
     "value": Column("of the quantity"),
     "first_learned_epoch": Column("first epoch at which the prediction is the given label", "epochs", ">= 1", "learned late"),
