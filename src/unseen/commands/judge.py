@@ -73,8 +73,16 @@ class Influence:
         from unseen.commands.terminal import print_influence
 
         run = open_run(self.run)
-        options = {"data_dir": self.data_dir, "memory_gib": self.memory_gib, "precision": self.precision, "devices": self.devices}
-        table = influence(run, self.queries, self.top, self.method, **options)
+        table = influence(
+            run,
+            self.queries,
+            self.top,
+            self.method,
+            data_dir=self.data_dir,
+            memory_gib=self.memory_gib,
+            precision=self.precision,
+            devices=self.devices,
+        )
         print_influence(run, table, self.json)
 
 

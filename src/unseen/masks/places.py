@@ -121,8 +121,8 @@ def _advice(places: Sequence[Place], widest: Place, examples: int, width: float 
     option = f" (--width {width * times:g} --groups {common * times})" if width else ""
     listed = ", ".join(map(str, widths))
     return (
-        f"No number of groups that is enough divides every width ({listed}): make all of them {times} times as wide{option}; {common * times} groups then "
-        "divide them and are enough."
+        f"No number of groups that is enough divides every width ({listed}): make all of them {times} times as wide{option}; "
+        f"{common * times} groups then divide them and are enough."
     )
 
 

@@ -79,7 +79,7 @@ COLUMNS: dict[str, Column] = {
     "loss": Column("mean cross entropy of the subset", *NATS),
     "accuracy": Column("share of the subset whose prediction is the given label", *PROBABILITY),
     "examples": Column(
-        "how many examples it was measured on; of cosines those whose gradient has a direction, which a loss of 0 in float32 has not",
+        "how many examples it was measured on; of cosines those whose gradient has a direction: a loss of 0 in float32 may have none",
         "", ">= 0",
     ),
     "quantity": Column("cosine_similarity (Liu et al. 2021, eq. 3), cosine_between, contribution (eq. 4), norm, coherence, variance"),
