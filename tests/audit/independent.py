@@ -3,7 +3,7 @@
 The package is asked for nothing but its inputs (``unseen.load``) and its half masks, which other tests hold against slow twins.
 """
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ def early(epochs):
 def forgotten(correct):
     """Events of right turning wrong, of one network: correct bool (epochs, n); epochs + 1 where it was never right."""
     events = np.zeros(correct.shape[1])
-    for before, now in zip(correct, correct[1:], strict=False):
+    for before, now in pairwise(correct):
         events += before & ~now
     return np.where(correct.any(0), events, len(correct) + 1)
 
