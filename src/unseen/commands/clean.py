@@ -144,13 +144,17 @@ class Apply:
     """column of the class in a table"""
     id_column: str | None = None
     """column of the ids in a table; default: row/0, row/1, …"""
+    separator: str | None = None
+    """of a CSV, as given to score"""
+    encoding: str | None = None
+    """of a CSV, as given to score"""
 
     def __call__(self) -> None:
         """Write the copy, and print what became of the examples."""
         from unseen.commands.terminal import printable
         from unseen.curate import apply
 
-        counts = apply(self.decisions, self.source, self.destination, self.target, self.id_column)
+        counts = apply(self.decisions, self.source, self.destination, self.target, self.id_column, self.separator, self.encoding)
         print(f"{counts['keep']:,} kept, {counts['drop']:,} dropped, {counts['relabel']:,} relabelled.")
         for names, said in ((counts.copied, "copied as they are, not judged"), (counts.left, "not in the copy")):
             if names:

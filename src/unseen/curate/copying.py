@@ -9,8 +9,9 @@ from pathlib import Path
 
 from unseen.curate.decisions import DECISIONS, read_decisions
 from unseen.curate.folders import write_folder
-from unseen.curate.tables import is_text_table, write_parquet, write_run, write_text_table
+from unseen.curate.tables import write_parquet, write_run, write_text_table
 from unseen.curate.task import Task
+from unseen.data import is_csv
 from unseen.errors import UnseenError
 from unseen.runs import whole, whole_folder
 
@@ -28,7 +29,13 @@ class Applied(dict[str, int]):
 
 
 def apply(
-    decisions: str | Path, source: str | Path, destination: str | Path, target: str | None = None, id_column: str | None = None
+    decisions: str | Path,
+    source: str | Path,
+    destination: str | Path,
+    target: str | None = None,
+    id_column: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
 ) -> Applied:
     """Write the cleaned copy of ``source`` to ``destination``. Returns how many examples were kept, dropped and relabelled.
 
@@ -39,6 +46,8 @@ def apply(
         destination: of the same kind (a table for a run folder); it must not be there yet.
         target: of a table, the column of classes.
         id_column: of a table, the column that names examples; else ids are row/0, row/1, …
+        separator: of a CSV, where it was given to ``score``; else it is found, as there.
+        encoding: see ``separator``.
 
     Every other file of a folder, and every other line of a table, is copied as it is; links and what is no file are left out and named.
     Of a table all that stays keeps its bytes, but for the label of a row that is relabelled.
@@ -53,14 +62,14 @@ def apply(
     is_run = source.is_dir() and (source / "config.json").exists()
     if source.is_dir() and not is_run:
         writer, place = write_folder, whole_folder(destination)
-    elif is_run or is_text_table(source) or source.suffix.lower() == ".parquet":
-        writer = write_run if is_run else write_text_table if is_text_table(source) else write_parquet
+    elif is_run or is_csv(source) or source.suffix.lower() == ".parquet":
+        writer = write_run if is_run else write_text_table if is_csv(source) else write_parquet
         place = whole(destination, replace=False)
     else:
         kinds = "a folder of images per class, a .csv, .tsv or .parquet file, or a run folder"
         raise UnseenError(f"Cannot copy {source}. Allowed: {kinds}. For other data give the run folder, and get a list of indices.")
     given, listed = read_decisions(Path(decisions))
-    task = Task(given, "drop" if listed else "keep", target, id_column, Counter(), [], [])
+    task = Task(given, "drop" if listed else "keep", target, id_column, separator, encoding, Counter(), [], [])
     with place as temporary:
         writer(source, temporary, task)
     applied = Applied({kind: task.counts[kind] for kind in DECISIONS})

@@ -8,24 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from unseen.curate.task import Task
-from unseen.data import TARGETS, declared_classes, decoded, records, sniff, with_field
+from unseen.data import TARGETS, Columns, declared_classes, decoded, find_dialect, records, with_field
 from unseen.errors import UnseenError
 from unseen.runs import open_run, read_regular, refuse_large, regular
 
-TEXTS = (".csv", ".tsv", ".tab")
 LARGEST = 2**40
-
-
-def is_text_table(path: Path) -> bool:
-    """Whether a file is a CSV or TSV by its name, in any case, packed by gzip or not."""
-    stem = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    return stem.suffix.lower() in TEXTS
 
 
 def write_text_table(source: Path, destination: Path, task: Task) -> None:
     """Copy the rows that stay, to the byte; comments and blank lines, which are no rows, stay too. Raises UnseenError as ``apply``."""
     data = _content(source)
-    dialect = sniff(data, source)
+    numbered = any(re.fullmatch(r"column_\d+", name or "") for name in (task.target, task.id_column))
+    dialect = find_dialect(data, source, Columns(separator=task.separator, encoding=task.encoding), numbered)
     try:
         mark, text, codec = decoded(data, dialect)
         found = list(records(text, dialect))
@@ -33,7 +27,6 @@ def write_text_table(source: Path, destination: Path, task: Task) -> None:
         raise UnseenError(f"{source} is no table that can be read: byte {error.start} is no {error.encoding}. Repair the file.") from error
     except UnseenError as error:
         raise UnseenError(f"{source} is not a table that can be read: {error}") from error
-    numbered = any(re.fullmatch(r"column_\d+", name or "") for name in (task.target, task.id_column))
     first = next((place for place, record in enumerate(found) if record.fields), None)
     if first is None:
         raise UnseenError(f"{source} is empty. Nothing was written. Give the table that the decisions are about.")

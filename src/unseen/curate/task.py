@@ -17,6 +17,8 @@ class Task:
         default: for examples that nothing is decided on.
         target: columns of a table.
         id_column: see ``target``.
+        separator: of a CSV; None: found by looking, as the reader does.
+        encoding: see ``separator``.
         counts: examples by what was decided.
         copied: what was copied without being judged.
         left: what is not in the copy.
@@ -26,6 +28,8 @@ class Task:
     default: str
     target: str | None
     id_column: str | None
+    separator: str | None
+    encoding: str | None
     counts: Counter[str]
     copied: list[str]
     left: list[str]

@@ -1,29 +1,29 @@
-"""How a CSV is written, and its records as they stand: what is read here can be written again byte for byte."""
+"""How a CSV is written: encoding, separator, quotes and header, found by looking at its beginning."""
 
 import codecs
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
+from unseen.data.raw import Columns
 from unseen.errors import UnseenError
 
-SEPARATORS = (",", ";", "\t", "|")
-TABS = (".tsv", ".tab")
-HEAD = 2**16  # characters from which separator and quotes are found
+SUFFIXES = (".csv", ".tsv", ".tab")
+SEPARATORS = (",", ";", "\t", "|", " ")
+NAMED = {" ": "blanks", "\t": "tab", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "\\t": "\t"}
+HEAD = 2**16  # bytes from which separator and quotes are found
 MOST_LINES = 200
-LARGEST_FIELD = 2**31 - 1
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
+MARKS: tuple[tuple[bytes, str, str], ...] = (  # first bytes, the encoding, and the codec of what follows them
+    (codecs.BOM_UTF8, "utf-8-sig", "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32", "utf-32-le"),  # begins with the mark of UTF-16: first
+    (codecs.BOM_UTF32_BE, "utf-32", "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16", "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16", "utf-16-be"),
 )
-PRIVATE = [chr(code) for code in range(0xE000, 0xF900)]  # letters that stand for a carriage return while Python's csv looks at a line
+UNICODE = ("utf-8", "utf-8-sig")
 
 
 @dataclass(frozen=True)
@@ -34,162 +34,154 @@ class Dialect:
         encoding: Python's name of it.
         separator: of fields; quote is None where there is no quoting.
         quote: see ``separator``.
-        skipped: lines before the header.
+        skipped: lines before the header: comments, blank lines, ``sep=;``.
+        header: names of the columns as they stand there.
+        notes: sentences on what is not as usual.
     """
 
-    encoding: str = "utf-8"
-    separator: str = ","
-    quote: str | None = '"'
-    skipped: int = 0
+    encoding: str
+    separator: str
+    quote: str | None
+    skipped: int
+    header: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Record:
-    """A record of a CSV. raw: its text, with the end of the line. fields: what it says."""
-
-    raw: str
-    fields: list[str]
-
-    def is_row(self, width: int) -> bool:
-        """Whether it is a row of a table of so many columns: not a blank line, no row of empty fields, no comment."""
-        first, *others = self.fields or [""]
-        return any(others) or bool(first and not (first.startswith("#") and width > 1))
+def is_csv(path: Path) -> bool:
+    """Whether a file is a CSV or TSV by its suffix, in any case, zipped by gzip or not."""
+    return suffix_of(path) in SUFFIXES
 
 
-def sniff(data: bytes, path: Path) -> Dialect:
-    """Encoding, separator and quotes of a CSV, from its first lines; all of it must be of that encoding. path: whose suffix says tabs.
-
-    A separator is one that gives the first 200 lines the same number of fields, two or more; the suffix decides between two. A file of tabs
-    has quotes where these give all of its rows the same number of fields.
-    """
-    encoding = _encoding(data)
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(data[: 4 * HEAD])[:HEAD]
-    lines = re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff"))[:MOST_LINES]
-    lines = lines[:-1] if len(text) == HEAD else lines
-    skipped = next((place for place, line in enumerate(lines) if line.strip()), 0)
-    is_tabbed = path.suffix.lower() in TABS
-    usual = "\t" if is_tabbed else ","
-    separator = max(SEPARATORS, key=lambda one: (_fit(lines[skipped:], one), one == usual))
-    separator = separator if _fit(lines[skipped:], separator)[0] else usual
-    quoted = Dialect(encoding, separator, '"', skipped)
-    return quoted if not is_tabbed or _is_quoted(data, quoted) else replace(quoted, quote=None)
+def suffix_of(path: Path) -> str:
+    """The suffix in lower case, of a zipped file that below .gz."""
+    stem = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return stem.suffix.lower()
 
 
-def _is_quoted(data: bytes, dialect: Dialect) -> bool:
-    """Whether quotes give all rows of a file of tabs the same number of fields: most have none, and inches stand alone."""
-    if '"'.encode(dialect.encoding) not in data:
-        return False
-    try:
-        widths = {len(record.fields) for record in records(decoded(data, dialect)[1], dialect) if record.fields}
-    except (UnseenError, UnicodeDecodeError):
-        return False
-    return len(widths) == 1
+def find_dialect(data: bytes, path: Path, columns: Columns, numbered: bool = False) -> Dialect:
+    """Encoding, separator, quotes and header of a CSV, from its first 64 KiB."""
+    encoding, notes = _encoding(data, path, columns.encoding)
+    head = codecs.getincrementaldecoder(encoding)("replace").decode(data[:HEAD])
+    lines = re.split(r"\r\n|\n|\r", head)[: MOST_LINES + 1]
+    lines = lines[:-1] if len(lines) > MOST_LINES or len(data) > HEAD else lines
+    skipped, told = _preamble(lines)
+    body = lines[skipped:]
+    separator = _separator(columns.separator, told, body, path)
+    if separator != ("\t" if suffix_of(path) in (".tsv", ".tab") else ","):
+        notes.append(f"Columns are separated by {NAMED.get(separator, repr(separator))} (--separator gives another).")
+    quote = _quote(body, separator, data if suffix_of(path) in (".tsv", ".tab") else None, encoding)
+    header: list[str] = next(parsed(body[:50], separator, quote), [])
+    if skipped:
+        notes.append(f"{skipped} lines before the header are left out: comments, blank lines or the separator's name.")
+    twice = [name for name in header if header.count(name) > 1][:1] if len(set(header)) < len(header) else []
+    if twice and twice[0] and not numbered:
+        notes.append(f"Several columns are called {twice[0]!r}: the later ones get a number.")
+    return Dialect(encoding, separator, quote, skipped, tuple(header), tuple(notes))
 
 
-def _encoding(data: bytes) -> str:
-    for mark, name in MARKS:
+def _encoding(data: bytes, path: Path, given: str | None) -> tuple[str, list[str]]:
+    if given is not None:
+        try:
+            codecs.lookup(given)
+            "".encode(given)
+        except (LookupError, UnicodeError) as error:
+            raise UnseenError(
+                f"--encoding (encoding=) is {given!r}, which is none. Allowed: utf-8, cp1252, utf-16 or another that Python knows."
+            ) from error
+        return ("utf-8-sig" if given.lower().replace("_", "-") in ("utf-8", "utf8") else given), []
+    for mark, name, _ in MARKS:
         if data.startswith(mark):
-            return name
+            return name, [] if name == "utf-8-sig" else [f"The encoding is {name}, by its first bytes."]
+    if (found := _wide(data[:HEAD])) is not None:
+        return found, [f"The encoding is {found}: every other byte is 0."]
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(data, True)
-    except UnicodeDecodeError:
-        return "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
-    return "utf-8"
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+        return "utf-8", []
+    except UnicodeDecodeError as error:
+        name = "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
+        letter = data[error.start : error.start + 1].decode(name)
+        return name, [f"The encoding is not UTF-8: it is read as {name}, byte {error.start} as {letter!r} (--encoding gives another)."]
 
 
-def _fit(lines: list[str], separator: str) -> tuple[bool, int]:
-    """Whether a separator gives all lines the same number of fields, two or more; and that number."""
+def _wide(head: bytes) -> str | None:
+    """UTF-16 without a mark: every other byte of mostly Latin text is 0."""
+    if len(head) < 4 or 0 not in head:
+        return None
+    even, odd = head[0::2].count(0) / len(head[0::2]), head[1::2].count(0) / len(head[1::2])
+    return "utf-16-le" if odd > 0.4 and even < 0.1 else "utf-16-be" if even > 0.4 and odd < 0.1 else None
+
+
+def _preamble(lines: list[str]) -> tuple[int, str | None]:
+    """How many lines stand before the header, and the separator that one of them tells."""
+    told, place = None, 0
+    while place < len(lines):
+        line = lines[place].strip()
+        named = re.fullmatch(r'"?sep=(.)"?', lines[place].strip("\r\n"), flags=re.IGNORECASE)
+        if named:
+            told = named[1]
+        elif line and not (line.startswith("#") and _is_comment(lines, place)):
+            return place, told
+        place += 1
+    return (0, None) if told is None else (place, told)
+
+
+def _is_comment(lines: list[str], place: int) -> bool:
+    """Whether a line that begins with # is none of the table: the next line that does not has other fields than it."""
+    following = next((line for line in lines[place + 1 :] if line.strip() and not line.startswith("#")), None)
+    if following is None:
+        return False
+    widths = [(following.count(separator), separator) for separator in SEPARATORS[:-1]]
+    most, separator = max(widths)
+    return lines[place].count(separator) != most or most == 0
+
+
+def _separator(given: str | None, told: str | None, lines: list[str], path: Path) -> str:
+    if given is not None:
+        found = NAMED.get(given.lower(), given) if len(given) > 1 else given
+        if len(found) != 1 or len(found.encode()) != 1 or found in '"\r\n':
+            raise UnseenError(f"--separator (separator=) is {given!r}. Allowed: one letter, such as ',' or ';', or the word tab.")
+        return found
+    if told is not None:
+        return told
+    usual = "\t" if suffix_of(path) in (".tsv", ".tab") else ","
+    if _fit(lines, usual)[0]:
+        return usual
+    candidates = [usual, *(separator for separator in SEPARATORS if separator != usual)]
+    return max(candidates, key=lambda separator: (_fit(lines, separator), separator == usual))
+
+
+def _fit(lines: list[str], separator: str) -> tuple[bool, bool, int]:
+    """How well a separator fits the first lines: all of one width; the header has it; the width."""
+    widths = [len(row) for row in parsed(lines, separator, '"') if row]
+    widths = widths[:-1] if len(widths) == len(lines) and len(widths) > 3 else widths  # the last line may be cut off
+    if not widths or widths[0] < 2:
+        return (False, False, 0)
+    return (len(set(widths)) == 1, True, min(widths) if len(set(widths)) == 1 else 0)
+
+
+def _quote(lines: list[str], separator: str, tsv: bytes | None, encoding: str) -> str | None:
+    """The sign that quotes fields: double quotes, single ones where the header has them, in a TSV none unless they come in pairs."""
+    fields = (lines[0] if lines else "").split(separator)
+    if len(fields) > 1 and all(re.fullmatch(r"'[^']*'", field.strip()) for field in fields):
+        return "'"
+    return '"' if tsv is None or _is_quoted(tsv.decode(encoding, "replace"), separator) else None
+
+
+def _is_quoted(text: str, separator: str) -> bool:
+    """Whether quotes give all rows of a TSV the same number of fields: most such files have none, and inches stand alone."""
+    if not re.search(f'(?:^|[\r\n{re.escape(separator)}])"', text):  # no field begins with one
+        return False
     try:
-        widths = [len(row) for row in csv.reader((line + "\n" for line in lines), delimiter=separator) if row]
+        return len({len(row) for row in csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True) if row}) == 1
     except csv.Error:
-        return (False, 0)
-    same = bool(widths) and len(set(widths)) == 1 and widths[0] > 1
-    return (same, widths[0] if same else 0)
+        return False
 
 
-def decoded(data: bytes, dialect: Dialect) -> tuple[bytes, str, str]:
-    """The mark at the beginning, the text after it, and the codec of both: ``mark + text.encode(codec)`` is the data again.
-
-    Raises UnicodeDecodeError for bytes that are no text in the dialect's encoding.
-    """
-    for mark, name in MARKS:
-        if data.startswith(mark) and re.sub("[^a-z0-9]", "", dialect.encoding.lower()).startswith(name.replace("-", "")[:5]):
-            return mark, data[len(mark) :].decode(name), name
-    codec = "utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding
-    return b"", data.decode(codec), codec
-
-
-def records(text: str, dialect: Dialect) -> Iterator[Record]:
-    """The records of a text, in order; joined, their raw texts are the text. Lines before the header, too, are records, without fields.
-
-    Raises:
-        UnseenError: , by record, for quotes that do not match. A carriage return ends a line before a line feed, or where there is none.
-    """
-    lines = iter(_lines(text))
-    for _ in range(dialect.skipped):
-        if (line := next(lines, None)) is not None:
-            yield Record(line, [])
-    stand_in = next((letter for letter in PRIVATE if letter not in text), "")
-    taken: list[str] = []
-
-    def fed() -> Iterator[str]:
-        for line in lines:
-            taken.append(line)
-            body = line.rstrip("\r\n")
-            yield (body.replace("\r", stand_in) if "\r" in body else body) + "\n"
-
-    limit = csv.field_size_limit(LARGEST_FIELD)
-    number = 0
+def parsed(lines: list[str], separator: str, quote: str | None) -> Iterator[list[str]]:
+    """Rows of fields, up to the first that cannot be read."""
     try:
-        for fields in csv.reader(fed(), delimiter=dialect.separator, strict=True, **_options(dialect)):
-            raw = "".join(taken)
-            taken.clear()
-            number += 1
-            if dialect.quote and raw.count(dialect.quote) % 2:
-                raise csv.Error("a quote that stands alone")
-            yield Record(raw, [field.replace(stand_in, "\r") for field in fields] if "\r" in raw.rstrip("\r\n") else fields)
-    except csv.Error as error:
-        raise UnseenError(f"Record {number + 1} cannot be read: {error}. Put quotes in pairs, or write the file again.") from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def with_field(record: Record, place: int, value: str, dialect: Dialect) -> str:
-    """A record's text with another value at one place; all else stays to the letter. Raises UnseenError where it cannot be written."""
-    body = record.raw.rstrip("\r\n")
-    start, end = _spans(body, dialect)[place]
-    quote = dialect.quote
-    needs = any(letter in value for letter in (dialect.separator, "\r", "\n", quote or "\n"))
-    if needs and quote is None:
-        raise UnseenError(f"{value!r} cannot be written into a table without quotes. Choose another name.")
-    if quote is not None and (needs or body[start : start + 1] == quote):
-        value = quote + value.replace(quote, 2 * quote) + quote
-    return body[:start] + value + body[end:] + record.raw[len(body) :]
-
-
-def _spans(body: str, dialect: Dialect) -> list[tuple[int, int]]:
-    """Where each field begins and ends, its quotes included."""
-    spans, start, quote = [], 0, dialect.quote
-    while True:
-        place = start
-        if quote and body.startswith(quote, place):
-            place = body.index(quote, place + 1) + 1
-            while body.startswith(quote, place):  # two stand for one
-                place = body.index(quote, place + 1) + 1
-        end = body.find(dialect.separator, place)
-        spans.append((start, len(body) if end < 0 else end))
-        if end < 0:
-            return spans
-        start = end + 1
-
-
-def _options(dialect: Dialect) -> dict[str, Any]:
-    return {"quotechar": dialect.quote} if dialect.quote else {"quoting": csv.QUOTE_NONE}
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Lines with their ends: a line feed; a carriage return where there is no line feed."""
-    if "\n" in text or "\r" not in text:
-        yield from StringIO(text, newline="\n")
-    else:
-        yield from re.findall(r"[^\r]*\r|[^\r]+$", text)
+        yield from csv.reader(
+            (line + "\n" for line in lines), delimiter=separator, quotechar=quote, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+        )
+    except csv.Error:
+        return

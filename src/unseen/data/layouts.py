@@ -11,7 +11,8 @@ from torch import Tensor
 
 from unseen.data.arrays import idx_folder
 from unseen.data.columns import is_named_id
-from unseen.data.csvs import TARGETS, is_csv, read_csv
+from unseen.data.csvs import TARGETS, read_csv
+from unseen.data.dialect import is_csv
 from unseen.data.folders import IMAGE_SUFFIXES, image_folder, is_system, members_of, walk
 from unseen.data.frames import PATHS, csv_splits, parquet_splits, table
 from unseen.data.images import Pictures

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unseen.data.arrays import arrays, npz
-from unseen.data.csvs import is_csv
+from unseen.data.dialect import is_csv
 from unseen.data.frames import csv, declared_classes, parquet, table
 from unseen.data.hub import hub
 from unseen.data.layouts import folder
