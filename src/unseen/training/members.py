@@ -75,6 +75,7 @@ class Pass:
         observed: float32 (n,) under ``<quantity>_<side>``: loss, margin, correct and error_norm (see ``measure.statistics``), and
             probability, that of the given label; means over the members with the example (seen), without it (unseen) and all (full), at
             the same moment. The mean of probabilities is not exp of the mean loss.
+        predict: log-probabilities (K, n, classes) of the members as they are now on examples of any kind; all at once, so give it few.
         members: gives the networks as they are now. state: gives what ``train_members`` goes on from, bit for bit.
     """
 
@@ -83,6 +84,7 @@ class Pass:
     unseen_probabilities: Tensor
     correct: Tensor
     observed: dict[str, Tensor]
+    predict: Callable[[Examples], Tensor]
     members: Callable[[], Members]
     state: Callable[[], dict[str, Tensor]]
 
@@ -175,6 +177,14 @@ class Steps:
         self.optimizer.step()
         return log_probabilities.detach()
 
+    @torch.no_grad()
+    def predict(self, examples: Examples) -> Tensor:
+        """Log-probabilities of all members, as they are now, on examples of any kind: float32 (K, n, classes)."""
+        x, _, _ = examples.batch(torch.arange(len(examples)))
+        with evaluating(self.members), self.fabric.autocast():
+            logits: Tensor = self.members(channels_last(x))
+        return logits.float().log_softmax(2)
+
     def write(self) -> Members:
         """The members with their weights as they are now."""
         return self.members
@@ -225,7 +235,9 @@ class _Observed:
             )
         names = [f"{quantity}_{side}" for side in Side for quantity in OBSERVED]
         observed = dict(zip(names, self.sides.flatten(0, 1).cpu(), strict=True))
-        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), self.correct.cpu(), observed, steps.write, steps.state)
+        return Pass(
+            number, self.losses.cpu(), self.probabilities.cpu(), self.correct.cpu(), observed, steps.predict, steps.write, steps.state
+        )
 
 
 def small(config: Config, examples: int) -> Config:
