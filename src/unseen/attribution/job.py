@@ -18,7 +18,7 @@ from unseen.errors import UnseenError
 from unseen.runs import Run
 from unseen.scoring import run_examples, saved_epochs, saved_network
 from unseen.torchrun import process_count
-from unseen.training import Members, first, launch, membership
+from unseen.training import Members, first, holding, launch, membership
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,8 +70,9 @@ def influence(
     if precision not in CHOICES["precision"]:
         raise UnseenError(f"--precision is {precision!r}; it must be one of {', '.join(CHOICES['precision'])}.")
     options |= {"memory_gib": memory_gib} if method == "gradient" else {"memory_gib": memory_gib, "precision": precision}
-    launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, precision)
-    return first(partial(_joined_shares, run, config, examples, chosen, world))
+    with holding(run):
+        launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, precision)
+        return first(partial(_joined_shares, run, config, examples, chosen, world))
 
 
 def _joined_shares(run: Run, config: Config, examples: Examples, queries: Queries, world: int) -> "pl.DataFrame":
