@@ -29,6 +29,7 @@ def gradient_rows(
         subsets: index of the members, by name.
         steps: mini-batches, positions in ``examples.train``.
         most: of a subset, so many members with the smallest hash of (seed, index) stand for it.
+        seed: of that hash.
 
     Returns:
         Rows with the keys subset, other (the second subset of a cosine between two, else None), quantity, value and examples (how many it

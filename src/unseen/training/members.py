@@ -107,13 +107,19 @@ def train_members(
     would be, had it been given only its own examples of the batch. A batch without any gives no gradient.
 
     Args:
-        members: see ``new_members``; trained in place. examples: all of them, in an order that depends on ``seed``.
-        config: epochs, batch_size, optimizer, schedule, augment. member: bool (K, n). fabric: device and precision.
+        members: see ``new_members``; trained in place.
+        examples: all of them, in an order that depends on ``seed``.
+        config: epochs, batch_size, optimizer, schedule, augment.
+        member: bool (K, n), who learns from what.
+        seed: of the order and the augmentation.
+        fabric: device and precision.
         wide: whether to take the fast path of ``wide.py``; default: where it applies.
         lost: share of the inputs' sum of squares that the fast path may leave out (their last principal axes) to be faster.
-        state, done: a ``Pass.state()`` and its number, to go on from there; the members must be fresh, as they were at the start.
+        state: a ``Pass.state()`` to go on from; the members must be fresh, as they were at the start.
+        done: its number.
 
-    Raises UnseenError for a loss that is not finite, naming epoch and member.
+    Raises:
+        UnseenError: a loss that is not finite, naming epoch and member.
     """
     fabric = fabric or make_fabric(1, config.precision)
     examples, member = examples.to(fabric.device), member.to(fabric.device)
