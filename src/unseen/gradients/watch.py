@@ -33,8 +33,8 @@ def gradient_rows(
 
     Returns:
         Rows with the keys subset, other (the second subset of a cosine between two, else None), quantity, value and examples (how many it
-        was measured on: of cosines those whose gradient has a direction, as that of a loss of 0 in float32 may not; of two subsets those
-        of the smaller one). Quantities: cosine_similarity, norm (mean, GraNd), coherence, variance (see ``GradientStatistics``),
+        was measured on: of cosines those whose gradient has a direction, as that of a loss of 0 in float32 may not; of two subsets those of
+        the smaller one). Quantities: cosine_similarity, norm (mean, GraNd), coherence, variance (see ``GradientStatistics``),
         cosine_between, and contribution: mean over the subset's members in the mini-batches, and over all of them under the name ``all``.
 
     Cost: about three plain forward and backward passes of the members taken, and two of the mini-batches.

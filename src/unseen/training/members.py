@@ -44,7 +44,11 @@ def membership(index: Tensor, seed: int, members: int, fraction: float) -> Tenso
 
     Args: index, int64 (n,). members: how many, at least 2. fraction: share of the members that learn from an example.
 
-    Returns bool (members, n). Raises UnseenError unless every example has a member with it and one without.
+    Returns:
+        bool (members, n).
+
+    Raises:
+        UnseenError: unless every example has a member with it and one without.
 
     >>> import torch
     >>> membership(torch.arange(3), seed=0, members=10, fraction=0.7).sum(0)
@@ -76,7 +80,8 @@ class Pass:
             probability, that of the given label; means over the members with the example (seen), without it (unseen) and all (full), at
             the same moment. The mean of probabilities is not exp of the mean loss.
         predict: log-probabilities (K, n, classes) of the members as they are now on examples of any kind; all at once, so give it few.
-        members: gives the networks as they are now. state: gives what ``train_members`` goes on from, bit for bit.
+        members: gives the networks as they are now.
+        state: gives what ``train_members`` goes on from, bit for bit.
     """
 
     number: int
@@ -170,7 +175,8 @@ class Steps:
     def __call__(self, positions: Tensor, inside: Tensor, rate: float, when: tuple[int, int]) -> Tensor:
         """One step on the examples at ``positions``, int64 (B,); ``inside`` bool (K, B): who learns; ``when``: (seed, epoch).
 
-        Returns log-probabilities before the step: float32 (K, B, classes).
+        Returns:
+            Log-probabilities before the step: float32 (K, B, classes).
         """
         x, labels, _ = self.examples.batch(positions, when if self.config.augment else None)
         with self.fabric.autocast():
