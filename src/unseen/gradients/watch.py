@@ -63,6 +63,10 @@ def coming_steps(examples: Examples, batch_size: int, seed: int, epoch: int, nul
     """Mini-batches, evenly spaced, of the epoch that follows ``epoch``: positions in the training examples ``examples``.
 
     Args:
+        examples: the training examples.
+        batch_size: of the steps.
+        seed: of the order.
+        epoch: the one before.
         null: share and seed of those held out for the noise floor, which no step has.
     """
     trained = (~null_mask(examples.index.cpu(), *null)).nonzero()[:, 0]
