@@ -134,6 +134,18 @@ def test_unseen_probabilities_are_those_of_the_members_without(examples):
         torch.testing.assert_close(only.unseen_probabilities[i], expected[~member[:, i], i].mean(0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("wide", [True, False])
+def test_members_predict_examples_that_they_do_not_train_on(examples, wide):
+    train, other = examples.train.select(range(100)), examples.train.select(range(100, 110))
+    config = CONFIG.change(epochs=2).training
+    member = membership(train.index, 0, 4, 0.5)
+    *_, last = train_members(new_members(CONFIG.network, train, range(4)), train, config, member, 0, wide=wide)
+    found = [last.predict(part) for part in (train, other)]
+    expected = [last.members()(part.batch(torch.arange(len(part)))[0]).log_softmax(2) for part in (train, other)]
+    torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found[1], expected[1], atol=2e-2 if wide else 1e-4, rtol=1e-4)  # off the axes of the trained
+
+
 def test_each_member_starts_as_it_would_alone(examples):
     members = new_members(CONFIG.network, examples, [3, 8])
     alone = new_members(CONFIG.network, examples, [8]).shell[0].state_dict()

@@ -77,8 +77,9 @@ class Pass:
         unseen_probabilities: float32 (n, classes): mean softmax of the members without the example, at the same moment.
         correct: bool (K, n): whose prediction was the given label, at the same moment.
         observed: float32 (n,) under ``<quantity>_<side>``: loss, margin, correct and error_norm (see ``measure.statistics``), and
-            probability, that of the given label; means over the members with the example (seen), without it (unseen) and all (full), at the
-            same moment. The mean of probabilities is not exp of the mean loss.
+            probability, that of the given label; means over the members with the example (seen), without it (unseen) and all (full), at
+            the same moment. The mean of probabilities is not exp of the mean loss.
+        predict: log-probabilities (K, n, classes) of the members as they are now on examples of any kind; all at once, so give it few.
         members: gives the networks as they are now.
         state: gives what ``train_members`` goes on from, bit for bit.
     """
@@ -88,6 +89,7 @@ class Pass:
     unseen_probabilities: Tensor
     correct: Tensor
     observed: dict[str, Tensor]
+    predict: Callable[[Examples], Tensor]
     members: Callable[[], Members]
     state: Callable[[], dict[str, Tensor]]
 
@@ -113,15 +115,16 @@ def train_members(
         members: see ``new_members``; trained in place.
         examples: all of them, in an order that depends on ``seed``.
         config: epochs, batch_size, optimizer, schedule, augment.
-        member: bool (K, n).
+        member: bool (K, n), who learns from what.
+        seed: of the order and the augmentation.
         fabric: device and precision.
         wide: whether to take the fast path of ``wide.py``; default: where it applies.
         lost: share of the inputs' sum of squares that the fast path may leave out (their last principal axes) to be faster.
-        state: a ``Pass.state()`` and its number, to go on from there; the members must be fresh, as they were at the start.
-        done: see ``state``.
+        state: a ``Pass.state()`` to go on from; the members must be fresh, as they were at the start.
+        done: its number.
 
     Raises:
-        UnseenError: for a loss that is not finite, naming epoch and member.
+        UnseenError: a loss that is not finite, naming epoch and member.
     """
     fabric = fabric or make_fabric(1, config.precision)
     examples, member = examples.to(fabric.device), member.to(fabric.device)
@@ -186,6 +189,14 @@ class Steps:
         self.optimizer.step()
         return log_probabilities.detach()
 
+    @torch.no_grad()
+    def predict(self, examples: Examples) -> Tensor:
+        """Log-probabilities of all members, as they are now, on examples of any kind: float32 (K, n, classes)."""
+        x, _, _ = examples.batch(torch.arange(len(examples)))
+        with evaluating(self.members), self.fabric.autocast():
+            logits: Tensor = self.members(channels_last(x))
+        return logits.float().log_softmax(2)
+
     def write(self) -> Members:
         """The members with their weights as they are now."""
         return self.members
@@ -236,7 +247,9 @@ class _Observed:
             )
         names = [f"{quantity}_{side}" for side in Side for quantity in OBSERVED]
         observed = dict(zip(names, self.sides.flatten(0, 1).cpu(), strict=True))
-        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), self.correct.cpu(), observed, steps.write, steps.state)
+        return Pass(
+            number, self.losses.cpu(), self.probabilities.cpu(), self.correct.cpu(), observed, steps.predict, steps.write, steps.state
+        )
 
 
 def small(config: Config, examples: int) -> Config:

@@ -63,8 +63,7 @@ class WideSteps:
         inputs = _inputs(examples, has_bias=f"{self.layers[0]}.bias" in self.weights)
         self.axes = principal_axes(inputs, self.dtype, lost) if rotates and inputs.shape[1] <= MOST_ROTATED else None
         self.inputs = self._rotated(inputs).to(self.dtype)
-        self.start = self._first_layer()  # what ``write`` begins with: it may come often, and rounding must not add up
-        self.matrices = nn.ParameterList([self._rotated(self.start), *(self._copy(name, "weight") for name in self.layers[1:])])
+        self.matrices = nn.ParameterList([self._rotated(self._first_layer()), *(self._copy(name, "weight") for name in self.layers[1:])])
         biased = [i for i, name in enumerate(self.layers) if i and f"{name}.bias" in self.weights]
         self.biases = nn.ParameterDict({str(i): self._copy(self.layers[i], "bias")[..., None] for i in biased})
         self.trained = nn.ModuleList([self.matrices, self.biases])
@@ -107,6 +106,15 @@ class WideSteps:
             rounded.copy_(matrix)
         return log_probabilities.mT
 
+    @torch.no_grad()
+    def predict(self, examples: Examples) -> Tensor:
+        """Log-probabilities of all members, as they are now, on examples of any kind: float32 (K, n, classes).
+
+        Of other examples than those trained on, without what lies outside the axes: there the first layer is as it was at the start.
+        """
+        x = self._rotated(_inputs(examples, has_bias=f"{self.layers[0]}.bias" in self.weights)).to(self.dtype)
+        return self._forward(x.mT)[-1].float().log_softmax(1).mT
+
     def _forward(self, x: Tensor) -> list[Tensor]:
         """Activations behind each layer, the logits last: (K, units, B)."""
         found: list[Tensor] = []
@@ -146,7 +154,7 @@ class WideSteps:
     @torch.no_grad()
     def write(self) -> Members:
         """The members with their weights as they are now."""
-        first, start = self.matrices[0].detach(), self.start
+        first, start = self.matrices[0].detach(), self._first_layer()
         if self.axes is not None:  # what is outside the span of the inputs stays as it was
             first = start + (first - start @ self.axes) @ self.axes.T
         weight = self.weights[f"{self.layers[0]}.weight"]

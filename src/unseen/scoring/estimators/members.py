@@ -35,6 +35,8 @@ from unseen.training import (
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+AT_ONCE = 1024  # examples whose predictions by all members are held
+
 
 class ManyMembers:
     """What networks with an example say of it, against networks without it.
@@ -135,9 +137,19 @@ class ManyMembers:
             return
         self.probabilities["trained"] = self.probabilities["trained"] + chances
         if len(self.never):
-            member = self._membership(self.never.index, every=True)
-            found = measure_members(epoch.members(), self.never, member, self.job.fabric)
-            self.probabilities["never"] = self.probabilities["never"] + found["probabilities"]
+            self.probabilities["never"] = self.probabilities["never"] + self._of_never_trained(epoch)
+
+    def _of_never_trained(self, epoch: Pass) -> Tensor:
+        """Unseen probabilities (n, classes), by the members that would not have had them, of those held out."""
+        sums = []
+        for some in torch.arange(len(self.never)).split(AT_ONCE):
+            examples = self.never.select(some)
+            outside = (~self._membership(examples.index)).to(examples.labels.device)
+            sums.append((epoch.predict(examples).exp() * outside[..., None]).sum(0).cpu())
+        total, counts = torch.cat(sums), (~self._membership(self.never.index)).sum(0)
+        if self.job.fabric.world_size > 1:
+            total, counts = _summed(self.job.fabric, total), _summed(self.job.fabric, counts)
+        return total / counts[:, None]
 
     def _never_trained(self, examples: Examples) -> Tensor:
         """Which examples of the train split are not trained on, bool (n,): they stand in the tables beside the trained ones."""
