@@ -52,10 +52,12 @@ def chosen(
     """Index of the trained examples to keep: int64, ascending.
 
     Args:
+        run: finished.
         keep: share of all trained examples, above 0 and up to 1.
         order: who stays: the hardest, the easiest (by ``curate.difficulty``), or any, by uniform(index, seed, "prune").
         drop_suspects: leave those out first whose label is probably wrong; what is left may then be less than ``keep``.
         stratify: the same share of each given class, as near as counts allow.
+        seed: of the random order, and of the choice among examples that are equally hard.
     """
     import polars as pl
 

@@ -29,6 +29,7 @@ def gradient_rows(
         subsets: index of the members, by name.
         steps: mini-batches, positions in ``examples.train``.
         most: of a subset, so many members with the smallest hash of (seed, index) stand for it.
+        seed: of that hash.
 
     Returns:
         Rows with the keys subset, other (the second subset of a cosine between two, else None), quantity, value and examples (how many it
@@ -62,6 +63,10 @@ def coming_steps(examples: Examples, batch_size: int, seed: int, epoch: int, nul
     """Mini-batches, evenly spaced, of the epoch that follows ``epoch``: positions in the training examples ``examples``.
 
     Args:
+        examples: the training examples.
+        batch_size: examples in a mini-batch.
+        seed: of the order of the examples.
+        epoch: the last finished epoch, from 1; 0 before the first.
         null: share and seed of those held out for the noise floor, which no step has.
     """
     trained = (~null_mask(examples.index.cpu(), *null)).nonzero()[:, 0]

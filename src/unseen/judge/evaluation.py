@@ -242,8 +242,12 @@ def leave_one_out_correlation(scores: "pl.DataFrame", exact: "pl.DataFrame", sco
 
     Args:
         scores: index and the score.
-        exact: index, memorization and, where it has several seeds, memorization_se, as ``leave_one_out`` gives it. ceiling: the largest
-            Pearson correlation that its own noise allows, the root of the share of its variance that is not noise.
+        exact: index, memorization and, where it has several seeds, memorization_se, as ``leave_one_out`` gives it.
+        score: name of the score's column.
+
+    Returns:
+        The correlations under pearson and spearman, and under ceiling the largest Pearson correlation that the noise of ``exact`` allows:
+        the root of the share of its variance that is not noise (nan without memorization_se).
 
     Raises:
         UnseenError: where fewer than three examples are in both.

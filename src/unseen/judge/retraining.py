@@ -85,7 +85,12 @@ def subset_truth(
 
     Args:
         examples: the training examples are trained on, all are measured.
+        config: the recipe.
+        members: how many networks.
+        fraction: share of the training examples that each member learns from.
+        seed: of the subsets, the initial weights and the orders of batches.
         model: a network of your own (``new_members``).
+        fabric: device, precision and processes; default: one process.
         run: where each finished chunk of members is kept, so that a stopped call goes on; processes of ``fabric`` share the chunks.
         chunk: members trained at once, on the same batches in the same order; the order is another in each chunk.
         progress: called with the number of members after each chunk.

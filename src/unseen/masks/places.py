@@ -52,6 +52,7 @@ def find_places(net: nn.Module, output: str | None = None) -> list[Place]:
     """Hidden layers of a net in order of registration, and where the mask of each goes.
 
     Args:
+        net: without masks.
         output: name of the output layer; default: the last layer with weights.
 
     Inside a chain a mask moves behind the activation, the dropout and the pooling that follow, where that is equal and cheaper;

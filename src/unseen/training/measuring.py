@@ -111,6 +111,7 @@ def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Inputs, T
     Args:
         net: trained with turn-over masks, on the same ``index``.
         examples: an ``Examples``, or batches (x, labels, index), a loader of your own.
+        batch_size: examples at a time, for an ``Examples``.
 
     Returns:
         float32 (n,) in nats, in the order given; high = memorized. (Eq. 6 as printed has m twice; the first must be the complement, as in

@@ -114,6 +114,7 @@ def train_members(
         examples: all of them, in an order that depends on ``seed``.
         config: epochs, batch_size, optimizer, schedule, augment.
         member: bool (K, n).
+        seed: of the order of the examples and of augmentation.
         fabric: device and precision.
         wide: whether to take the fast path of ``wide.py``; default: where it applies.
         lost: share of the inputs' sum of squares that the fast path may leave out (their last principal axes) to be faster.
