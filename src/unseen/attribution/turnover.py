@@ -106,7 +106,12 @@ class LastLayerTiles:
 def influence_of_shifts(shifts: Tensor, log_odds: Tensor) -> Tensor:
     """Unseen minus seen loss from r and f_c - f_y of the module's formula. Overwrites ``shifts``.
 
-    Args: shifts (classes - 1, queries, train), log_odds (classes - 1, queries, 1). Returns (queries, train).
+    Args:
+        shifts: r, (classes - 1, queries, train).
+        log_odds: f_c - f_y, (classes - 1, queries, 1).
+
+    Returns:
+        Nats, (queries, train).
     """
     low, high = shifts.aminmax()
     if max(-low, high) + log_odds.abs().max() > LARGEST_EXPONENT:

@@ -91,9 +91,15 @@ def _flat(examples: Examples, positions: Tensor) -> Iterator[Tensor]:
 def nearest(features: Tensor, count: int = COUNT) -> tuple[Tensor, Tensor]:
     """The rows of largest cosine with each row, itself left out, largest first.
 
-    Args: features float32 (n, d). Returns places, int64, and cosines, float32, both (n, min(count, n - 1)). Searched by products in
-    bf16 where that is faster, then ordered by exact ones. A tile's columns are first reduced to the best of blocks of 16: the k largest
-    lie in the k blocks with the largest maxima, so few are sorted.
+    Searched by products in bf16 where that is faster, then ordered by exact ones. A tile's columns are first reduced to the best of blocks
+    of 16: the k largest lie in the k blocks with the largest maxima, so few are sorted.
+
+    Args:
+        features: float32 (n, d).
+        count: how many rows for each; n - 1 where that is less.
+
+    Returns:
+        Places of the rows, int64, and their cosines, float32, both (n, min(count, n - 1)).
     """
     directions = features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
     fast = directions.bfloat16() if bf16_gains() else directions

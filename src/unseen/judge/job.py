@@ -46,7 +46,7 @@ def truth(
         progress: called with the number of members after each chunk.
 
     Returns:
-        The frame and the facts of ``subset_truth``, or of ``leave_one_out`` with ``left_out``.
+        The frame of ``subset_truth``, or of ``leave_one_out`` with ``left_out``; and its facts, as they stand in ``truth.json``.
     """
     config, examples = run_examples(run, data, model, data_dir)
     job = partial(_truth, run, config, examples, members, fraction, left_out, model)

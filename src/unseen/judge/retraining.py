@@ -224,8 +224,17 @@ def leave_one_out(
 ) -> "pl.DataFrame":
     """Exact memorization (Liu et al. 2021, eq. 2): loss of a network trained without the example minus loss of one trained with all.
 
-    Both have the same initial weights and batches, so that the example is the only difference. Args: left_out: positions among the
-    training examples. seeds: of weights and order; each trains 1 + len(left_out) networks.
+    Both have the same initial weights and batches, so that the example is the only difference.
+
+    Args:
+        examples: of which the training examples are trained on.
+        config: the recipe.
+        left_out: positions among the training examples.
+        seeds: of weights and order; each trains 1 + len(left_out) networks.
+        run: where each finished chunk of networks is kept, so that a stopped call goes on.
+        fabric: device, precision and processes; default: one process.
+        model: a network of your own (``new_members``).
+        chunk: networks trained at once, on the same batches.
 
     Returns:
         A row per example left out: index, loss_seen, loss_unseen, memorization, means over the seeds, and memorization_se, the standard

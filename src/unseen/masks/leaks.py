@@ -103,7 +103,7 @@ def leak_of_a_step(
         labels: (n,).
         index: int64 (n,).
         lr: of the step.
-        loss: of logits and labels, as the step takes it; default: cross entropy.
+        loss: of logits and labels, a mean over the batch.
         examples: the first so many are left out in turn.
 
     The net stays as it is. Cost: a training step and two passes per example, in float64.

@@ -32,10 +32,15 @@ _HELD: set[Path] = set()
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, and the ways to read and write it.
+    """A run folder, and the ways to read and write it. What it holds is read on use; ``probabilities()`` gives a NumPy array.
 
-    Attributes: path. Tables are read on use: ``scores``, ``history``, ``examples`` (Polars frames),
-    ``probabilities()`` (NumPy), ``config``, ``summary``.
+    Attributes:
+        path: the folder.
+        config: the resolved configuration.
+        summary: what the run says of itself, such as accuracies.
+        scores: a Polars frame, a row per training example.
+        history: a Polars frame, a row per seed, epoch and example.
+        examples: a Polars frame, a row per example, train and test.
     """
 
     path: Path

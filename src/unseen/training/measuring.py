@@ -20,7 +20,11 @@ QUANTITIES = ("loss", "margin", "correct", "error_norm", "predicted")
 
 
 def statistics(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Per-example statistics. Args: logits (n, classes), labels int64 (n,).
+    """Per-example statistics.
+
+    Args:
+        logits: (n, classes).
+        labels: int64 (n,).
 
     Returns:
         float32 (n,): loss in nats; margin, the label's logit minus the best other; correct, 0 or 1; error_norm, the norm of softmax minus

@@ -42,7 +42,11 @@ def membership(index: Tensor, seed: int, members: int, fraction: float) -> Tenso
     Each example is in exactly round(fraction * members) members, those whose hash of it is smallest; every such choice is
     equally likely, and independent of the other examples'.
 
-    Args: index, int64 (n,). members: how many, at least 2. fraction: share of the members that learn from an example.
+    Args:
+        index: of the examples, int64 (n,).
+        seed: of the choice.
+        members: how many, at least 2.
+        fraction: share of the members that learn from an example.
 
     Returns:
         bool (members, n).
