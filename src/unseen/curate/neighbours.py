@@ -41,7 +41,16 @@ def write_neighbours(run: Run, examples: Examples, count: int = COUNT) -> "pl.Da
 
 
 def find_neighbours(run: Run, data_dir: str | Path | None = None, data: Any = None) -> str | None:
-    """Make sure that ``neighbours.parquet`` is there. Returns why it is not, where the run's data cannot be read."""
+    """Make sure that ``neighbours.parquet`` is there.
+
+    Args:
+        run: finished.
+        data_dir: where mnist/, cifar10/ … lie.
+        data: what the run was made of, where that was not a name.
+
+    Returns:
+        Why it is not there, where the run's data cannot be read; else None.
+    """
     if (run.path / "neighbours.parquet").exists():
         return None
     try:

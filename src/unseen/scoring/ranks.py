@@ -22,9 +22,13 @@ EXACT = 1_000_000  # examples up to which scores are sorted, as in memory
 
 
 def kth_smallest(values: Callable[[], Iterator[Tensor]], k: int) -> float:
-    """The k-th smallest of many numbers in [0, 1), k from 1; 1 where there are fewer. Args: values: gives them again, piece by piece.
+    """The k-th smallest of many numbers in [0, 1); 1 where there are fewer.
 
-    Two passes, and memory for one in 65,536 of them.
+    Cost: two passes, and memory for one in 65,536 of them.
+
+    Args:
+        values: gives the numbers, piece by piece, each time it is called.
+        k: from 1.
     """
     counts = torch.zeros(BINS, dtype=torch.int64)
     for piece in values():

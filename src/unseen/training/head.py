@@ -56,7 +56,7 @@ class Sums:
         return cls(0, start.new_zeros(dimensions), start.new_zeros(classes), gram, cross, start)
 
     def add(self, features: Tensor, labels: Tensor) -> "Sums":
-        """With these examples too. Args: features (m, d), labels int64 (m,). Raises UnseenError for a NaN or a label out of range."""
+        """With these examples too: features (m, d), labels int64 (m,). Raises UnseenError for a NaN or a label out of range."""
         check(features, labels, len(self.shift), len(self.labels))
         start = self if self.count else replace(self, shift=features[:ROWS].double().mean(0) if not self.shift.any() else self.shift)
         total, gram, cross = start.features.clone(), start.gram.clone(), start.cross.clone()
@@ -158,7 +158,7 @@ class Head:
         return self.coordinates(features) @ self.weights + self.prior
 
     def predict(self, features: Tensor, labels: Tensor) -> Predictions:
-        """Scores of training examples with and without themselves. Args: features (m, d), labels (m,); any part of the training set."""
+        """Scores of training examples with and without themselves, from features (m, d) and labels (m,) of any part of the training set."""
         parts = [self._predict(*chunk) for chunk in zip(features.split(ROWS), labels.split(ROWS), strict=True)]
         seen, unseen, leverage = (torch.cat(column) for column in zip(*parts, strict=True))
         return Predictions(seen, unseen, leverage, labels, self.scale)

@@ -145,7 +145,16 @@ def train_members(
 def members_at(
     members: Members, examples: Examples, config: TrainingOptions, state: dict[str, Tensor], fabric: "Fabric", lost: float
 ) -> Members:
-    """The members as a ``Pass.state()`` has them. Args as ``train_members``; members: fresh."""
+    """The members as a ``Pass.state()`` has them.
+
+    Args:
+        members: fresh, see ``new_members``.
+        examples: that they were trained on.
+        config: that they were trained by.
+        state: a ``Pass.state()``.
+        fabric: device and precision.
+        lost: as it was in ``train_members``.
+    """
     return _steps(members, examples.to(fabric.device), config, fabric, None, lost, state).write()
 
 
@@ -265,7 +274,11 @@ def small(config: Config, examples: int) -> Config:
 def new_members(network: NetworkOptions, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None) -> Members:
     """Fresh members of the configured model, each as it would be made alone under its seed.
 
-    model: a network of your own; every module in it that can (``reset_parameters``) starts anew under the seed.
+    Args:
+        network: which model, and its options.
+        examples: whose shape and classes the model is made for.
+        seeds: one for each member.
+        model: a network of your own; every module in it that can (``reset_parameters``) starts anew under the seed.
     """
     return Members([new_network(network, examples, seed, model, anew=True) for seed in seeds])
 
