@@ -34,7 +34,14 @@ STATUS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns the exit status, see ``STATUS``; what ends it is said in one line."""
+    """Run one command; what ends it is said in one line.
+
+    Args:
+        arguments: of the command line; None: those of the process.
+
+    Returns:
+        The exit status, see ``STATUS``.
+    """
     arms = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()]
     union: Any = arms[0]
     for arm in arms[1:]:

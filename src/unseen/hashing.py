@@ -21,8 +21,14 @@ def key(*parts: int | str) -> int:
 def hash64(index: Tensor, *parts: int | str) -> Tensor:
     """Hash every index under the key of ``parts``; a bijection of int64 for fixed parts.
 
-    SplitMix64 (Steele et al. 2014) on ``index`` plus the key. Args: index, int64 of any shape.
-    Returns int64 of the same shape, uniform over all 64-bit values.
+    SplitMix64 (Steele et al. 2014) on ``index`` plus the key.
+
+    Args:
+        index: int64 of any shape.
+        *parts: numbers and texts that the key is made of, such as a seed and a purpose.
+
+    Returns:
+        int64 of the same shape, uniform over all 64-bit values.
     """
     x = index + key(*parts)
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):

@@ -27,9 +27,12 @@ END = BYTES  # the token that begins every document
 class Documents:
     """Documents as tokens.
 
-    Args: tokens: int64 (documents, length), each begun by ``END`` and padded by it. lengths: int64 (documents,), tokens to predict.
+    Attributes:
+        tokens: int64 (documents, length), each begun by ``END`` and padded by it.
+        lengths: int64 (documents,), tokens to predict.
         index: int64 (documents,), of the first document with the same text: copies are one example, trained as often as it occurs, as
-        otherwise the unseen half of a copy would know it from the other. texts: the documents.
+            otherwise the unseen half of a copy would know it from the other.
+        texts: the documents.
     """
 
     tokens: Tensor
@@ -41,7 +44,8 @@ class Documents:
 def read_documents(path: str | Path, longest: int = 128) -> Documents:
     """Documents of a text file, UTF-8: its paragraphs where it has empty lines, else its lines; cut after ``longest`` bytes.
 
-    Raises UnseenError: a file that is not there or is no UTF-8, or fewer than two documents.
+    Raises:
+        UnseenError: a file that is not there or is no UTF-8, or fewer than two documents.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -106,7 +110,11 @@ def train_language(
 def document_table(net: TurnOverNet, data: Documents, batch_size: int = 64, per_token: bool = False) -> "pl.DataFrame":
     """A row per different document: index, copies, tokens, loss_seen, loss_unseen, memorization (their difference), nats per token; text.
 
-    Args: per_token: also token_memorization, a list per document.
+    Args:
+        net: trained on ``data`` with turn-over masks.
+        data: the documents.
+        batch_size: documents at a time.
+        per_token: also token_memorization, a list per document.
     """
     import polars as pl
 

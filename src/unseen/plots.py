@@ -33,7 +33,14 @@ def long_tail(run: Run) -> "Figure":
 def overview(run: Run, examples: Examples, rows: int = 3, columns: int = 6) -> "Figure":
     """The long tail, and beside it the most memorized images.
 
-    Args: examples: the run's data, as ``load`` gives it. Raises UnseenError where they are no images.
+    Args:
+        run: finished.
+        examples: the run's data, as ``load`` gives it.
+        rows: of images.
+        columns: of images.
+
+    Raises:
+        UnseenError: where the examples are no images.
     """
     figure = new_figure(12, 4)
     grid = figure.add_gridspec(rows, 2 * columns, wspace=0.15, hspace=0.55)
@@ -77,7 +84,12 @@ def draw_curves(
 ) -> None:
     """Curves of subsets over the epochs: a colour per subset, a dash per side; the mean over seeds, and their range as a band.
 
-    Args: curves: ``dynamics.subset_curves``. only: these subsets; default all.
+    Args:
+        axes: to draw on.
+        curves: of ``subset_curves``.
+        quantity: loss (nats) or accuracy.
+        sides: of the network; the full one where the curves have neither.
+        only: names of the subsets to draw; default: all.
     """
     import polars as pl
 

@@ -130,7 +130,13 @@ def gradient_influence(
 def inverse_curvature(net: nn.Module, train: Examples, damping: float, batch_size: int = 256) -> list[list[Tensor]]:
     """Inverses of A and S (one matrix for formed gradients), as the parts of ``factors`` have them.
 
-    Args: damping, relative to the mean diagonal. A matrix wider than ``WIDEST`` is replaced by its mean diagonal.
+    A matrix wider than ``WIDEST`` is replaced by its mean diagonal.
+
+    Args:
+        net: called as ``net(x)``.
+        train: the examples whose gradients the matrices are moments of.
+        damping: added to A and S, relative to their mean diagonal.
+        batch_size: examples at a time.
     """
     moments: list[list[Tensor]] = []
     for some in torch.arange(len(train)).split(batch_size):
@@ -154,7 +160,13 @@ def _inverse(moment: Tensor, damping: float) -> Tensor:
 
 
 def factors(net: nn.Module, batch: Batch, side: str = "full") -> Factors:
-    """The gradients of each example's loss, as factors. Args: batch: (x, labels, index); index is used on side "seen"."""
+    """The gradients of each example's loss, as factors.
+
+    Args:
+        net: a ``TurnOverNet``, or any module called as ``net(x)``.
+        batch: (x, labels, index); index is used on side "seen".
+        side: of a ``TurnOverNet``: "full", without masks, or "seen", the half that the example trains.
+    """
     with torch.enable_grad(), recorded(net) as calls:
         pieces = find_pieces(example_losses(net, batch, side), calls)
     rest: dict[str, nn.Parameter] = {}

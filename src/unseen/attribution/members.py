@@ -17,7 +17,13 @@ def members_influence(members: Members, member: Tensor, queries: Queries, some: 
 
     .. math:: \text{mean over members without } i \text{ of } L_k(q) - \text{mean over members with } i \text{ of } L_k(q)
 
-    One forward pass of each member per query and one matrix product. Args: member: bool (K, train), who trained on what.
+    Cost: one forward pass of each member per query, and one matrix product.
+
+    Args:
+        members: the K networks.
+        member: who trained on what, bool (K, train).
+        queries: all of them.
+        some: positions of the queries to take, int64.
     """
     x, labels = queries.batch(some)
     logs = members(channels_last(x)).float().log_softmax(2)

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 class Extremes:
     """The most helpful and the most harmful training examples of each query, most extreme first.
 
-    top, bottom: influence, float32 (queries, k). top_index, bottom_index: int64 (queries, k), the examples' index.
+    Attributes:
+        top: influence of the most helpful, float32 (queries, k).
+        top_index: index of these examples, int64 (queries, k).
+        bottom: influence of the most harmful, float32 (queries, k).
+        bottom_index: index of these examples, int64 (queries, k).
     """
 
     top: Tensor
@@ -31,7 +35,10 @@ def extremes(tiles: Iterable[tuple[Tensor, Tensor]], top: int) -> Extremes:
     """Streamed top and bottom ``top`` per query; the same as sorting all.
 
     Args:
-        tiles: pairs of train_index (train,) and influence (queries, train). Holds one tile and 4 * top numbers per query.
+        tiles: pairs of train_index (train,) and influence (queries, train).
+        top: k, how many to keep on each side.
+
+    Memory: one tile, and 4 * top numbers per query.
     """
     best: dict[bool, tuple[Tensor, Tensor]] = {}
     for index, tile in tiles:

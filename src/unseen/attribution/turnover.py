@@ -67,9 +67,15 @@ def query_tiles(net: TurnOverNet, query_x: Tensor, query_labels: Tensor, precisi
 
 
 class LastLayerTiles:
-    """The fast path: see the formula above. Args as ``influence_tile``.
+    """The fast path: see the formula above.
 
     Holds (classes - 1) * queries * groups numbers, where units share a mask in ``groups`` groups (their products are summed).
+
+    Args:
+        net: trained with turn-over masks.
+        x: inputs of the queries, (queries, ...), standardised as in training.
+        labels: int64 (queries,).
+        precision: of the products, see ``influence_tile``.
     """
 
     @torch.no_grad()
@@ -106,7 +112,12 @@ class LastLayerTiles:
 def influence_of_shifts(shifts: Tensor, log_odds: Tensor) -> Tensor:
     """Unseen minus seen loss from r and f_c - f_y of the module's formula. Overwrites ``shifts``.
 
-    Args: shifts (classes - 1, queries, train), log_odds (classes - 1, queries, 1). Returns (queries, train).
+    Args:
+        shifts: r, (classes - 1, queries, train).
+        log_odds: f_c - f_y, (classes - 1, queries, 1).
+
+    Returns:
+        Nats, (queries, train).
     """
     low, high = shifts.aminmax()
     if max(-low, high) + log_odds.abs().max() > LARGEST_EXPONENT:
@@ -121,9 +132,15 @@ def influence_of_shifts(shifts: Tensor, log_odds: Tensor) -> Tensor:
 
 
 class PairTiles:
-    """The general path: both halves of every pair, from the first mask on. Args as ``influence_tile``.
+    """The general path: both halves of every pair, from the first mask on.
 
-    activations: bytes to hold at a time. Where ``net.fork`` is off, the network is run whole for every pair.
+    Where ``net.fork`` is off, the network is run whole for every pair.
+
+    Args:
+        net: trained with turn-over masks.
+        x: inputs of the queries, (queries, ...), standardised as in training.
+        labels: int64 (queries,).
+        activations: bytes to hold at a time.
     """
 
     def __init__(self, net: TurnOverNet, x: Tensor, labels: Tensor, activations: int = 2**28) -> None:

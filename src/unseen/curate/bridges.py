@@ -39,6 +39,7 @@ def to_datalab(run: Run, issue_types: dict[str, Any] | None = None) -> Any:
     """A cleanlab ``Datalab`` that has looked for issues with this run's out-of-sample probabilities; needs cleanlab.
 
     Args:
+        run: finished.
         issue_types: as ``Datalab.find_issues`` takes them; by default labels alone. Its rows are those of ``run.scores``.
     """
     try:

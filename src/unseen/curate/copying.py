@@ -37,7 +37,7 @@ def apply(
     separator: str | None = None,
     encoding: str | None = None,
 ) -> Applied:
-    """Write the cleaned copy of ``source`` to ``destination``. Returns how many examples were kept, dropped and relabelled.
+    """Write the cleaned copy of ``source`` to ``destination``.
 
     Args:
         decisions: a .csv of decisions, or a .txt of ids that stay.
@@ -52,10 +52,13 @@ def apply(
     Every other file of a folder, and every other line of a table, is copied as it is; links and what is no file are left out and named.
     Of a table all that stays keeps its bytes, but for the label of a row that is relabelled.
 
+    Returns:
+        How many examples were kept, dropped and relabelled.
+
     Raises:
-        UnseenError: , and writes nothing, for: an id or a class that the source does not have; ids and class names that could lead out of
-            the destination; links in place of examples; unknown decisions; decisions that contradict each other; a destination that is
-            there.
+        UnseenError: for what follows, and then nothing is written: an id or a class that the source does not have; ids and class names that
+            could lead out of the destination; links in place of examples; unknown decisions; decisions that contradict each other; a
+            destination that is there.
     """
     source, destination = Path(source), Path(destination)
     _check_places(source, destination)

@@ -44,7 +44,8 @@ class Pairs:
 def directions(features: Tensor, like: Tensor | None = None) -> Tensor:
     """Rows of norm 1 of features (n, d), centred and scaled by the moments of ``like``, or their own.
 
-    Raises: UnseenError for a NaN.
+    Raises:
+        UnseenError: for a NaN.
     """
     reference = (features if like is None else like).double()
     if not bool(torch.isfinite(features).all()):
@@ -66,7 +67,8 @@ def near_pairs(features: Tensor, near: float = NEAR, others: Tensor | None = Non
         near: cosine, above .5 and up to 1: below it projections find too much.
         others: (m, d): pairs of a row of ``features`` (first) and one of these (second), such as train and test; else within ``features``.
 
-    Raises: UnseenError for ``near`` out of range, a NaN.
+    Raises:
+        UnseenError: for ``near`` out of range, or a NaN.
     """
     if not LOWEST < near <= 1:
         raise UnseenError(f"near is {near!r}. Allowed: a cosine above {LOWEST} and up to 1. Choose one, such as {NEAR}.")

@@ -231,7 +231,12 @@ def right_probability(evidence: Floats, labels: Integers) -> Floats:
     confused by habit (4 called 9) are found where no single example is sure. The sharpness tau is the one of ``SHARPNESS`` under which the
     given labels are likeliest: it is above 1 where the evidence is too timid (few epochs), below 1 where it counts something twice.
 
-    Args: evidence (n, classes), not negative, of each example by others than itself. labels (n,). Returns float64 (n,), above 0.
+    Args:
+        evidence: for each class, of each example by others than itself: (n, classes), not negative.
+        labels: the given ones, (n,).
+
+    Returns:
+        float64 (n,), above 0.
     """
     order = np.argsort(labels, kind="stable")
     logs, labels = np.log(np.maximum(evidence[order], 1e-12)), labels[order]

@@ -41,7 +41,16 @@ def write_neighbours(run: Run, examples: Examples, count: int = COUNT) -> "pl.Da
 
 
 def find_neighbours(run: Run, data_dir: str | Path | None = None, data: Any = None) -> str | None:
-    """Make sure that ``neighbours.parquet`` is there. Returns why it is not, where the run's data cannot be read."""
+    """Make sure that ``neighbours.parquet`` is there.
+
+    Args:
+        run: finished.
+        data_dir: where mnist/, cifar10/ … lie.
+        data: what the run was made of, where that was not a name.
+
+    Returns:
+        Why it is not there, where the run's data cannot be read; else None.
+    """
     if (run.path / "neighbours.parquet").exists():
         return None
     try:
@@ -91,9 +100,15 @@ def _flat(examples: Examples, positions: Tensor) -> Iterator[Tensor]:
 def nearest(features: Tensor, count: int = COUNT) -> tuple[Tensor, Tensor]:
     """The rows of largest cosine with each row, itself left out, largest first.
 
-    Args: features float32 (n, d). Returns places, int64, and cosines, float32, both (n, min(count, n - 1)). Searched by products in
-    bf16 where that is faster, then ordered by exact ones. A tile's columns are first reduced to the best of blocks of 16: the k largest
-    lie in the k blocks with the largest maxima, so few are sorted.
+    Searched by products in bf16 where that is faster, then ordered by exact ones. A tile's columns are first reduced to the best of blocks
+    of 16: the k largest lie in the k blocks with the largest maxima, so few are sorted.
+
+    Args:
+        features: float32 (n, d).
+        count: how many rows for each; n - 1 where that is less.
+
+    Returns:
+        Places of the rows, int64, and their cosines, float32, both (n, min(count, n - 1)).
     """
     directions = features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
     fast = directions.bfloat16() if bf16_gains() else directions

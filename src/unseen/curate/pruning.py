@@ -30,7 +30,14 @@ COLOURS = {"hard": "#cc6677", "easy": "#4477aa", "random": "#888888"}
 def prune(run: Run, keep: float = 0.7, order: Order = "hard", drop_suspects: bool = False, stratify: bool = False) -> list[str]:
     """Choose examples to keep, write their ids to the run's ``keep.txt``, one per line, and return them.
 
-    The ids of the test split, which is never pruned, follow. Args as ``chosen``.
+    The ids of the test split, which is never pruned, follow.
+
+    Args:
+        run: finished.
+        keep: share of all trained examples, above 0 and up to 1.
+        order: who stays, see ``chosen``.
+        drop_suspects: leave those out first whose label is probably wrong.
+        stratify: the same share of each given class, as near as counts allow.
 
     Raises:
         UnseenError: also for an id that holds a line break.
@@ -52,10 +59,12 @@ def chosen(
     """Index of the trained examples to keep: int64, ascending.
 
     Args:
+        run: finished.
         keep: share of all trained examples, above 0 and up to 1.
         order: who stays: the hardest, the easiest (by ``curate.difficulty``), or any, by uniform(index, seed, "prune").
         drop_suspects: leave those out first whose label is probably wrong; what is left may then be less than ``keep``.
         stratify: the same share of each given class, as near as counts allow.
+        seed: of the random order, and of the choice among examples that are equally hard.
     """
     import polars as pl
 

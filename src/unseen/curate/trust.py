@@ -80,6 +80,7 @@ class Trust:
 
         Args:
             order: positions of examples, most suspect first.
+            count: how many of them to look at, from the first.
         """
         if not self.says:
             return (float("nan"),) * 3
@@ -125,7 +126,10 @@ def trust_in(probabilities: Floats, labels: Integers, repeats: int = REPEATS, se
         repeats: resampled data sets for the intervals.
         seed: of resampling.
 
-    Returns: see ``Trust``. Cost: O(n · classes), a few seconds for 50,000.
+    Returns:
+        The estimates and their intervals, see ``Trust``.
+
+    Cost: O(n · classes), a few seconds for 50,000.
 
     Raises:
         UnseenError: shapes that do not fit, a NaN, fewer than 100 examples or 2 classes.
@@ -185,9 +189,11 @@ def mixture(given: Floats, planted: Floats, weights: Floats, by_chance: float, f
     """Fit ε, and where right labels lie, to the log-odds against the given labels.
 
     Args:
-        given: (n,).
-        planted: (m,), with weights (m,).
+        given: log-odds against the given labels, (n,).
+        planted: log-odds against the planted errors, (m,).
+        weights: of the planted errors, (m,).
         by_chance: share of wrong labels that planting makes right, κ / ε.
+        fixed: the share of wrong labels ε; None: it is fitted too.
     """
     from scipy.optimize import minimize
     from scipy.special import ndtr

@@ -94,7 +94,8 @@ class Examples:
     def select(self, positions: Tensor | Sequence[int]) -> "Examples":
         """Some of the examples, with their index, ids, labels and the standardisation of the whole.
 
-        Args: positions, int64 (M,) in the order wanted, or bool (N,).
+        Args:
+            positions: int64 (M,) in the order wanted, or bool (N,).
         """
         chosen = torch.as_tensor(positions).cpu()
         chosen = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen.long()
@@ -132,7 +133,8 @@ class Examples:
             augment: (seed, epoch) for a random crop, after padding by 4 with zeros, and a horizontal flip of images: a function of (seed,
                 epoch, index).
 
-        Returns: x, float32 (B, ...); y, int64 (B,); index, int64 (B,).
+        Returns:
+            The inputs x, float32 (B, ...), the labels, int64 (B,), and the index, int64 (B,).
         """
         positions = positions.to(self.labels.device)
         index, inputs = self.index[positions], self._raw(positions)

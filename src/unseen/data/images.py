@@ -49,7 +49,11 @@ class Lazy:
         return len(self.positions)
 
     def gather(self, positions: Tensor) -> Tensor:
-        """Inputs (B, *shape) of these examples. Args: positions, int64 (B,) on the CPU, in [0, N)."""
+        """Inputs (B, *shape) of these examples.
+
+        Args:
+            positions: int64 (B,) on the CPU, in [0, N).
+        """
         return self.read(self.positions[positions])
 
     def select(self, positions: Tensor) -> "Lazy":

@@ -107,7 +107,12 @@ def load(
 def download(name: str, data_dir: str | Path | None = None) -> Path:
     """Fetch ``mnist``, ``fashion-mnist`` or ``cifar10`` from the Hugging Face hub to DIR/name, and say so.
 
-    Args: data_dir as in ``load``. Returns the folder, which holds train-00000-of-00001.parquet and the same for test.
+    Args:
+        name: which of the three.
+        data_dir: DIR; else the environment's UNSEEN_DATA, else ./data.
+
+    Returns:
+        The folder, which holds train-00000-of-00001.parquet and the same for test.
     """
     if name not in HUB_IDS:
         raise UnseenError(f"Cannot fetch {name!r}. Allowed: {', '.join(HUB_IDS)} (digits needs no download).")

@@ -233,6 +233,9 @@ def read_piece(shards: Shards, number: int, config: Config, start: int, train_ro
     """A shard with its own classes and without standardisation, and what its source gave.
 
     Args:
+        shards: where the shard is read from.
+        number: which shard, from 0.
+        config: which column holds the labels, image size, and what is held out for the test.
         start: examples before it.
         train_rows: examples of the train shards (before it).
     """

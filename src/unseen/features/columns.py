@@ -19,7 +19,8 @@ def vectors(table: Any, column: str, index: Tensor) -> Tensor:
 
     A cell is a list of numbers, or its text, ``[0.1, 0.2]``.
 
-    Raises: UnseenError for no table, no such column or row, cells that are not numbers, or of several lengths.
+    Raises:
+        UnseenError: for no table, no such column or row, cells that are not numbers, or of several lengths.
     """
     frame = _frame(table, column)
     if column not in frame.columns:

@@ -97,7 +97,10 @@ def extract(
         table: for ``column:NAME``; see ``make_extractor``.
         chunk: examples held in memory at once.
 
-    Returns: the features. Cost: a pass over the inputs, also where all features are in the cache, to see that it is of these inputs.
+    Returns:
+        The features, in the order of the examples.
+
+    Cost: a pass over the inputs, also where all features are in the cache, to see that it is of these inputs.
 
     Raises:
         UnseenError: a kind that does not fit the inputs, a missing package or weights, a NaN, a full disk.

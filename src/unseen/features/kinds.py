@@ -67,7 +67,8 @@ def make_extractor(kind: Any, examples: Examples, table: Any = None) -> Extracto
     - an array (examples, d), a row for each of ``examples``; a function of raw inputs (pictures uint8, or a list of texts) to rows;
     - an ``Extractor``, for instance of another part of the data, so that all parts are described alike.
 
-    Raises: UnseenError for a kind that is not known or does not fit.
+    Raises:
+        UnseenError: for a kind that is not known or does not fit.
     """
     if isinstance(kind, Extractor):
         return kind
@@ -87,7 +88,8 @@ def parse_kind(kind: str, examples: Examples) -> tuple[list[str], str]:
     texts: tfidf, and minilm where it is installed; pictures: patches and gradients, and, where they have colours, lite0 if installed;
     numbers: pixels.
 
-    Raises: UnseenError for a name that there is not.
+    Raises:
+        UnseenError: for a name that there is not.
     """
     if kind != "auto":
         names = kind.split("+") if not kind.startswith(PREFIXES) else [kind]

@@ -258,7 +258,15 @@ def norm(gradient: Gradient) -> float:
 
 
 def outer_squares(inputs: Tensor, deltas: Tensor) -> Tensor:
-    """Squared norms of sum_t delta_t a_t^T. Args: inputs (n, T, in), deltas (n, T, out). Returns float32 (n,)."""
+    """Squared norms of sum_t delta_t a_t^T.
+
+    Args:
+        inputs: a, (n, T, in).
+        deltas: (n, T, out).
+
+    Returns:
+        float32 (n,).
+    """
     tokens, fan_in = inputs.shape[1:]
     if tokens == 1:
         return _squared_norms(inputs) * _squared_norms(deltas)
@@ -268,7 +276,12 @@ def outer_squares(inputs: Tensor, deltas: Tensor) -> Tensor:
 
 
 def outer_numbers(inputs: Sequence[int], fan_out: int) -> int:
-    """How many numbers ``outer_squares`` has in hand per example. Args: inputs, (T, in)."""
+    """How many numbers ``outer_squares`` has in hand per example.
+
+    Args:
+        inputs: the shape (T, in) of an example's inputs.
+        fan_out: width of its deltas.
+    """
     tokens, fan_in = inputs
     work = 2 * tokens**2 if _gram_is_cheaper(tokens, fan_in, fan_out) else fan_in * fan_out
     return tokens * (fan_in + fan_out) + (work if tokens > 1 else 0)

@@ -54,13 +54,14 @@ Subset = Batched | Iterable[Batch]
 class GradientStatistics:
     r"""What ``gradient_statistics`` returns.
 
-    norms: float32 (n,), :math:`\|v_i\|`, the GraNd score of this one network (Paul et al. 2021), nats per unit of parameter.
-    contributions: float32 (n,), see ``contributions``; None without a batch.
-    cosine_similarity: see ``cosine_similarity``.
-    coherence: :math:`\|\bar v\|^2 / \overline{\|v_i\|^2}`, 1/n where gradients are orthogonal, 1 where all are the same
-        (Chatterjee & Zielinski 2022, alpha). n times it is their m-coherence.
-    variance: trace of the covariance of :math:`v_i`, unbiased; a mini-batch of B examples drawn from these at random with
-        replacement has a gradient with variance / B. nan for one example.
+    Attributes:
+        norms: float32 (n,), :math:`\|v_i\|`, the GraNd score of this one network (Paul et al. 2021), nats per unit of parameter.
+        contributions: float32 (n,), see ``contributions``; None without a batch.
+        cosine_similarity: see ``cosine_similarity``.
+        coherence: :math:`\|\bar v\|^2 / \overline{\|v_i\|^2}`, 1/n where gradients are orthogonal, 1 where all are the same
+            (Chatterjee & Zielinski 2022, alpha). n times it is their m-coherence.
+        variance: trace of the covariance of :math:`v_i`, unbiased; a mini-batch of B examples drawn from these at random with
+            replacement has a gradient with variance / B. nan for one example.
     """
 
     norms: Tensor
@@ -74,11 +75,15 @@ class GradientStatistics:
 def cosine_similarity(net: nn.Module, examples: Subset, *, batch_size: int = 256) -> float:
     r"""Mean cosine of the gradients of two examples, over all pairs i != j (Liu et al. 2021, eq. 3).
 
-    Args: as above. batch_size: examples in memory at a time, for an ``Examples``; the value does not depend on it.
+    Args:
+        net: a ``TurnOverNet``, whose seen halves are meant, or any module called as ``net(x)``.
+        examples: an ``Examples``, or batches (x, labels, index), on the network's device.
+        batch_size: examples in memory at a time, for an ``Examples``; the value does not depend on it.
 
     Returns:
-        A number from -1 / (n - 1) to 1; nan where fewer than two gradients have a direction. Costs about 1.3 plain forward and backward
-        passes, their memory, and two gradients.
+        A number from -1 / (n - 1) to 1; nan where fewer than two gradients have a direction.
+
+    Cost: about 1.3 plain forward and backward passes, their memory, and two gradients.
 
     Raises:
         UnseenError: no examples, or a layer that neither a rule nor ``vmap`` can take.
@@ -123,15 +128,16 @@ def contributions(net: nn.Module, examples: Subset, batch: Subset | None = None,
     r"""How far each example pulls along a step: :math:`v_i^\top g / \|g\|` (Liu et al. 2021, eq. 4).
 
     Args:
-        net: as above.
-        examples: as above.
+        net: a ``TurnOverNet``, whose seen halves are meant, or any module called as ``net(x)``.
+        examples: an ``Examples``, or batches (x, labels, index), on the network's device.
         batch: the mini-batch of the step; g is the gradient of its mean loss. Default: ``examples``.
         batch_size: examples in memory at a time.
 
     Returns:
         float32 (n,) on the CPU, nats per unit of parameter, positive where the step lowers the example's loss; 0 where g is. The examples
-        of the batch itself have mean :math:`\|g\|`. Costs a plain forward and backward pass of each of ``batch`` and ``examples``, their
-        memory, and two gradients.
+        of the batch itself have mean :math:`\|g\|`.
+
+    Cost: a plain forward and backward pass of each of ``batch`` and ``examples``, their memory, and two gradients.
 
     Raises:
         UnseenError: as ``cosine_similarity``.
@@ -145,8 +151,16 @@ def contributions(net: nn.Module, examples: Subset, batch: Subset | None = None,
 def gradient_statistics(net: nn.Module, examples: Subset, batch: Subset | None = None, *, batch_size: int = 256) -> GradientStatistics:
     """All of it in one pass over ``examples`` and one over ``batch``.
 
-    Where ``batch`` is ``examples``, and not larger than ``batch_size``, one pass serves both. Args and errors as
-    ``contributions``, but without ``batch`` there are no contributions.
+    Where ``batch`` is ``examples``, and not larger than ``batch_size``, one pass serves both. Errors as ``cosine_similarity``.
+
+    Args:
+        net: a ``TurnOverNet``, whose seen halves are meant, or any module called as ``net(x)``.
+        examples: an ``Examples``, or batches (x, labels, index), on the network's device.
+        batch: the mini-batch of the step, as in ``contributions``; None: there are no contributions.
+        batch_size: examples in memory at a time, for an ``Examples``.
+
+    Returns:
+        See ``GradientStatistics``.
 
     >>> import unseen
     >>> digits = unseen.load("digits", limit=100).train

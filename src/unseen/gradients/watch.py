@@ -64,9 +64,9 @@ def coming_steps(examples: Examples, batch_size: int, seed: int, epoch: int, nul
 
     Args:
         examples: the training examples.
-        batch_size: of the steps.
-        seed: of the order.
-        epoch: the one before.
+        batch_size: examples in a mini-batch.
+        seed: of the order of the examples.
+        epoch: the last finished epoch, from 1; 0 before the first.
         null: share and seed of those held out for the noise floor, which no step has.
     """
     trained = (~null_mask(examples.index.cpu(), *null)).nonzero()[:, 0]

@@ -166,8 +166,11 @@ def precision_at_n(wrong: Bools, score: Floats) -> float:
 def agreement(score: Floats, truth: Floats, correct: Bools | None = None, top: float = 0.05) -> dict[str, Estimate]:
     """Rank correlation with the truth: spearman over all, spearman_correct over correct labels, spearman_top over the top.
 
-    Args: score, truth (n,), high = memorized. correct: bool (n,); without it there is no spearman_correct. top: share with the
-    largest truth.
+    Args:
+        score: (n,), high = memorized.
+        truth: (n,), high = memorized.
+        correct: whether each label is right, bool (n,); without it there is no spearman_correct.
+        top: the share of the examples, those of the largest truth, that spearman_top is over.
     """
     found = {"spearman": spearman(score, truth)}
     if correct is not None:
@@ -212,8 +215,12 @@ def linear_datamodeling_score(influence: Floats, member: Bools, losses: Floats, 
 
     over the truth's members, each trained on its own subset S.
 
-    Args: influence (queries, train), positive = training on it helps. member: bool (members, train), who trained on what.
-        losses (members, queries) of each member on each query.
+    Args:
+        influence: (queries, train), positive = training on it helps.
+        member: who trained on what, bool (members, train).
+        losses: of each member on each query, nats, (members, queries).
+        repeats: resamples for the interval.
+        level: probability of the interval.
 
     Returns:
         The mean over queries; its interval is over queries, for these members.
@@ -242,8 +249,12 @@ def leave_one_out_correlation(scores: "pl.DataFrame", exact: "pl.DataFrame", sco
 
     Args:
         scores: index and the score.
-        exact: index, memorization and, where it has several seeds, memorization_se, as ``leave_one_out`` gives it. ceiling: the largest
-            Pearson correlation that its own noise allows, the root of the share of its variance that is not noise.
+        exact: index, memorization and, where it has several seeds, memorization_se, as ``leave_one_out`` gives it.
+        score: name of the score's column.
+
+    Returns:
+        The correlations under pearson and spearman, and under ceiling the largest Pearson correlation that the noise of ``exact`` allows:
+        the root of the share of its variance that is not noise (nan without memorization_se).
 
     Raises:
         UnseenError: where fewer than three examples are in both.
@@ -282,8 +293,16 @@ def coverage(
 ) -> float:
     """Share of examples whose interval of probability ``level`` about the estimate holds the truth: right where it is ``level``.
 
-    The interval is estimate ± t sqrt(standard_error² + truth_se²): the truth has noise of its own. degrees: of freedom of the
-    standard error, (members - 1) or so; None: a normal interval. Examples without a standard error are left out.
+    The interval is estimate ± t sqrt(standard_error² + truth_se²): the truth has noise of its own. Examples without a standard error are
+    left out.
+
+    Args:
+        estimate: (n,).
+        standard_error: of the estimate, (n,).
+        truth: (n,).
+        truth_se: standard error of the truth, (n,) or one for all.
+        level: probability of the interval.
+        degrees: of freedom of the standard error, (members - 1) or so; None: a normal interval.
     """
     from scipy.stats import norm, t
 
@@ -298,11 +317,15 @@ def planted_discoveries(gaps: Floats, null_gaps: Floats, level: float = 0.1, rep
 
     In each repeat half of the null, drawn at random, is the noise floor and the other half is mixed with the trained examples.
 
-    Args: gaps (n,) of trained, null_gaps (m,) of never trained examples. level: of the false discovery rate.
+    Args:
+        gaps: memorization of trained examples, (n,).
+        null_gaps: memorization of examples that were never trained, (m,).
+        level: of the false discovery rate.
+        repeats: how many random halves.
 
     Returns:
-        False_discovery_rate: planted ones among all called, mean over repeats (0 where none are called), which must not exceed ``level``;
-        called_null and called_trained, the share of each that is called.
+        Means over the repeats. Under false_discovery_rate the share of planted ones among all called (0 where none are called), which must
+        not exceed ``level``; under called_null and called_trained the share of each that is called.
     """
     random = np.random.default_rng(key("planted"))
     found = []

@@ -35,10 +35,18 @@ def truth(
     """What a run's scores should have said: retraining by its recipe, kept in its ``truth.parquet`` and ``truth.json``.
 
     Args:
+        run: the run whose recipe is followed.
+        members: networks to train on random subsets.
+        fraction: share of the training examples that each member learns from.
         left_out: positions for exact leave-one-out in place of random subsets.
+        data_dir: where mnist/, cifar10/ … lie.
         data: what the run was made of, where that was not a name.
-        model: see ``data``.
+        model: the network that the run was made with, where that was not a name.
         devices: processes (or GPUs), which share the chunks of members. Chunks that were finished before are not trained again.
+        progress: called with the number of members after each chunk.
+
+    Returns:
+        The frame of ``subset_truth``, or of ``leave_one_out`` with ``left_out``; and its facts, as they stand in ``truth.json``.
     """
     config, examples = run_examples(run, data, model, data_dir)
     job = partial(_truth, run, config, examples, members, fraction, left_out, model)

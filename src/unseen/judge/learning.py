@@ -81,6 +81,7 @@ def run_subsets(run: Run, texts: Sequence[str] = (), scores: str | Path | None =
     """Subsets of a finished run, by name: those written in ``texts``, else those that were watched, else easy, difficult and all.
 
     Args:
+        run: a finished run.
         texts: see ``subsets.py``.
         scores: the run whose scores rank the examples; default: this one.
 
@@ -134,8 +135,16 @@ def run_gradients(
 ) -> "pl.DataFrame":
     """Write ``gradients.parquet`` of a run that kept its weights (``--save-every``): ``watch.gradient_rows`` of each saved epoch.
 
-    Args: texts, scores as ``run_subsets``. most: members of each subset to measure. data, model: what the run was made of, where that was
-    not a name. Where only the last weights were kept, only these are measured.
+    Where only the last weights were kept, only these are measured.
+
+    Args:
+        run: that kept its weights.
+        texts: the subsets, see ``subsets.py``; by default those that were watched, else easy, difficult and all.
+        scores: the run whose scores rank the examples; default: this one.
+        most: members of each subset to measure.
+        data: what the run was made of, where that was not a name.
+        model: the network that the run was made with, where that was not a name.
+        data_dir: where mnist/, cifar10/ … lie.
 
     Raises:
         UnseenError: no weights, another data set or model than the run's, and as ``find_subsets``.

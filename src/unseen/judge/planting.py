@@ -30,9 +30,15 @@ def selfcheck(
     """Change a share of the labels to other classes, score, and write what share of the changed ones the scores find.
 
     Args:
-        share: of the training labels to change. Others as ``score``. The run is one as any other; beside its tables stand
-            ``selfcheck.json`` and ``selfcheck.png``, the precision-recall curve. Runs of the same recipe in the same folder take the error
-            rates of their lists from it.
+        data: what ``load`` takes.
+        model: a name, or a network of your own.
+        share: of the training labels to change, above 0 and below 0.5.
+        data_dir: where mnist/, cifar10/ … lie.
+        **options: as ``score`` takes them, but for random_labels and label_noise.
+
+    Returns:
+        A run as any other; beside its tables stand ``selfcheck.json`` and ``selfcheck.png``, the precision-recall curve. Runs of the same
+        recipe in the same folder take the error rates of their lists from it.
 
     Labels that were wrong before count against the scores, so precision is a lower bound.
 

@@ -85,7 +85,12 @@ def subset_truth(
 
     Args:
         examples: the training examples are trained on, all are measured.
+        config: the recipe.
+        members: how many networks.
+        fraction: share of the training examples that each member learns from.
+        seed: of the subsets, the initial weights and the orders of batches.
         model: a network of your own (``new_members``).
+        fabric: device, precision and processes; default: one process.
         run: where each finished chunk of members is kept, so that a stopped call goes on; processes of ``fabric`` share the chunks.
         chunk: members trained at once, on the same batches in the same order; the order is another in each chunk.
         progress: called with the number of members after each chunk.
@@ -219,8 +224,17 @@ def leave_one_out(
 ) -> "pl.DataFrame":
     """Exact memorization (Liu et al. 2021, eq. 2): loss of a network trained without the example minus loss of one trained with all.
 
-    Both have the same initial weights and batches, so that the example is the only difference. Args: left_out: positions among the
-    training examples. seeds: of weights and order; each trains 1 + len(left_out) networks.
+    Both have the same initial weights and batches, so that the example is the only difference.
+
+    Args:
+        examples: of which the training examples are trained on.
+        config: the recipe.
+        left_out: positions among the training examples.
+        seeds: of weights and order; each trains 1 + len(left_out) networks.
+        run: where each finished chunk of networks is kept, so that a stopped call goes on.
+        fabric: device, precision and processes; default: one process.
+        model: a network of your own (``new_members``).
+        chunk: networks trained at once, on the same batches.
 
     Returns:
         A row per example left out: index, loss_seen, loss_unseen, memorization, means over the seeds, and memorization_se, the standard

@@ -77,7 +77,14 @@ class HalfMask(nn.Module):
         self.register_buffer("last_words", _balanced_words(widths[-1]), persistent=False)
 
     def forward(self, index: Tensor) -> Tensor:
-        """Masks of the examples. Args: index, int64 (...). Returns uint8 (..., units) of 0 and 2."""
+        """Masks of the examples.
+
+        Args:
+            index: int64 (...).
+
+        Returns:
+            uint8 (..., units) of 0 and 2.
+        """
         picks = self._picks(index)
         whole = self.units // WORD
         parts = []

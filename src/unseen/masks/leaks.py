@@ -98,13 +98,15 @@ def leak_of_a_step(
     both measured in evaluation, as scores are. 0 is perfect separation, 1 none.
 
     Args:
-        net: as ``audit``, a batch of at least two.
-        x: see ``net``.
-        labels: see ``net``.
-        index: see ``net``.
+        net: with masks.
+        x: inputs of a batch of at least two.
+        labels: (n,).
+        index: int64 (n,).
         lr: of the step.
-        examples: the first so many are left out in turn. The net stays as it is. Costs a training step and two passes per example, in
-            float64.
+        loss: of logits and labels, a mean over the batch.
+        examples: the first so many are left out in turn.
+
+    The net stays as it is. Cost: a training step and two passes per example, in float64.
     """
     rows = batch_size(x)
     whole = _after_a_step(net, x, labels, index, lr, loss)

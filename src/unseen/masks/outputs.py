@@ -158,7 +158,12 @@ def _check_values(net: nn.Module, logits: Tensor) -> None:
 
 
 def warn_of_probabilities(net: nn.Module, x: Tensor) -> None:
-    """Warn where a network gives probabilities in place of logits, of which cross entropy learns little. Args: x: as for ``classifier``."""
+    """Warn where a network gives probabilities in place of logits, of which cross entropy learns little.
+
+    Args:
+        net: that is going to be trained.
+        x: inputs, as for ``classifier``.
+    """
     outputs = logits_of(_first_output(net, x)).detach().float()
     if outputs.dim() == 2 and bool((outputs[:, 0] == 0).all()):  # one logit, as (0, z)
         outputs = outputs[:, 1:]

@@ -52,6 +52,7 @@ def find_places(net: nn.Module, output: str | None = None) -> list[Place]:
     """Hidden layers of a net in order of registration, and where the mask of each goes.
 
     Args:
+        net: without masks.
         output: name of the output layer; default: the last layer with weights.
 
     Inside a chain a mask moves behind the activation, the dropout and the pooling that follow, where that is equal and cheaper;
@@ -83,7 +84,16 @@ def is_read_by_width(net: nn.Module) -> bool:
 
 
 def choose(places: list[Place], only: Sequence[str] | None, skip: Sequence[str] | None) -> list[Place]:
-    """Those of the places whose layer is named. Raises UnseenError for a name that is not there, and where none is left."""
+    """Those of the places whose layer is named.
+
+    Args:
+        places: of a network.
+        only: patterns of layers to keep; None: all.
+        skip: patterns of layers to leave out.
+
+    Raises:
+        UnseenError: for a name that is not there, and where none is left.
+    """
     names = list(dict.fromkeys(place.layer for place in places))
     for pattern in (*(only or ()), *(skip or ())):
         if not any(fnmatch(name, pattern) for name in names):
@@ -96,8 +106,15 @@ def choose(places: list[Place], only: Sequence[str] | None, skip: Sequence[str] 
 
 
 def check_capacity(places: Sequence[Place], examples: int | None, width: float | None = None) -> None:
-    """Raise UnseenError unless one of the places alone gives each of ``examples`` examples its own mask. width: the option, of a network
-    that has one; the advice then names the value that works.
+    """Refuse places none of which alone gives each example its own mask.
+
+    Args:
+        places: of a network.
+        examples: how many; None: nothing is refused.
+        width: the option, of a network that has one; the advice then names the value that works.
+
+    Raises:
+        UnseenError: where two examples would share a mask.
     """
     if examples is None or not places:
         return

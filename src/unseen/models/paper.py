@@ -22,6 +22,8 @@ def mlp(inputs: int = 784, hidden: Sequence[int] = (4096,), classes: int = 10, o
     Args:
         inputs: features per example (images are flattened).
         hidden: width of each hidden layer.
+        classes: how many, the width of the output.
+        output_bias: whether the output layer has a bias.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for number, (fan_in, width) in enumerate(zip((inputs, *hidden), hidden, strict=False), 1):
@@ -40,7 +42,9 @@ def vgg11(channels: int = 3, classes: int = 10, width: float = 1.0, output_bias:
 
     Args:
         channels: of the input.
+        classes: how many, the width of the output.
         width: factor on every number of channels.
+        output_bias: whether the output layer has a bias.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(pad=PadTo(32))
     fan_in, number, size = channels, 0, round(512 * width)

@@ -12,7 +12,9 @@ def resnet18(channels: int = 3, classes: int = 10, width: float = 1.0, output_bi
 
     Args:
         channels: of the input.
+        classes: how many, the width of the output.
         width: factor on every number of channels (64, 128, 256, 512).
+        output_bias: whether the output layer has a bias.
     """
     return ResNet18(channels, classes, width, output_bias)
 

@@ -38,6 +38,7 @@ def report(
     """Write the page of a run and return its path.
 
     Args:
+        run: finished, with an unseen side.
         data_dir: where mnist/, cifar10/ … lie.
         out: the file; default report.html in the run's folder.
         data: what the run was made of, where that was not a name or a path: then its pictures are shown. Or what to show of each example: a

@@ -15,7 +15,11 @@ def related(run: Run, index: "pl.Series") -> "pl.DataFrame":
     """Columns index, kind, other (index of the other example) and value, a few rows for each example that has any.
 
     From ``neighbours.parquet`` the nearest (value: similarity), from ``influence.parquet``, where the example was among the queries, those
-    whose influence is largest and smallest. Args: index: of the examples that may be asked for.
+    whose influence is largest and smallest.
+
+    Args:
+        run: finished.
+        index: of the examples that may be asked for.
     """
     import polars as pl
 

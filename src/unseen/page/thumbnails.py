@@ -94,6 +94,7 @@ def rows(source: Any, positions: Sequence[int], examples: Examples | None = None
         source: the path of a CSV, TSV or parquet file, a Polars frame, or a sequence of texts, in the order of the index; else the features
             of ``examples`` are shown, numbered.
         positions: index of the wanted ones.
+        examples: the run's data, of which the features are shown where ``source`` gives nothing; None: nothing is.
 
     Returns:
         Names (empty for texts) and rows: a list of cells, texts all; None where there is nothing to show.

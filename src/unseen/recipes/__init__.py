@@ -27,10 +27,15 @@ def cook(
     """Cook recipes one after the other and yield the claims of each.
 
     Args:
-        names: of ``NAMES``, or ``all``. scale: tiny, small or paper. out: the folder of the figures, OUT/<scale>/<name>/. runs: where the
-        runs go; those that are there are not trained again, one that was stopped goes on. data_dir: see ``load``.
+        names: of ``NAMES``, or ``all``.
+        scale: tiny, small or paper.
+        out: the folder of the figures, which go to OUT/<scale>/<name>/.
+        runs: where the runs go; those that are there are not trained again, one that was stopped goes on.
+        data_dir: where named data sets lie; see ``load``.
+        progress: show a bar.
 
-    Each writes figure.png, figure.svg and claims.json.
+    Yields:
+        The claims of a recipe, once its figure.png, figure.svg and claims.json are written.
 
     Raises:
         UnseenError: for a recipe or a scale that is not there.

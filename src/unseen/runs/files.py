@@ -120,9 +120,14 @@ def _take(file: int) -> bool:
 def regular(path: Path, follow: bool = False) -> Iterator[Path]:
     """Yield a path to read a file from, after it was opened and found to be a regular one.
 
-    Where the system has /proc, the path yielded names the open file itself. follow: whether a link is meant, as where the user names it.
+    Where the system has /proc, the path yielded names the open file itself.
 
-    Raises OSError, at once, for a link, a folder, a pipe, a socket or a device.
+    Args:
+        path: of the file.
+        follow: whether a link is meant, as where the user names it.
+
+    Raises:
+        OSError: at once, for a link, a folder, a pipe, a socket or a device.
     """
     file = open_regular(path, follow)
     try:
@@ -132,7 +137,16 @@ def regular(path: Path, follow: bool = False) -> Iterator[Path]:
 
 
 def open_regular(path: Path | str, follow: bool = False, folder: int | None = None) -> int:
-    """Open a regular file for reading and return its descriptor. Args and errors as ``regular``; folder: an open one that it lies in."""
+    """Open a regular file for reading and return its descriptor.
+
+    Args:
+        path: of the file.
+        follow: whether a link is meant, as where the user names it.
+        folder: an open one that the path starts from; None: where the process is.
+
+    Raises:
+        OSError: as ``regular``.
+    """
     try:
         file = os.open(path, os.O_RDONLY | AT_ONCE | CLOSED | (0 if follow else NO_LINK), dir_fd=folder)
     except OSError as error:
@@ -151,8 +165,14 @@ def open_regular(path: Path | str, follow: bool = False, folder: int | None = No
 def open_below(root: int | Path, parts: Sequence[str]) -> int:
     """Open a regular file below a folder, no part of whose path is a link, and return its descriptor.
 
-    Each folder is opened from the one above it, so that what is swapped meanwhile leads nowhere else. root: an open folder, where the
-    system can open from it, else its path. Raises OSError as ``regular``.
+    Each folder is opened from the one above it, so that what is swapped meanwhile leads nowhere else.
+
+    Args:
+        root: an open folder, where the system can open from it, else its path.
+        parts: names of the folders below it, and of the file.
+
+    Raises:
+        OSError: as ``regular``.
     """
     if not isinstance(root, int):
         return open_regular(root.joinpath(*parts))

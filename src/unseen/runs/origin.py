@@ -22,6 +22,7 @@ def source_of(run: Run, names: tuple[str, ...] = ()) -> str:
     """What to load as the run's data: a name, ``hf:owner/name``, or a path, a relative one from where the run was made.
 
     Args:
+        run: whose data are meant.
         names: of data sets that need no path.
 
     Raises:

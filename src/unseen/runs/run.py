@@ -32,10 +32,15 @@ _HELD: set[Path] = set()
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, and the ways to read and write it.
+    """A run folder, and the ways to read and write it. What it holds is read on use; ``probabilities()`` gives a NumPy array.
 
-    Attributes: path. Tables are read on use: ``scores``, ``history``, ``examples`` (Polars frames),
-    ``probabilities()`` (NumPy), ``config``, ``summary``.
+    Attributes:
+        path: the folder.
+        config: the resolved configuration.
+        summary: what the run says of itself, such as accuracies.
+        scores: a Polars frame, a row per training example.
+        history: a Polars frame, a row per seed, epoch and example.
+        examples: a Polars frame, a row per example, train and test.
     """
 
     path: Path
@@ -234,7 +239,9 @@ class Run:
         """Keep other processes from writing the run; the system lets go of it with the process. Raises UnseenError where one does.
 
         All that is written into a run is written so: ``writing`` takes the lock where it is not held. What killed writers left is cleared.
-        patience: seconds to wait for another to be done.
+
+        Args:
+            patience: seconds to wait for another to be done.
         """
         if os.name == "nt":
             yield
@@ -293,7 +300,15 @@ def shard_name(table: str, number: int) -> str:
 
 
 def open_run(path: str | Path, trust_paths: bool = False) -> Run:
-    """Open a run folder for reading. Raises UnseenError where there is none. trust_paths: see ``origin.source_of``."""
+    """Open a run folder for reading.
+
+    Args:
+        path: the folder.
+        trust_paths: whether paths in a stranger's run may lead out of its folder; see ``origin.source_of``.
+
+    Raises:
+        UnseenError: where there is no run.
+    """
     run = Run(Path(path), trust_paths)
     if not (run.path / "config.json").exists():
         raise UnseenError(f"{run.path} is not a run: it has no config.json. `unseen runs` lists the runs below ./runs.")

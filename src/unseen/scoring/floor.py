@@ -27,7 +27,11 @@ class NoiseFloor:
 
     @classmethod
     def of(cls, gaps: Floats) -> "NoiseFloor":
-        """Args: gaps (m,), m at least 2, in any order."""
+        """The floor of these gaps.
+
+        Args:
+            gaps: memorization of examples that were never trained, (m,), m at least 2, in any order.
+        """
         return cls(np.sort(gaps), gaps.mean(), max(float(gaps.std()), 1e-12))
 
     def z_scores(self, gaps: Floats) -> Floats:
@@ -41,9 +45,15 @@ class NoiseFloor:
         return below
 
     def q_values(self, counts: NDArray[np.int64]) -> Floats:
-        """The q-value of each number of ``above``, (m + 1,). Args: counts (m + 1,), how many gaps have that number.
+        """The q-value of each number of ``above``.
 
         Empirical p-values (1 + above) / (1 + m), adjusted by Benjamini & Hochberg (1995): the least of p n / rank from here up.
+
+        Args:
+            counts: how many gaps have each number of ``above``, from 0 to m: (m + 1,).
+
+        Returns:
+            (m + 1,), from 0 to 1; 1 for a number that no gap has.
         """
         levels = np.flatnonzero(counts)
         adjusted = (1 + levels) / (1 + len(self.gaps)) * (counts.sum() / np.cumsum(counts)[levels])

@@ -90,7 +90,18 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, sett
 def prepare_whole(
     data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config, as_scored: bool = True
 ) -> tuple[Config, Examples]:
-    """As ``prepare``, of data in memory. Raises UnseenError for data in shards too. as_scored: with features in place of the inputs."""
+    """As ``prepare``, of data in memory.
+
+    Args:
+        data: what ``load`` takes.
+        model: a name, or a network of your own.
+        data_dir: where mnist/, cifar10/ … lie.
+        settings: the configuration as it is asked for.
+        as_scored: with features in place of the inputs, where the configuration has them.
+
+    Raises:
+        UnseenError: as ``prepare``, and for data in shards.
+    """
     if settings.data.shards:
         raise UnseenError("These data are read in shards, and this needs them whole in memory. Score a part of the files without --shards.")
     examples = load(data, data_dir=data_dir, **load_options(settings))
@@ -215,7 +226,13 @@ def load_options(config: Config) -> dict[str, Any]:
 
 
 def add_noise(examples: Examples, config: Config, amount: Amount | None = None) -> Examples:
-    """The examples with the configured label noise and random inputs; ``true_labels`` kept. amount: in place of the configured one."""
+    """The examples with the configured label noise and random inputs; ``true_labels`` kept.
+
+    Args:
+        examples: as loaded.
+        config: with the noise.
+        amount: of labels to change, in place of the configured one.
+    """
     noise = config.noise
     if noise.random_inputs == "pixels":
         examples = random_pixels(examples, config.seed)

@@ -22,9 +22,13 @@ EXACT = 1_000_000  # examples up to which scores are sorted, as in memory
 
 
 def kth_smallest(values: Callable[[], Iterator[Tensor]], k: int) -> float:
-    """The k-th smallest of many numbers in [0, 1), k from 1; 1 where there are fewer. Args: values: gives them again, piece by piece.
+    """The k-th smallest of many numbers in [0, 1); 1 where there are fewer.
 
-    Two passes, and memory for one in 65,536 of them.
+    Cost: two passes, and memory for one in 65,536 of them.
+
+    Args:
+        values: gives the numbers, piece by piece, each time it is called.
+        k: from 1.
     """
     counts = torch.zeros(BINS, dtype=torch.int64)
     for piece in values():
@@ -45,7 +49,12 @@ class Sample:
     values: Floats | None = None
 
     def add(self, index: "pl.Series", values: Floats) -> None:
-        """Args: values (..., n)."""
+        """Take in more examples.
+
+        Args:
+            index: of the examples, (n,).
+            values: of the same, (..., n).
+        """
         draws = uniform(torch.from_numpy(index.to_numpy().copy()), "sample").numpy()
         self.draws = np.concatenate([self.draws, draws])
         self.values = values if self.values is None else np.concatenate([self.values, values], -1)
@@ -66,7 +75,12 @@ class Detection:
     bins: NDArray[np.int64] | None = None
 
     def add(self, wrong: NDArray[np.bool_], score: Floats) -> None:
-        """Args: wrong (n,), score (n,)."""
+        """Take in a piece.
+
+        Args:
+            wrong: whether each label is wrong, bool (n,).
+            score: of each example, (n,), high = suspect.
+        """
         self.pieces.append((wrong, score))
         if self.bins is not None or sum(len(piece[0]) for piece in self.pieces) > EXACT:
             self.bins = np.zeros((2, 2**FINE_BITS), np.int64) if self.bins is None else self.bins

@@ -79,7 +79,11 @@ class Recorder:
             self._flush()
 
     def end_epoch(self, halves: dict[str, Tensor] | None = None) -> None:
-        """Mark the end of an epoch. Args: halves: ``measure_batches`` of a ``TurnOverNet`` at this point."""
+        """Mark the end of an epoch.
+
+        Args:
+            halves: ``measure_batches`` of a ``TurnOverNet`` at this point.
+        """
         self.marked = True
         self._collect()
         if halves is not None:

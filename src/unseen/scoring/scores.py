@@ -140,6 +140,9 @@ def with_judgement(
     The trained examples are the hypotheses: others have no q_value.
 
     Args:
+        table: a row per example, with memorization, given_label, predicted_unseen and trained.
+        probabilities: (n, classes), of each example by the unseen side.
+        floor: of examples that were never trained; None: no z_score and no q_value.
         q_values: of ``NoiseFloor.q_values``.
         confidence: ``self_confidence`` of the trained examples of the whole.
     """

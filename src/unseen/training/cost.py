@@ -47,7 +47,14 @@ class Laps:
 def plain_seconds(net: nn.Module, examples: Examples, config: TrainingOptions, seed: int, fabric: "Fabric") -> float:
     """Seconds that a training run of this network would take without masks and measurements, from a fiftieth of its steps.
 
-    net: without masks; it is trained a little. As many steps are taken before, to warm up.
+    As many steps are taken before, to warm up.
+
+    Args:
+        net: without masks; it is trained a little.
+        examples: to train on.
+        config: the recipe, whose run is timed.
+        seed: of the order of the examples.
+        fabric: device, precision and processes.
     """
     steps = -(-len(examples) // config.batch_size)
     timed = min(max(LEAST, steps * config.epochs // 50), MOST, steps)

@@ -56,7 +56,7 @@ class Sums:
         return cls(0, start.new_zeros(dimensions), start.new_zeros(classes), gram, cross, start)
 
     def add(self, features: Tensor, labels: Tensor) -> "Sums":
-        """With these examples too. Args: features (m, d), labels int64 (m,). Raises UnseenError for a NaN or a label out of range."""
+        """With these examples too: features (m, d), labels int64 (m,). Raises UnseenError for a NaN or a label out of range."""
         check(features, labels, len(self.shift), len(self.labels))
         start = self if self.count else replace(self, shift=features[:ROWS].double().mean(0) if not self.shift.any() else self.shift)
         total, gram, cross = start.features.clone(), start.gram.clone(), start.cross.clone()
@@ -158,7 +158,7 @@ class Head:
         return self.coordinates(features) @ self.weights + self.prior
 
     def predict(self, features: Tensor, labels: Tensor) -> Predictions:
-        """Scores of training examples with and without themselves. Args: features (m, d), labels (m,); any part of the training set."""
+        """Scores of training examples with and without themselves, from features (m, d) and labels (m,) of any part of the training set."""
         parts = [self._predict(*chunk) for chunk in zip(features.split(ROWS), labels.split(ROWS), strict=True)]
         seen, unseen, leverage = (torch.cat(column) for column in zip(*parts, strict=True))
         return Predictions(seen, unseen, leverage, labels, self.scale)
@@ -178,9 +178,16 @@ class Head:
     def influence(self, features: Tensor, labels: Tensor, queries: Tensor, query_labels: Tensor) -> Tensor:
         """Equation 1 of this head, exactly: loss of each query without a training example less its loss with it, in nats.
 
-        f⁻ⁱ(q) = f(q) − H(q, i) (y_i − f(x_i)) / (1 − h_i). Positive: training on it helps the query. Memory: queries · examples · classes.
+        f⁻ⁱ(q) = f(q) − H(q, i) (y_i − f(x_i)) / (1 − h_i). Memory: queries · examples · classes.
 
-        Args: features (m, d), labels (m,): training examples. queries (q, d), query_labels (q,). Returns float64 (m, q).
+        Args:
+            features: of training examples, (m, d).
+            labels: of the same, int64 (m,).
+            queries: features of the queries, (q, d).
+            query_labels: int64 (q,).
+
+        Returns:
+            float64 (m, q); positive where training on the example helps the query.
         """
         seen, _, leverage = self._predict(features, labels)
         residual = (one_hot(labels, len(self.prior)) - seen) / (1 - leverage)[:, None]
@@ -232,7 +239,8 @@ def fit_in_chunks(chunks: Callable[[], Iterable[Chunk]], classes: int, ridge: fl
         ridge: λ; chosen by PRESS where it is left out.
         standardise: see ``solve``; not for what ``Features.head_map`` gives.
 
-    Returns: the head; ``head.predict(features, labels)`` of each chunk are its leave-one-out predictions.
+    Returns:
+        The head; ``head.predict(features, labels)`` of each chunk are its leave-one-out predictions.
 
     Raises:
         UnseenError: no examples, a NaN, a label out of range, chunks of other widths.
@@ -261,6 +269,7 @@ def solve(sums: Sums, standardise: bool = True) -> Head:
     """The eigenproblem of standardised features; the ridge is the mean eigenvalue until it is chosen.
 
     Args:
+        sums: over all examples, two or more.
         standardise: divide each feature by its standard deviation first, so that units do not matter. Constant features are left out.
     """
     mean = sums.features / sums.count

@@ -78,12 +78,21 @@ def take_steps(
     fabric: "Fabric",
     progress: Any = None,
 ) -> Tensor:
-    """Train on every example once, in the order of (seed, epoch, index); returns the losses of the steps.
+    """Train on every example once, in the order of (seed, epoch, index).
 
     Args:
-        model: as ``fabric.setup`` gives them.
-        optimizer: see ``model``.
+        model: as ``fabric.setup`` gives it.
+        optimizer: as ``fabric.setup`` gives it.
+        examples: to train on.
+        config: batch_size, schedule, augment.
+        seed: of the order and of augmentation.
+        epoch: the one that is trained, from 1.
         steps: of this epoch, how many were taken before, and how many there are.
+        fabric: device, precision and processes; each process takes its share of every batch.
+        progress: called with the number of examples and the loss (a tensor) after every step.
+
+    Returns:
+        The losses of the steps, (steps,): in each process the sum over its share of the batch divided by the batch's size.
     """
     losses = []
     augment = (seed, epoch) if config.augment else None

@@ -20,7 +20,11 @@ QUANTITIES = ("loss", "margin", "correct", "error_norm", "predicted")
 
 
 def statistics(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Per-example statistics. Args: logits (n, classes), labels int64 (n,).
+    """Per-example statistics.
+
+    Args:
+        logits: (n, classes).
+        labels: int64 (n,).
 
     Returns:
         float32 (n,): loss in nats; margin, the label's logit minus the best other; correct, 0 or 1; error_norm, the norm of softmax minus
@@ -111,6 +115,7 @@ def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Inputs, T
     Args:
         net: trained with turn-over masks, on the same ``index``.
         examples: an ``Examples``, or batches (x, labels, index), a loader of your own.
+        batch_size: examples at a time, for an ``Examples``.
 
     Returns:
         float32 (n,) in nats, in the order given; high = memorized. (Eq. 6 as printed has m twice; the first must be the complement, as in

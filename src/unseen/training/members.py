@@ -42,7 +42,11 @@ def membership(index: Tensor, seed: int, members: int, fraction: float) -> Tenso
     Each example is in exactly round(fraction * members) members, those whose hash of it is smallest; every such choice is
     equally likely, and independent of the other examples'.
 
-    Args: index, int64 (n,). members: how many, at least 2. fraction: share of the members that learn from an example.
+    Args:
+        index: of the examples, int64 (n,).
+        seed: of the choice.
+        members: how many, at least 2.
+        fraction: share of the members that learn from an example.
 
     Returns:
         bool (members, n).
@@ -116,7 +120,7 @@ def train_members(
         examples: all of them, in an order that depends on ``seed``.
         config: epochs, batch_size, optimizer, schedule, augment.
         member: bool (K, n), who learns from what.
-        seed: of the order and the augmentation.
+        seed: of the order of the examples and of augmentation.
         fabric: device and precision.
         wide: whether to take the fast path of ``wide.py``; default: where it applies.
         lost: share of the inputs' sum of squares that the fast path may leave out (their last principal axes) to be faster.
@@ -143,7 +147,16 @@ def train_members(
 def members_at(
     members: Members, examples: Examples, config: TrainingOptions, state: dict[str, Tensor], fabric: "Fabric", lost: float
 ) -> Members:
-    """The members as a ``Pass.state()`` has them. Args as ``train_members``; members: fresh."""
+    """The members as a ``Pass.state()`` has them.
+
+    Args:
+        members: fresh, see ``new_members``.
+        examples: that they were trained on.
+        config: that they were trained by.
+        state: a ``Pass.state()``.
+        fabric: device and precision.
+        lost: as it was in ``train_members``.
+    """
     return _steps(members, examples.to(fabric.device), config, fabric, None, lost, state).write()
 
 
@@ -273,7 +286,11 @@ def small(config: Config, examples: int) -> Config:
 def new_members(network: NetworkOptions, examples: Examples, seeds: Sequence[int], model: nn.Module | None = None) -> Members:
     """Fresh members of the configured model, each as it would be made alone under its seed.
 
-    model: a network of your own; every module in it that can (``reset_parameters``) starts anew under the seed.
+    Args:
+        network: which model, and its options.
+        examples: whose shape and classes the model is made for.
+        seeds: one for each member.
+        model: a network of your own; every module in it that can (``reset_parameters``) starts anew under the seed.
     """
     return Members([new_network(network, examples, seed, model, anew=True) for seed in seeds])
 

@@ -32,7 +32,9 @@ PATIENCE = 10.0  # seconds that a process whose connection broke gives the one t
 def make_fabric(processes: int = 1, precision: str = "auto") -> "Fabric":
     """Lightning Fabric with our defaults: this process alone on one device, or ``processes`` with the same weights on parts of a batch.
 
-    precision: "bf16", "32", or "auto" for bf16 where the hardware multiplies it faster.
+    Args:
+        processes: how many, or GPUs.
+        precision: "bf16", "32", or "auto" for bf16 where the hardware multiplies it faster.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy

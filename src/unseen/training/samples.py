@@ -29,7 +29,11 @@ def two_samples(values: Floats, member: Bools) -> TwoSamples:
     """Means over the members that learn from an example and over the others, and what their difference is worth.
 
     standard_error = sqrt(var_seen / k_seen + var_unseen / k_unseen), degrees of freedom by Welch (1947) and Satterthwaite (1946).
-    Args: values (members, n). member: bool, the same shape, at least one of each per example. An error from one member is NaN.
+    An error from one member is NaN.
+
+    Args:
+        values: (members, n).
+        member: who learns from which example, bool (members, n); each example has at least one member with it and one without.
     """
     means, errors, degrees = [], [], []
     for chosen in (member, ~member):

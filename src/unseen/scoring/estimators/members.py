@@ -244,8 +244,14 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
     """What members with and without each example, and all, say of it: as ``measure``, means over members, for all examples.
 
     loss is the mean of losses, probability that of the given label's probabilities, predicted the largest mean probability; beside
-    them memorization_se and half_width (90%) of the gap,
-    by Welch's two-sample t. members: of this process; member: bool (all members, examples).
+    them memorization_se and half_width (90%) of the gap, by Welch's two-sample t.
+
+    Args:
+        members: of this process.
+        examples: to measure them on.
+        member: who trained on what, bool (all members, examples).
+        fabric: precision and processes.
+        batch_size: examples at a time.
     """
     import numpy as np
     from scipy.stats import t
