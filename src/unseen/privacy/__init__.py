@@ -5,7 +5,9 @@ come from ``judge``.
 """
 
 from unseen.privacy.attacks import ATTACKS, attack_scores, fitted_a
-from unseen.privacy.free import loss_trace_spread, trace_sum
+from unseen.privacy.free import loss_trace_spread, cumulative_loss
+from unseen.privacy.job import privacy_risk
+from unseen.privacy.listing import risky
 from unseen.privacy.rates import Rate, attack_rates, roc_curve
-from unseen.privacy.records import Power, false_alarms, record_power, risk_classes
+from unseen.privacy.records import RISKS, Power, false_alarms, record_power, risk_classes
 from unseen.privacy.signals import Shadows, Targets, log_odds_of_logits, log_odds_of_losses

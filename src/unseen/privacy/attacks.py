@@ -111,13 +111,13 @@ def calibrated_loss(known: Knowledge) -> Floats:
     return known.losses[1].mean - _loss(known.own)
 
 
-def loss(known: Knowledge) -> Floats:
+def plain_loss(known: Knowledge) -> Floats:
     r"""The loss alone, :math:`-L` (Yeom et al. 2018): what needs no member."""
     return -_loss(known.own)
 
 
 ATTACKS: dict[str, Callable[[Knowledge], Floats]] = {
-    attack.__name__: attack for attack in (lira_online, lira_offline, bavaria, rmia_online, rmia_offline, calibrated_loss, loss)
+    attack.__name__: attack for attack in (lira_online, lira_offline, bavaria, rmia_online, rmia_offline, calibrated_loss, plain_loss)
 }
 """By the name of their column."""
 

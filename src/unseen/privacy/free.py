@@ -26,7 +26,7 @@ def loss_trace_spread(losses: Floats) -> NDArray[Any]:
     return np.asarray(high - low)
 
 
-def trace_sum(losses: Floats) -> NDArray[Any]:
+def cumulative_loss(losses: Floats) -> NDArray[Any]:
     """Sum over epochs of a record's loss (cumulative loss). Args, errors as ``loss_trace_spread``; high = at risk."""
     _check(losses)
     return np.asarray(losses.sum(0))

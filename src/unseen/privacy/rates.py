@@ -117,7 +117,7 @@ def attack_rates(scores: Floats, inside: Bools, at: Sequence[float] = AT, repeat
     The variance is that of two-way clusters (Cameron, Gelbach & Miller 2011), each part by the bootstrap: of groups of records, of
     targets, and of their pairs, which the first two both hold,
 
-    .. math:: V = \max(V_{records} + V_{targets} - V_{pairs},\; V_{records},\; V_{targets})
+    .. math:: V = V_{records} + \max(V_{targets} - V_{pairs},\; 0)
 
     with t quantiles by Satterthwaite's degrees of freedom, on the log-odds of the rate. With one target the band is over records alone.
 
@@ -167,9 +167,9 @@ def banded(counts: Counts, at: Sequence[float], repeats: int, level: float, seed
         return values, *_ends(values, by_group, np.full(len(values), groups - 1.0), counts, level)
     by_target = _spread(counts.inside.sum(0), counts.outside.sum(0), at, repeats, random)
     by_pair = _spread(counts.inside.reshape(-1, bins), counts.outside.reshape(-1, bins), at, repeats, random)
-    alone = np.maximum(by_group - by_pair, 0)
-    variance = np.maximum(alone + by_target, by_group)
-    degrees = variance**2 / np.maximum(by_target**2 / (targets - 1) + alone**2 / (groups - 1), 1e-300)
+    between = np.maximum(by_target - by_pair, 0)
+    variance = by_group + between
+    degrees = variance**2 / np.maximum(between**2 / (targets - 1) + by_group**2 / (groups - 1), 1e-300)
     return values, *_ends(values, variance, degrees, counts, level)
 
 

@@ -290,6 +290,7 @@ def _difference(old: Config, new: Config) -> str:
 
 def _what_writes(name: str) -> str:
     writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
+    writers |= {"privacy": "unseen privacy", "privacy.json": "unseen privacy"}
     writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
     writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}
     return f"`{writers.get(name, 'unseen score')}` writes {name}; a run that was stopped goes on with --resume."

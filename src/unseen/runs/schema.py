@@ -19,6 +19,7 @@ TABLES = {
     "neighbours": ("index", "rank", "neighbour_index", "similarity"),
     "subsets": ("subset", "index"),
     "truth": ("index", "memorization"),
+    "privacy": ("index", "id", "given_label", "tpr_at_1_percent", "tpr_at_1_percent_low", "tpr_at_1_percent_high", "risk"),
     "influence": ("query_index", "train_index", "influence"),
     "final": ("index", "loss_full", "predicted_full"),
     "gradients": ("seed", "epoch", "subset", "other", "quantity", "value", "examples"),
@@ -26,13 +27,14 @@ TABLES = {
 """Columns that each table has, whatever the run."""
 HALVES = ("loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "unseen_loss_mean", "predicted_label", "is_label_issue")
 """What scores with a memorization have beside it."""
-TEXTS = ("id", "split", "subset", "other", "side", "quantity", "query_id", "train_id", "text")
+TEXTS = ("id", "split", "subset", "other", "side", "quantity", "query_id", "train_id", "text", "risk")
 TRUTHS = ("trained", "is_label_issue")
 WHOLE = ("index", "given_label", "true_label", "seed", "epoch", "rank", "neighbour_index", "train_index", "predicted_label")
 JSON: dict[str, dict[str, type | tuple[type, ...]]] = {
     "summary.json": {"examples": int, "trained": int},
     "truth.json": {"reliability": (float, type(None))},
     "selfcheck.json": {"sentence": str},
+    "privacy.json": {"members": int, "targets": int, "attacks": dict, "risks": dict},
 }
 COSTS = ("training_seconds", "measuring_seconds", "plain_seconds")
 
@@ -89,7 +91,7 @@ def json_fault(name: str, value: Any) -> str | None:
 def tensors_fault(name: str, tensors: "Mapping[str, Tensor]", notes: Mapping[str, str]) -> str | None:
     """Why these are not the tensors, and the notes, of the file of that name under ``weights/``."""
     kind = name.partition("-")[0]
-    needed = {"truth": "losses", "leave": "losses", "members": "sum.probabilities"}.get(kind)
+    needed = {"truth": "losses", "leave": "losses", "members": "sum.probabilities", "privacy": "log_odds"}.get(kind)
     if needed and needed not in tensors:
         return f"it has no tensor {needed!r}"
     if kind in ("seed", "members", "sums") and not notes.get("epoch", "").isdecimal():
