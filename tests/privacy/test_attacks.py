@@ -22,7 +22,9 @@ def world(members, records, seed=0, effect=EFFECT, others=50, targets=4):
     width = np.exp(random.normal(0, 0.4, records))
     log_odds = level + own * inside + width * random.normal(size=inside.shape)
     population = random.normal(2, 2, others) + random.normal(size=(len(inside), others))
-    return Shadows(*part(log_odds, inside, population, slice(0, members))), Targets(*part(log_odds, inside, population, slice(members, None)))
+    return Shadows(*part(log_odds, inside, population, slice(0, members))), Targets(
+        *part(log_odds, inside, population, slice(members, None))
+    )
 
 
 def part(*tables_and_rows):
@@ -172,7 +174,7 @@ def refused(message, call):
 
 
 def test_bad_inputs_have_their_own_line():
-    shadows, targets = world(10, 30)
+    shadows = world(10, 30)[0]
     odds, inside = shadows.log_odds, shadows.inside
     labels = np.arange(30) % 10
     spoiled = odds.copy()

@@ -13,8 +13,7 @@ from unseen.cli import main
 from unseen.errors import UnseenError
 from unseen.privacy import ATTACKS, RISKS, privacy_risk, risky
 from unseen.scoring import run_examples
-from unseen.training import new_network, train_members
-from unseen.training import new_members as fresh
+from unseen.training import new_members, new_network, train_members
 
 OPTIONS = {"hidden": (64,), "epochs": 8, "batch_size": 16, "lr": 0.1, "precision": "32", "limit": 300, "random_labels": 0.1}
 FEW = {"members": 16, "held_out_targets": 4}
@@ -98,7 +97,7 @@ def test_each_member_in_turn(run):
 def network(run):
     """A network trained on the run's training records by its recipe, and all records."""
     config, examples = run_examples(run)
-    members = fresh(config.network, examples, [5])
+    members = new_members(config.network, examples, [5])
     *_, last = train_members(members, examples.train, config.training, torch.ones(1, 300, dtype=torch.bool), 9)
     net = new_network(config.network, examples, 0)
     net.load_state_dict(last.members().member(0))
@@ -128,7 +127,7 @@ def test_ones_own_network_as_callable_weights_or_logits(run, network, tmp_path):
 
 
 def test_targets_that_are_none(run, network, tmp_path):
-    net, examples = network
+    examples = network[1]
     count = len(examples)
     spoiled = torch.zeros(count, 10)
     spoiled[7, 1] = torch.nan

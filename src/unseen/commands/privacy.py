@@ -91,7 +91,9 @@ def print_privacy(run: Run, as_json: bool) -> None:
     for rate, value in next(iter(facts["attacks"].values())).items():
         if rate != "curve" and value["value"] is None:
             print(f"{rate} is unknown: {value['reason']}.")
-    print(f"Risk of {facts['records']:,} training records: " + ", ".join(f"{facts['risks'][name]:,} {name}" for name in facts["risks"]) + ".")
+    print(
+        f"Risk of {facts['records']:,} training records: " + ", ".join(f"{facts['risks'][name]:,} {name}" for name in facts["risks"]) + "."
+    )
     if facts["record_tests"]:
         said = facts["record_tests"]["0.01"]
         print(f"The tests of single records, at false alarms of 1% by their own account, have {said['false_positive']:.2%} on the targets.")

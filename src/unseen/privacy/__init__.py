@@ -1,11 +1,11 @@
 """Who could tell that a record was in the training set: attacks by members, their rates, the risk of each record.
 
-The mathematics takes arrays of log-odds and memberships, whoever made them; ``job`` alone knows runs. Nothing here trains by itself: members
-come from ``judge``.
+The mathematics takes arrays of log-odds and memberships, whoever made them; ``job`` alone knows runs. Nothing here trains by itself:
+members come from ``judge``.
 """
 
 from unseen.privacy.attacks import ATTACKS, attack_scores, fitted_a
-from unseen.privacy.free import loss_trace_spread, cumulative_loss
+from unseen.privacy.free import cumulative_loss, loss_trace_spread
 from unseen.privacy.job import privacy_risk
 from unseen.privacy.listing import risky
 from unseen.privacy.rates import Rate, attack_rates, roc_curve

@@ -135,7 +135,8 @@ def attack_scores(
     """Score every record under every target, some records at a time: memory is that of the tables and a block.
 
     Args:
-        shadows: the members' log-odds and membership. targets: whom to attack; None: each member by the others.
+        shadows: the members' log-odds and membership.
+        targets: whom to attack; None: each member by the others.
         attacks: names of ``ATTACKS``.
         variance: LiRA's: "record", "pooled", or by the number of members ("auto", see ``MANY_MEMBERS``).
         gamma: RMIA's, at least 1 by its paper, 1 in its code.
@@ -159,8 +160,8 @@ def attack_scores(
     likelihoods = _population(shadows, targets, slope)
     for part in blocks(shadows.log_odds.shape[1], block):
         own = (shadows if targets is None else targets).log_odds[:, part].astype(np.float64)
-        sides = _sides(shadows.log_odds[:, part], shadows.inside[:, part], targets is None, part.start)
-        known = Knowledge(own, *sides, both, pooled, likelihoods, gamma, slope)
+        odds, losses, chances = _sides(shadows.log_odds[:, part], shadows.inside[:, part], targets is None, part.start)
+        known = Knowledge(own, odds, losses, chances, both, pooled, likelihoods, gamma, slope)
         yield part, {name: ATTACKS[name](known).astype(np.float32) for name in attacks}
 
 
@@ -214,10 +215,8 @@ def _population(shadows: Shadows, targets: Targets | None, slope: float) -> tupl
 def _likelihood(own: Floats, chances: tuple[Moments, Moments], slope: float | None) -> Floats:
     """p(x | target) / p(x), (targets, records); slope: RMIA's a, None for online."""
     inside, outside = (side.mean for side in chances)
-    if slope is None:
-        expected = np.where(np.isnan(inside), outside, (inside + outside) / 2)
-    else:
-        expected = ((1 + slope) * outside + 1 - slope) / 2
+    online = np.where(np.isnan(inside), outside, (inside + outside) / 2)
+    expected = online if slope is None else ((1 + slope) * outside + 1 - slope) / 2
     return _chance(own) / np.maximum(expected, 1e-300)
 
 
@@ -246,12 +245,13 @@ def _log_predictive(x: Floats, moments: Moments, prior: Prior) -> Floats:
     scale = (prior.degrees * prior.variance + moments.squares + pull) / degrees * (strength + 1) / strength
     numbers = prior.degrees + np.arange(int(count.max()) + 1)
     constants = gammaln((numbers + 1) / 2) - gammaln(numbers / 2) - 0.5 * np.log(numbers * np.pi)
-    return constants[count.astype(int)] - 0.5 * np.log(scale) - (degrees + 1) / 2 * np.log1p((x - mean) ** 2 / (degrees * scale))
+    logs = constants[count.astype(int)] - 0.5 * np.log(scale) - (degrees + 1) / 2 * np.log1p((x - mean) ** 2 / (degrees * scale))
+    return np.asarray(logs)
 
 
 def _loss(log_odds: Floats) -> Floats:
-    return np.logaddexp(0, -log_odds)
+    return np.asarray(np.logaddexp(0, -log_odds))
 
 
 def _chance(log_odds: Floats) -> Floats:
-    return np.exp(-_loss(log_odds))
+    return np.asarray(np.exp(-_loss(log_odds)))

@@ -17,7 +17,7 @@ from unseen.errors import UnseenError
 from unseen.hashing import key
 from unseen.judge import retrain, spearman
 from unseen.privacy.attacks import ATTACKS, attack_scores, fitted_a
-from unseen.privacy.free import loss_trace_spread, cumulative_loss
+from unseen.privacy.free import cumulative_loss, loss_trace_spread
 from unseen.privacy.rates import AT, Rate, attack_rates, roc_curve
 from unseen.privacy.records import RISKS, false_alarms, record_power, risk_classes
 from unseen.privacy.signals import FEWEST_MEMBERS, Bools, Floats, Shadows, Targets, check_labels, log_odds_of_losses
@@ -85,17 +85,21 @@ def privacy_risk(
 
     Args:
         run: whose recipe and records. Its scores are not needed; where it has a history, the free scores come from it.
-        members: networks that attack. held_out_targets: networks that are attacked; 0: each member, by the others.
+        members: networks that attack.
+        held_out_targets: networks that are attacked; 0: each member, by the others.
         target: a network of yours in place of these (see ``targets.target_log_odds``). Members then train on test records too.
         target_member: bool, a value per record, train before test: what your network trained on; default: the training split.
         fraction: share of the records that each network trains on; one half is what the papers take.
-        data, model: what the run was made of, where that was not a name. data_dir: where data sets lie.
+        data_dir: where data sets lie.
+        data: what the run was made of, where that was not a name.
+        model: the same of its network.
         progress: called with the number of networks after each chunk. A stopped call goes on where it was.
 
     Returns:
-        A row per training record: index, id, given_label, the score of each attack (of your network; of several targets the mean over those
-        that trained on the record), loss_trace_spread and cumulative_loss (where there is a history), tpr_at_1_percent and tpr_at_tenth_percent with
-        the ends of their 90% intervals (_low, _high), and risk: one of high, raised, unclear, low (``records.risk_classes``).
+        A row per training record: index, id, given_label, the score of each attack (of your network; of several targets the mean over
+        those that trained on the record), loss_trace_spread and cumulative_loss (where there is a history), tpr_at_1_percent and
+        tpr_at_tenth_percent with the ends of their 90% intervals (_low, _high), and risk: high, raised, unclear or low
+        (``records.risk_classes``).
 
     Raises:
         UnseenError: for too few members, a share that leaves no member with or without a record, records with a class each, and a target
@@ -111,7 +115,7 @@ def privacy_risk(
         shadows, targets = _networks(run, config, examples, plan, model, progress)
         if odds is not None:
             targets = Targets(odds[None], own[None])
-        found = {name: np.concatenate(parts, 1) for name, parts in _scores(shadows, targets).items()}
+        found = _scores(shadows, targets)
         table = _table(run, examples, shadows, targets, found)
         run.write_table("privacy", table)
         run.write_json("privacy.json", _facts(plan, shadows, targets, found, table))
@@ -173,11 +177,13 @@ def _digest(config: Config, plan: Plan, model: nn.Module | None) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:8]
 
 
-def _scores(shadows: Shadows, targets: Targets | None) -> dict[str, list[Floats]]:
-    found: dict[str, list[Floats]] = {name: [] for name in ATTACKS}
-    for _, scores in attack_scores(shadows, targets):
+def _scores(shadows: Shadows, targets: Targets | None) -> dict[str, Floats]:
+    """float32 (targets, records) by attack."""
+    shape = (shadows if targets is None else targets).inside.shape
+    found = {name: np.empty(shape, np.float32) for name in ATTACKS}
+    for part, scores in attack_scores(shadows, targets):
         for name, values in scores.items():
-            found[name].append(values)
+            found[name][:, part] = values
     return found
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ORDER = "tpr_at_1_percent_low"
+FRONT = ("index", "id", "path", "given_label", "given_class", "risk", "score")
 BESIDE = ("memorization", "true_label")
 """Columns of the scores that say what is special about a record, where the run has them."""
 
@@ -35,8 +36,7 @@ def risky(run: Run, least: str = "raised") -> "pl.DataFrame":
     wanted = RISKS[RISKS.index(least) :]
     rows = table.filter(pl.col("risk").is_in(wanted)).sort([ORDER, "index"], descending=[True, False])
     rows = _beside(run, rows).with_columns(score=pl.col(ORDER))
-    names = ("index", "id", "path", "given_label", "given_class", "risk", "score", "tpr_at_1_percent", "tpr_at_1_percent_low")
-    names += ("tpr_at_1_percent_high", "lira_online", "rmia_online", *BESIDE)
+    names = [*FRONT, "tpr_at_1_percent", ORDER, "tpr_at_1_percent_high", "lira_online", "rmia_online", *BESIDE]
     return rows.select(name for name in names if name in rows.columns)
 
 

@@ -43,7 +43,8 @@ def two_sides(values: Floats, inside: Bools, leave_one_out: bool, first: int = 0
     Else the sides' counts would tell the attack whether the target trained on the record, since members share records out evenly.
 
     Args:
-        values: (members, records). inside: bool, the same shape.
+        values: (members, records).
+        inside: bool, the same shape.
         leave_one_out: whether each member is left out in turn; then row k is of all members but k.
         first: the number of the first of these records among all.
     """
@@ -76,8 +77,8 @@ class Prior:
 
     .. math:: \sigma^2 \sim \text{InvGamma}(\nu_0/2,\; \nu_0 s_0^2/2), \quad \mu \mid \sigma^2 \sim N(m_0,\; \sigma^2/\kappa_0)
 
-    Variance: Smyth (2004), *Linear models and empirical Bayes methods*, section 6.2, from mean and spread of the log-variances. Mean: m_0 is
-    the mean of the records' means, kappa_0 the variance within records over that between their means.
+    Variance: Smyth (2004), *Linear models and empirical Bayes methods*, section 6.2, from mean and spread of the log-variances. Mean:
+    m_0 is the mean of the records' means, kappa_0 the variance within records over that between their means.
 
     Attributes:
         mean, strength: m_0 and kappa_0. degrees, variance: nu_0 and s_0^2.

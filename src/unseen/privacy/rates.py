@@ -39,8 +39,8 @@ class Counts:
     """Pairs of target and record by score, as counts between thresholds.
 
     Attributes:
-        inside, outside: float64 (groups of records, targets, thresholds + 1): pairs that were trained on, and that were not, from the
-            highest scores down.
+        inside, outside: float64 (groups of records, targets, 2 thresholds + 1): pairs that were trained on, and that were not, from the
+            highest scores down: above the first threshold, at it, between it and the second, at that, and so on.
     """
 
     inside: Floats
@@ -51,7 +51,9 @@ class Counts:
         """Count.
 
         Args:
-            scores: (targets, records), high = member. inside: bool, the same shape. seed: of the groups of records.
+            scores: (targets, records), high = member.
+            inside: bool, the same shape.
+            seed: of the groups of records.
 
         Raises:
             UnseenError: for NaN, for shapes that differ, and where all pairs are members or none is.
@@ -59,11 +61,12 @@ class Counts:
         _check(scores, inside)
         edges = _thresholds(scores[~inside])
         groups = np.random.default_rng(key(seed, "groups")).permutation(scores.shape[1]) % GROUPS
-        tables = np.zeros((2, GROUPS, len(scores), len(edges) + 1))
+        bins = 2 * len(edges) + 1
+        tables = np.zeros((2, GROUPS, len(scores), bins))
         for target, (row, member) in enumerate(zip(scores, inside, strict=True)):
-            place = len(edges) - np.searchsorted(edges[::-1], row, "right")  # how many thresholds are above
-            flat = (member * GROUPS + groups) * (len(edges) + 1) + place
-            tables[:, :, target] = np.bincount(flat, minlength=2 * GROUPS * (len(edges) + 1)).reshape(2, GROUPS, -1)
+            above, above_or_at = (len(edges) - np.searchsorted(edges[::-1], row, side) for side in ("right", "left"))
+            flat = (member * GROUPS + groups) * bins + above + above_or_at
+            tables[:, :, target] = np.bincount(flat, minlength=2 * GROUPS * bins).reshape(2, GROUPS, -1)
         return cls(tables[1], tables[0])
 
 
@@ -85,7 +88,7 @@ def _thresholds(outside: Floats) -> Floats:
 
 
 def area(inside: Floats, outside: Floats) -> Floats:
-    """Area under the ROC of counts (..., thresholds + 1) from the highest scores down, by trapezia; ties count half."""
+    """Area under the ROC of counts (..., bins) from the highest scores down, by trapezia; ties count half."""
     false, true = _cumulated(outside), _cumulated(inside)
     return np.asarray((np.diff(false, axis=-1) * (true[..., 1:] + true[..., :-1]) / 2).sum(-1))
 
@@ -103,7 +106,7 @@ def _upper_interpolation(at: Sequence[float], false: Floats, true: Floats) -> Fl
     after = np.searchsorted(false, at, "right").clip(1, len(false) - 1)
     width = false[after] - false[after - 1]
     share = np.where(width > 0, (np.asarray(at) - false[after - 1]) / np.where(width > 0, width, 1), 1)
-    return true[after - 1] + share.clip(0, 1) * (true[after] - true[after - 1])
+    return np.asarray(true[after - 1] + share.clip(0, 1) * (true[after] - true[after - 1]))
 
 
 def _cumulated(counts: Floats) -> Floats:
@@ -111,7 +114,9 @@ def _cumulated(counts: Floats) -> Floats:
     return np.asarray(sums / np.maximum(sums[..., -1:], 1e-300))
 
 
-def attack_rates(scores: Floats, inside: Bools, at: Sequence[float] = AT, repeats: int = 200, level: float = 0.9, seed: int = 0) -> dict[str, Rate]:
+def attack_rates(
+    scores: Floats, inside: Bools, at: Sequence[float] = AT, repeats: int = 200, level: float = 0.9, seed: int = 0
+) -> dict[str, Rate]:
     r"""The area under the ROC, and true-positive rates at false-positive rates, with bands over records and targets.
 
     The variance is that of two-way clusters (Cameron, Gelbach & Miller 2011), each part by the bootstrap: of groups of records, of
@@ -122,8 +127,12 @@ def attack_rates(scores: Floats, inside: Bools, at: Sequence[float] = AT, repeat
     with t quantiles by Satterthwaite's degrees of freedom, on the log-odds of the rate. With one target the band is over records alone.
 
     Args:
-        scores: (targets, records), high = member. inside: bool, the same shape: who trained on what.
-        at: false-positive rates. repeats: of the bootstrap. level: of the bands. seed: of groups and repeats.
+        scores: (targets, records), high = member.
+        inside: bool, the same shape: who trained on what.
+        at: false-positive rates.
+        repeats: of the bootstrap.
+        level: of the bands.
+        seed: of groups and repeats.
 
     Returns:
         ``Rate`` by name: auc, and tpr_at_0.01 and so on; without a value, and with the reason, where fewer than ``FALSE_POSITIVES`` / rate
@@ -178,7 +187,7 @@ def _all(inside: Floats, outside: Floats, at: Sequence[float]) -> Floats:
 
 
 def _spread(inside: Floats, outside: Floats, at: Sequence[float], repeats: int, random: np.random.Generator) -> Floats:
-    """Bootstrap variance over the rows of counts (clusters, thresholds + 1)."""
+    """Bootstrap variance over the rows of counts (clusters, bins)."""
     clusters = len(inside)
     draws = random.multinomial(clusters, np.full(clusters, 1 / clusters), size=repeats).astype(np.float64)
     found = _all(draws @ inside, draws @ outside, at)

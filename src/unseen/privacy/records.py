@@ -27,9 +27,9 @@ def record_power(shadows: Shadows, at: tuple[float, ...] = (0.01, 0.001), block:
 
     .. math:: \text{TPR} = \Phi\Big(\frac{\mu_{in} - \mu_{out} - z_{1-r}\, \sigma_{out}}{\sigma_{in}}\Big)
 
-    for Gaussian log-odds of members with and without it (Carlini et al. 2022 find them near enough), whose variances are drawn towards those
-    of the other records (``Prior``). So the rate is the record's own: false alarms are over networks without it, not over other records.
-    The interval is :math:`\Phi(d \pm 1.645\, s)`, by the delta method, d the argument above,
+    for Gaussian log-odds of members with and without it (Carlini et al. 2022 find them near enough), whose variances are drawn towards
+    those of the other records (``Prior``). So the rate is the record's own: false alarms are over networks without it, not over other
+    records. The interval is :math:`\Phi(d \pm 1.645\, s)`, by the delta method, d the argument above,
 
     .. math:: s^2 = \Big(\frac{\sigma_{in}^2}{n_{in}} + \frac{\sigma_{out}^2}{n_{out}}
         + \frac{z^2 \sigma_{out}^2}{2 \nu_{out}}\Big) \Big/ \sigma_{in}^2 + \frac{d^2}{2 \nu_{in}}
@@ -38,7 +38,8 @@ def record_power(shadows: Shadows, at: tuple[float, ...] = (0.01, 0.001), block:
     """
     from scipy.stats import norm
 
-    both, found = priors(shadows, block), {rate: [] for rate in at}  # type: dict[float, list[Floats]]
+    both = priors(shadows, block)
+    found: dict[float, list[Floats]] = {rate: [] for rate in at}
     for part in blocks(shadows.log_odds.shape[1], block):
         sides = two_sides(shadows.log_odds[:, part].astype(np.float64), shadows.inside[:, part], False)
         for rate in at:
@@ -66,21 +67,27 @@ def risk_classes(power: Power) -> list[str]:
     return [RISKS[place] for place in highest]
 
 
-def false_alarms(shadows: Shadows, targets: Targets, at: tuple[float, ...] = (0.01, 0.001), block: int = BLOCK) -> dict[float, dict[str, float]]:
-    """Whether ``record_power`` keeps its promise: the tests of all records, on targets that were not among the members.
+def false_alarms(
+    shadows: Shadows, targets: Targets, at: tuple[float, ...] = (0.01, 0.001), block: int = BLOCK
+) -> dict[float, dict[str, float]]:
+    """Whether log-odds are Gaussian enough for ``record_power``: the tests of all records, on targets that were not among the members.
+
+    A test calls a record a member where the target's log-odds pass the quantile of Student's t that Gaussian log-odds of as many members
+    without the record would pass at the stated rate.
 
     Returns, by the stated false-positive rate: false_positive, the share of pairs of a target and a record that it did not train on that
     are called members; true_positive, of those that it did; and power, the mean that ``record_power`` states for these.
     """
-    from scipy.stats import norm
+    from scipy.special import stdtrit
 
     both, powers = priors(shadows, block), record_power(shadows, at, block)
     called: dict[float, list[Bools]] = {rate: [] for rate in at}
     for part in blocks(shadows.log_odds.shape[1], block):
         outside = two_sides(shadows.log_odds[:, part].astype(np.float64), shadows.inside[:, part], False)[1]
-        spread = np.sqrt(np.maximum(moderated(outside, both[1])[0], SMALLEST_VARIANCE))
+        variance, degrees = moderated(outside, both[1])
+        spread = np.sqrt(np.maximum(variance, SMALLEST_VARIANCE) * (1 + 1 / outside.count))
         for rate in at:
-            called[rate].append(targets.log_odds[:, part] > outside.mean + norm.isf(rate) * spread)
+            called[rate].append(targets.log_odds[:, part] > outside.mean + stdtrit(degrees, 1 - rate) * spread)
     found = {}
     for rate, parts in called.items():
         hits, of = np.concatenate(parts, 1), targets.inside

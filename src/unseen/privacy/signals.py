@@ -55,7 +55,7 @@ def log_odds_of_logits(logits: Any, labels: Integers, classes: int) -> NDArray[n
     highest = others.max(1)
     odds = own - highest - np.log(np.exp(others - highest[:, None]).sum(1))
     most = float(log_odds_of_losses(np.array(LEAST_LOSS)))
-    return odds.clip(-np.inf, most)
+    return np.asarray(odds.clip(-np.inf, most))
 
 
 def _check_logits(values: NDArray[np.float64], labels: Integers, classes: int) -> None:

@@ -25,16 +25,17 @@ def target_log_odds(target: Target, config: Config, examples: Examples, model: n
         target: logits (records, classes) as an array or tensor; a module or another callable from standardised inputs (batch, ...) to
             logits; a file: .npy with logits, or .safetensors with the weights of the run's network (its ``state_dict``) or a tensor
             called logits.
-        config: the run's. examples: the records, train before test. model: the run's network, where it is the user's own.
+        config: the run's.
+        examples: the records, train before test.
+        model: the run's network, where it is the user's own.
 
     Raises:
         UnseenError: for files that cannot be read, weights of another network, logits of another shape, of other classes or with NaN.
     """
-    if isinstance(target, str | Path):
-        target = _read(Path(target), config, examples, model)
-    if not isinstance(target, Tensor | np.ndarray):
-        target = _logits(target, examples)
-    values = target.detach().cpu().double().numpy() if isinstance(target, Tensor) else target
+    found: Any = _read(Path(target), config, examples, model) if isinstance(target, str | Path) else target
+    if not isinstance(found, Tensor | np.ndarray):
+        found = _logits(found, examples)
+    values = found.detach().cpu().double().numpy() if isinstance(found, Tensor) else found
     return log_odds_of_logits(values, examples.labels.cpu().numpy(), len(examples.classes))
 
 
@@ -47,7 +48,9 @@ def _logits(call: Callable[[Tensor], Tensor], examples: Examples, batch_size: in
     try:
         parts = [call(channels_last(examples.batch(positions)[0])) for positions in torch.arange(len(examples)).split(batch_size)]
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UnseenError(f"The target cannot take inputs of the shape {examples.shape} ({error}). It takes what the run's does.") from error
+        raise UnseenError(
+            f"The target cannot take inputs of the shape {examples.shape} ({error}). It takes what the run's does."
+        ) from error
     finally:
         if isinstance(call, nn.Module):
             call.train(training)
@@ -80,5 +83,7 @@ def _network(path: Path, tensors: dict[str, Tensor], config: Config, examples: E
         net.load_state_dict(tensors)
     except RuntimeError as error:
         problem = " ".join(str(error).split())[:200]
-        raise UnseenError(f"{path} holds weights of another network than the run's {config.network.model} ({problem}). Give logits.") from error
+        raise UnseenError(
+            f"{path} holds weights of another network than the run's {config.network.model} ({problem}). Give logits."
+        ) from error
     return net
