@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 import reference_privacy as slow
 from unseen.errors import UnseenError
 from unseen.privacy import Shadows, Targets, attack_rates, false_alarms, loss_trace_spread, record_power, risk_classes, roc_curve
+from unseen.privacy.moments import priors
 from unseen.privacy.rates import Counts, banded, rate_at
 from unseen.privacy.records import Power
 
@@ -130,18 +131,28 @@ def test_power_is_what_targets_show():
 
 def test_power_by_record_and_its_slow_twin():
     shadows, _, _ = gaussians(np.random.default_rng(2), 12, 50)
-    from unseen.privacy.moments import priors
-
-    both = priors(shadows)
-    found = record_power(shadows, (0.05,), block=7)[0.05].value
+    both, records = priors(shadows), []
     for record in range(50):
-        means, spreads = [], []
-        for sample, prior in zip(slow.sides_of(shadows.log_odds, shadows.inside, record), both, strict=True):
+        variances, samples = [], slow.sides_of(shadows.log_odds, shadows.inside, record)
+        for sample, prior in zip(samples, both, strict=True):
             squares = ((sample - sample.mean()) ** 2).sum()
-            means.append(sample.mean())
-            spreads.append(np.sqrt((prior.degrees * prior.variance + squares) / (prior.degrees + len(sample) - 1)))
-        threshold = means[1] + norm.isf(0.05) * spreads[1]
-        assert found[record] == pytest.approx(norm.sf(threshold, means[0], spreads[0]))
+            variances.append((prior.degrees * prior.variance + squares) / (prior.degrees + len(sample) - 1))
+        unit = np.sqrt(np.mean(variances))
+        noise = variances[0] / len(samples[0]) + variances[1] / len(samples[1])
+        records.append((samples[0].mean() - samples[1].mean(), *variances, unit, noise))
+    gaps = [gap / unit for gap, *_, unit, _ in records]
+    spread = np.var(gaps) - np.mean([noise / unit**2 for *_, unit, noise in records])
+    found = record_power(shadows, (0.05,), block=7)[0.05].value
+    for record, (gap, inside, outside, unit, noise) in enumerate(records):
+        kept = spread / (spread + noise / unit**2)
+        threshold = norm.isf(0.05) * np.sqrt(outside)  # above the mean of those without it
+        assert found[record] == pytest.approx(norm.sf(threshold, kept * gap + (1 - kept) * np.mean(gaps) * unit, np.sqrt(inside)))
+
+
+def test_few_members_do_not_make_noise_look_like_risk():
+    true = gaussians(np.random.default_rng(3), 64, 4000)[2].mean()
+    for members in (4, 8, 32):
+        assert record_power(gaussians(np.random.default_rng(3), members, 4000)[0])[0.01].value.mean() == pytest.approx(true, rel=0.3)
 
 
 def test_risk_classes_follow_the_interval():

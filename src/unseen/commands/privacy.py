@@ -56,7 +56,7 @@ class Risky:
     top: int = 20
     """number of records; 0: all"""
     least: Literal["raised", "high"] = "raised"
-    """the lowest class of risk to list. high: found more often than not at 1%% false alarms; raised: ten times as often as by chance"""
+    """the lowest class of risk to list. high: found more often than not at 1% false alarms; raised: ten times as often as by chance"""
     json: bool = False
     """print JSON: how many records are in which class of risk, and the rows"""
     csv: bool = False
@@ -78,22 +78,21 @@ class Risky:
 def print_privacy(run: Run, as_json: bool) -> None:
     """A row per attack with its rates and their bands, what could not be stated, and how many records are at risk."""
     from unseen.commands.terminal import print_rows
+    from unseen.privacy import AT, RISKS
 
     facts = run.read_json("privacy.json")
     if as_json:
         print(json.dumps(facts, indent=1))
         return
-    rows = [
-        {"attack": name} | {rate: _band(value) for rate, value in rates.items() if rate != "curve"}
-        for name, rates in facts["attacks"].items()
-    ]
+    attacks = sorted(facts["attacks"].items(), key=lambda attack: -(attack[1]["auc"]["value"] or 0))
+    rates = ("auc", *(f"tpr_at_{rate:g}" for rate in AT))
+    rows = [{"attack": name} | {rate: _band(found[rate]) for rate in rates} for name, found in attacks]
     print_rows(rows, title=f"Attacks by {facts['members']} members on {facts['targets']} ({facts['attacked']}); in brackets 90% bands")
-    for rate, value in next(iter(facts["attacks"].values())).items():
-        if rate != "curve" and value["value"] is None:
-            print(f"{rate} is unknown: {value['reason']}.")
-    print(
-        f"Risk of {facts['records']:,} training records: " + ", ".join(f"{facts['risks'][name]:,} {name}" for name in facts["risks"]) + "."
-    )
+    for rate in rates:
+        if (reason := attacks[0][1][rate]["reason"]) is not None:
+            print(f"{rate} is unknown: {reason}.")
+    counts = ", ".join(f"{facts['risks'][name]:,} {name}" for name in reversed(RISKS))
+    print(f"Risk of {facts['records']:,} training records: {counts}.")
     if facts["record_tests"]:
         said = facts["record_tests"]["0.01"]
         print(f"The tests of single records, at false alarms of 1% by their own account, have {said['false_positive']:.2%} on the targets.")

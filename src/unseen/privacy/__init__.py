@@ -8,6 +8,6 @@ from unseen.privacy.attacks import ATTACKS, attack_scores, fitted_a
 from unseen.privacy.free import cumulative_loss, loss_trace_spread
 from unseen.privacy.job import privacy_risk
 from unseen.privacy.listing import risky
-from unseen.privacy.rates import Rate, attack_rates, roc_curve
+from unseen.privacy.rates import AT, Rate, attack_rates, roc_curve
 from unseen.privacy.records import RISKS, Power, false_alarms, record_power, risk_classes
 from unseen.privacy.signals import Shadows, Targets, log_odds_of_logits, log_odds_of_losses

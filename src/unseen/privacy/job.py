@@ -141,8 +141,9 @@ def _networks(
     name = f"privacy-{_digest(config, plan, model)}"
     if not (run.path / "weights" / f"{name}.safetensors").exists():
         run.write_tensors(name, _trained(run, config, examples, plan, model, progress))
-    tensors = {name: value.numpy() for name, value in run.read_tensors(name)[0].items()}
-    records = tensors["inside"].shape[1]
+    count, records = plan.members + plan.targets, len(examples) if plan.joined else len(examples.train)
+    like = {"log_odds": torch.empty(count, len(examples), device="meta"), "inside": torch.empty(count, records, device="meta")}
+    tensors = {key: value.numpy() for key, value in run.read_like(name, like)[0].items()}
     tables = [(tensors["log_odds"][rows], tensors["inside"][rows]) for rows in (slice(0, plan.members), slice(plan.members, None))]
     (odds, inside), (others, theirs) = tables
     population = odds[:, records:] if odds.shape[1] > records else None

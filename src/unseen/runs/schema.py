@@ -34,8 +34,11 @@ JSON: dict[str, dict[str, type | tuple[type, ...]]] = {
     "summary.json": {"examples": int, "trained": int},
     "truth.json": {"reliability": (float, type(None))},
     "selfcheck.json": {"sentence": str},
-    "privacy.json": {"members": int, "targets": int, "attacks": dict, "risks": dict},
+    "privacy.json": {"members": int, "targets": int, "records": int, "attacks": dict, "risks": dict},
 }
+RATES = ("auc", "tpr_at_0.01", "tpr_at_0.001", "tpr_at_0.0001")
+RISKS = ("low", "unclear", "raised", "high")
+"""Of ``privacy.json``."""
 COSTS = ("training_seconds", "measuring_seconds", "plain_seconds")
 
 
@@ -83,8 +86,19 @@ def json_fault(name: str, value: Any) -> str | None:
             return f"its {key!r} is {value.get(key)!r}"
     if name == "truth.json" and not re.fullmatch(r"truth-[0-9a-f]{8}", str(value.get("losses", "truth-00000000"))):
         return f"its 'losses' is {value['losses']!r}, no folder of this run"
+    if name == "privacy.json" and (fault := _privacy_fault(value)):
+        return fault
     if name.startswith("parts/cost-") and not (isinstance(value, dict) and all(_is(value.get(cost), float) for cost in COSTS)):
         return f"it does not hold the numbers {', '.join(COSTS)}"
+    return None
+
+
+def _privacy_fault(value: dict[str, Any]) -> str | None:
+    rates = [attack.get(rate) if isinstance(attack, dict) else None for attack in value["attacks"].values() for rate in RATES]
+    if not rates or not all(isinstance(rate, dict) and set(rate) == {"value", "low", "high", "reason"} for rate in rates):
+        return f"its 'attacks' do not hold the rates {', '.join(RATES)}"
+    if set(value["risks"]) != set(RISKS) or not all(_is(count, int) for count in value["risks"].values()):
+        return f"its 'risks' is {value['risks']!r}"
     return None
 
 
