@@ -1,6 +1,7 @@
 """Shared data of the tests."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 import unseen
 
+os.environ.setdefault("UNSEEN_CACHE", tempfile.mkdtemp())  # features of tests stay among them
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()  # the key that marks runs as one's own
 torch.set_num_threads(1)  # small networks; and tests may share the machine
 
 

@@ -1,7 +1,9 @@
 """The command line: a thin face of the Python functions. Flags are the names of ``Config``'s fields."""
 
+import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,10 +19,22 @@ from unseen.errors import UnseenError
 from unseen.torchrun import is_first
 
 LINES = "\n\t"
+NO_MEMORY = "not enough memory|out of memory|cannot allocate memory"
+STATUS = {
+    0: "done; also where the reader of the output went away",
+    1: "an error that unseen does not know: a defect, please report it",
+    2: "bad input, or a file that cannot be read or written; the line says which, and what to do",
+    3: "the output is full or closed",
+    4: "there is not enough memory",
+    129: "the terminal was closed (SIGHUP); what was finished is kept",
+    130: "Ctrl-C; what was finished is kept",
+    143: "SIGTERM; what was finished is kept",
+}
+"""Exit statuses. 137 is the system's: it ends processes so where memory runs out; what was finished is kept then, too."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Run one command. Returns the exit status, see ``STATUS``; what ends it is said in one line."""
     arms = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()]
     union: Any = arms[0]
     for arm in arms[1:]:
@@ -30,18 +44,57 @@ def main(arguments: list[str] | None = None) -> int:
         command: Any = tyro.cli(union, prog="unseen", args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
         with nullcontext() if is_first() else redirect_stdout(io.StringIO()):
             if is_first() or isinstance(command, SHARED):
-                command()
+                return _run(command)
     except UnseenError as error:
         process = "" if is_first() else f" (process {os.environ['RANK']})"
         print(f"unseen{process}: {printable(str(error), kept=LINES)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print("\nunseen: stopped. What was finished is kept; the same command goes on, `unseen score` with --resume.", file=sys.stderr)
-        return 143 if isinstance(stop, _Terminated) else 130
+        return stop.status if isinstance(stop, _Terminated) else 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at the end
+        _discard_output()
         return 0
+    except MemoryError as error:
+        return _no_memory(error)
+    except Exception as error:
+        if type(error).__name__ == "ColumnNotFoundError" and type(error).__module__.startswith("polars"):  # imported on use
+            said = printable(str(error).splitlines()[0])
+            print(f"unseen: a table of the run lacks a column: {said}. Write it again, or restore it.", file=sys.stderr)
+            return 2
+        if isinstance(error, RuntimeError) and re.search(NO_MEMORY, str(error), re.IGNORECASE):  # as PyTorch says it
+            return _no_memory(error)
+        raise
     return 0
+
+
+def _run(command: Any) -> int:
+    """Call a command. Only what is wrong with the output itself is caught here: it is full, or closed."""
+    try:
+        command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF):
+            raise
+        _discard_output()
+        print(f"unseen: the output cannot be written ({error.strerror}). What was finished is kept.", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _discard_output() -> None:
+    """What could not be written is not tried again: else Python complains when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _no_memory(error: Exception) -> int:
+    said = (str(error).splitlines() or [""])[0]
+    advice = "What was finished is kept. Give more memory (ulimit -v), or less data: --limit, --image-size, --shards."
+    print(f"unseen: there is not enough memory{': ' if said else ''}{printable(said)}. {advice}", file=sys.stderr)
+    return 4
 
 
 def _check_encoding(words: Sequence[str]) -> None:
@@ -53,16 +106,41 @@ def _check_encoding(words: Sequence[str]) -> None:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as batch systems and containers send it."""
+    """SIGTERM, as batch systems and containers send it, or SIGHUP, as a terminal that is closed."""
+
+    status = 143
 
 
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise _Terminated
+def _terminate(number: int, _: FrameType | None) -> None:
+    stop = _Terminated()
+    stop.status = 128 + number
+    raise stop
+
+
+def _open_missing_streams() -> bool:
+    """Whether the output was closed by who started this. A file that is opened must not get its number, or texts would go into it."""
+    closed = sys.stdout is None
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, for as long as the process lives
+    return closed
 
 
 def entry() -> None:
     """The console script."""
-    signal.signal(signal.SIGTERM, _terminate)
+    if _open_missing_streams():
+        print(
+            "unseen: the output is closed, so that nothing could be told. Run it with an output: > /dev/null if none is wanted.",
+            file=sys.stderr,
+        )
+        sys.exit(3)
+    for name in ("SIGTERM", "SIGHUP"):
+        if (number := getattr(signal, name, None)) is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays so
+            signal.signal(number, _terminate)
     for stream in (sys.stdout, sys.stderr):  # a letter that the terminal's encoding lacks is written as \\u…, not an error
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

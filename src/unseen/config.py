@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from unseen.errors import UnseenError
 
+TEST_FRACTION = 0.2
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -25,10 +27,27 @@ class DataOptions:
     """column of the class in a table"""
     text: str | None = None
     """column of texts in a table, which become the input"""
+    id_column: str | None = None
+    """column of a table that names each example"""
+    image_column: str | None = None
+    """column of pictures, or of their paths from the table's folder"""
+    split_column: str | None = None
+    """column of a table that says train, test, …"""
+    drop: tuple[str, ...] = ()
+    """columns of a table to leave out"""
+    separator: str | None = None
+    """of a CSV's fields; default: found from its first lines"""
+    encoding: str | None = None
+    """of a CSV; default: found from its bytes"""
+    skip_damaged: bool = False
+    """leave pictures out that cannot be read, and list them"""
     image_size: int | None = None
     """resize images to this height and width"""
-    test_fraction: float = 0.2
-    """share held out where the data has no test split"""
+    features: str | None = None
+    """what is scored in place of the inputs: auto, pixels, patches, gradients, lite0, minilm, tfidf, hf:ID-or-FOLDER, timm:NAME,
+    column:NAME, or several with + between them; default: the inputs, for --estimator head auto"""
+    test_fraction: float | None = None
+    """share held out where the data has no test split; default 0.2, and 0 where everything is scored without (--estimator head)"""
     limit: int | None = None
     """use only the first so many training examples"""
     test_limit: int | None = None
@@ -39,6 +58,11 @@ class DataOptions:
     """read parquet or .npz files one at a time, one large parquet file by its row groups: memory for one, whatever the size of the whole"""
     shuffle_buffer: int = 100_000
     """with --shards: consecutive shards of up to so many examples together share their batches; at least one shard is read"""
+
+    @property
+    def held_out(self) -> float:
+        """``test_fraction``, or its default."""
+        return TEST_FRACTION if self.test_fraction is None else self.test_fraction
 
 
 @dataclass(frozen=True)
@@ -153,8 +177,9 @@ class Config:
     """
 
     estimator: str = "auto"
-    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp and vgg11, unless an option that
-    only turn-over dropout has is set, else turnover; plain: one ordinary network, which has the free scores but no memorization"""
+    """turnover: one network with turn-over dropout; members: many small networks; head: a ridge head on features that never saw a label;
+    plain: one ordinary network, which has the free scores but no memorization; auto: head for colour pictures and texts where no option of
+    a network is set, members for mlp and vgg11 unless an option that only turn-over dropout has is set, else turnover"""
     seed: int = 0
     """of masks, initial weights, order, noise"""
     seeds: int = 1
@@ -190,7 +215,7 @@ class Config:
 
     def resolved(self) -> "Config":
         """The same with the model's values in place of None. Raises UnseenError for values out of range."""
-        if self.data.text is not None and self.network.model == "mlp":
+        if self.data.text is not None and self.network.model == "mlp" and self.data.features is None:
             return self.change(model="text").resolved()
         flat, model = self.flat(), self.network.model
         defaults = DEFAULTS.get(model, DEFAULTS["mlp"] | {"mask_scale": None})  # a module of one's own: ``attach`` decides
@@ -225,7 +250,7 @@ class Config:
 
     def digest(self) -> str:
         """Eight hexadecimal digits that change with anything the results depend on, and stay when a version adds an option."""
-        standard = Config().flat()
+        standard = Config().flat() | {"test_fraction": TEST_FRACTION}
         chosen = {name: value for name, value in self.flat().items() if value != standard[name]}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -294,6 +319,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "gradients_every": (lambda v: v >= 0, "at least 0"),
     "gradient_examples": (lambda v: v >= 2, "at least 2"),
     "hidden": (lambda v: len(v) > 0 and all(w >= 2 for w in v), "one width or more, each at least 2"),
+    "test_fraction": (lambda v: v is None or 0 <= v < 1, "from 0 to below 1"),
     "shuffle_buffer": (lambda v: v >= 1, "at least 1"),
 }
 """What each number must be."""

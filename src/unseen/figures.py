@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.errors import UnseenError, needs
-from unseen.runs import Run
+from unseen.runs import writing_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,6 +26,6 @@ def save_figure(figure: "Figure", path: Path, **options: Any) -> Path:
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise UnseenError(f"The figure {path} ends in {path.suffix!r}. Allowed: {', '.join(f'.{name}' for name in FORMATS)}.")
-    with Run(path.parent).writing(path.name) as temporary:
+    with writing_out(path) as temporary:
         figure.savefig(temporary, dpi=150, format=kind, **options)
     return path

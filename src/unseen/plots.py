@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from unseen.data import Examples, Lazy, load
+from unseen.data import NAMES, Examples, Lazy, load
 from unseen.errors import UnseenError
 from unseen.figures import new_figure, save_figure
-from unseen.runs import Run
+from unseen.runs import Run, source_of
 from unseen.scoring import load_options
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def save_dynamics(curves: "pl.DataFrame", path: Path) -> Path:
     figure = new_figure(9, 3.4)
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         draw_curves(axes, curves, quantity)
-    figure.axes[-1].legend(frameon=False, fontsize=7)
+    for text in figure.axes[-1].legend(frameon=False, fontsize=7).get_texts():
+        text.set_parse_math(False)  # a name with a dollar is no formula
     return save_figure(figure, path)
 
 
@@ -115,7 +116,7 @@ def draw_images(axes: "Sequence[Axes]", rows: list[dict[str, Any]], examples: Ex
         pixels = image[0].permute(1, 2, 0).cpu().numpy()
         axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray_r" if pixels.shape[-1] == 1 else None)
         names = [examples.classes[int(row[name])] for name in ("given_label", "predicted_seen", "predicted_unseen")]
-        axis.set_title(f"{row['memorization']:.1f}\n({', '.join(names)})", fontsize=7)
+        axis.set_title(f"{row['memorization']:.1f}\n({', '.join(names)})", fontsize=7, parse_math=False)
         axis.set_axis_off()
 
 
@@ -123,7 +124,7 @@ def plot_run(run: Run, data_dir: str | Path | None = None, out: Path | None = No
     """Write the overview figure of a run, or its long tail where the examples are no images; returns the path."""
     config = run.config
     try:
-        examples = load(config.data.data, data_dir=data_dir, **load_options(config))
+        examples = load(source_of(run, NAMES), data_dir=data_dir, **load_options(config))
         figure = overview(run, examples) if len(examples.shape) == 3 else long_tail(run)
     except UnseenError:  # data that came from Python, or is not here: the tables still are
         figure = long_tail(run)

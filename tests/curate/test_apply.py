@@ -1,6 +1,12 @@
 import csv
+import gzip
 import io
+import itertools
+import os
 import re
+import shutil
+import threading
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,8 +17,10 @@ from PIL import Image
 import unseen
 from unseen.cli import main
 from unseen.curate.copying import apply
+from unseen.data import image_folder
 
 UnseenError = unseen.UnseenError
+SOAK = bool(os.environ.get("UNSEEN_SOAK"))
 
 
 def picture(path, level=0):
@@ -183,6 +191,238 @@ def test_whatever_it_is_told_it_writes_below_its_destination_or_nothing(photos, 
     assert {name: value for name, value in after.items() if name not in made} == before
     assert len(made) == counts["keep"] + counts["relabel"] and counts["drop"] == 4 - len(made)
     assert set(made.values()) <= set(files(photos).values())
-    import shutil
-
     shutil.rmtree(clean, ignore_errors=True)
+
+
+def test_what_is_not_judged_is_copied_and_what_is_not_copied_is_named(photos, tmp_path, capsys):
+    """Kind C: other splits, annotations, pictures at the top, what systems leave, links."""
+    others = {"notes.txt": b"n", "cat/1.xml": b"<box/>", ".DS_Store": b"\0", "cat/._1.png": b"\0\5", "__MACOSX/cat/._1.png": b"\0\5"}
+    for name, content in others.items():
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(content)
+    picture(photos / "at the top.png")
+    (photos / "link.txt").symlink_to(photos / "notes.txt")
+    made = decisions(tmp_path, ("cat/1.png", "relabel", "dog"), ("cat/2.png", "drop", ""))
+    read = set(image_folder(photos).ids)
+    counts = apply(made, photos, tmp_path / "clean")
+    here, there = files(photos), files(tmp_path / "clean")
+    expected = {name: here[name] for name in here if name not in ("cat/1.png", "cat/2.png", "link.txt")} | {
+        "dog/cat-1.png": here["cat/1.png"]
+    }
+    assert there == expected and counts.left == ["link.txt (a link)"]
+    assert sorted(counts.copied) == sorted(set(here) - read - {"link.txt"}) and sum(counts.values()) == len(read)
+    shutil.rmtree(tmp_path / "clean")
+    main(["apply", str(made), str(photos), str(tmp_path / "clean")])
+    out = capsys.readouterr().out
+    assert "not in the copy: link.txt (a link)" in out and "copied as they are, not judged" in out
+
+
+@pytest.mark.parametrize("splits", [("train", "val", "test"), ("train", "dev"), ("train", "Val", "extra")])
+def test_every_split_is_in_the_copy(tmp_path, splits):
+    for number, (split, kind) in enumerate(itertools.product(splits, ("cat", "dog"))):
+        picture(tmp_path / "photos" / split / kind / "1.png", number)
+    apply(decisions(tmp_path, ("train/cat/1.png", "drop", "")), tmp_path / "photos", tmp_path / "clean")
+    before = files(tmp_path / "photos")
+    assert files(tmp_path / "clean") == {name: content for name, content in before.items() if name != "train/cat/1.png"}
+
+
+def test_a_relabelled_file_takes_the_place_of_none_in_any_case(photos, tmp_path):
+    picture(photos / "dog" / "CAT-1.png", 7)
+    picture(photos / "cat" / "Other.txt.png", 8)
+    (photos / "dog" / "1.PNG.txt").write_text("mine")
+    apply(decisions(tmp_path, ("cat/1.png", "relabel", "dog")), photos, tmp_path / "clean")
+    there = files(tmp_path / "clean")
+    assert len(there) == len(files(photos)) and len({name.casefold() for name in there}) == len(there)
+    assert there["dog/cat-cat-1.png"] == files(photos)["cat/1.png"]
+
+
+def test_a_folder_that_is_swapped_meanwhile_leaks_nothing(tmp_path):
+    """A thread puts links to a secret in the place of files and folders; no copy holds a byte of it."""
+    for number in range(40):
+        picture(tmp_path / "photos" / f"class {number % 4}" / f"{number}.png", number)
+    secret = tmp_path / "secret" / "x.png"
+    secret.parent.mkdir()
+    secret.write_bytes(b"SECRET" * 50)
+    for number in range(40):
+        (secret.parent / f"{number}.png").write_bytes(secret.read_bytes())
+    whole_folder, away, stop = tmp_path / "photos" / "class 0", tmp_path / "away", threading.Event()
+    one = tmp_path / "photos" / "class 1" / "1.png"
+    content = one.read_bytes()
+
+    def swap():
+        while not stop.is_set():
+            one.unlink()
+            one.symlink_to(secret)
+            whole_folder.rename(away)
+            whole_folder.symlink_to(secret.parent)
+            whole_folder.unlink()
+            away.rename(whole_folder)
+            one.unlink()
+            one.write_bytes(content)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    copies = refusals = 0
+    made = decisions(tmp_path)
+    try:
+        while copies + 40 * refusals < (80000 if SOAK else 2000):
+            try:
+                apply(made, tmp_path / "photos", tmp_path / "clean")
+            except UnseenError:
+                refusals += 1
+                continue
+            finally:
+                assert not list(tmp_path.glob(".clean*"))
+            copied = files(tmp_path / "clean")
+            copies += len(copied)
+            assert not any(b"SECRET" in content for content in copied.values())
+            shutil.rmtree(tmp_path / "clean")
+    finally:
+        stop.set()
+        thread.join()
+
+
+DIALECTS = st.fixed_dictionaries(
+    {
+        "separator": st.sampled_from([",", ";", "\t", "|"]),
+        "ending": st.sampled_from(["\n", "\r\n"]),
+        "encoding": st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+        "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+        "last": st.booleans(),
+        "blank": st.booleans(),
+    }
+)
+LETTERS = st.text(alphabet="ab 01é#'\"\n;,|=.", max_size=8)
+LABELS = ["007", "7", "true", "false", "01", "café", "a,b", "-1"]
+
+
+def table_bytes(rows, way):
+    """Each row's bytes, and all of them: written by Python's csv in the dialect."""
+    raws = []
+    for row in rows:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=way["separator"], lineterminator=way["ending"], quoting=way["quoting"]).writerow(row)
+        raws.append(text.getvalue())
+    if not way["last"]:
+        raws[-1] = raws[-1].removesuffix(way["ending"])
+    encoding = way["encoding"]
+    mark = {"utf-8-sig": b"\xef\xbb\xbf", "utf-16": b"\xff\xfe"}.get(encoding, b"")
+    plain = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}.get(encoding, encoding)
+    return mark, [raw.encode(plain) for raw in raws]
+
+
+@settings(max_examples=2000 if SOAK else 120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(LETTERS, st.sampled_from(LABELS)), min_size=2, max_size=6), way=DIALECTS, data=st.data())
+def test_round_trips_over_dialects(tmp_path, rows, way, data):
+    """Keep all: the same bytes. Drop one: exactly that row is gone. Relabel one: only its label differs."""
+    rows = [(f"x{number}", text, label) for number, (text, label) in enumerate(rows)]
+    mark, raws = table_bytes([("name", "text", "label"), *rows], way)
+    blank = table_bytes([()], way | {"last": True})[1][0] if way["blank"] and way["quoting"] == csv.QUOTE_MINIMAL else b""
+    raws.insert(2, blank)
+    source, clean = tmp_path / ("t.tsv" if way["separator"] == "\t" else "t.csv"), tmp_path / "c"
+    source.write_bytes(mark + b"".join(raws))
+    at = [1, *range(3, len(raws))]  # where the rows stand: the header first, a blank line third
+    chosen = data.draw(st.integers(0, len(rows) - 1))
+
+    def cleaned(*made, **options):
+        clean.unlink(missing_ok=True)
+        apply(decisions(tmp_path, *made), source, clean, **options)
+        return clean.read_bytes()
+
+    assert cleaned() == source.read_bytes()
+    without = mark + b"".join(raw for place, raw in enumerate(raws) if place != at[chosen])
+    assert cleaned((f"row/{chosen}", "drop", "")) == without == cleaned((f"x{chosen}", "drop", ""), id_column="name")
+    label = data.draw(st.sampled_from(sorted({row[2] for row in rows})))
+    changed = cleaned((f"row/{chosen}", "relabel", label))
+    before, after = mark + b"".join(raws[: at[chosen]]), b"".join(raws[at[chosen] + 1 :])
+    assert changed.startswith(before) and changed.endswith(after)
+    plain = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}.get(way["encoding"], way["encoding"])
+    (row,) = csv.reader([changed[len(before) : len(changed) - len(after)].decode(plain)], delimiter=way["separator"])
+    assert row == [*rows[chosen][:2], label]
+
+
+def test_labels_with_leading_zeros_and_small_truth_values_stay_as_they_are(tmp_path):
+    """Kind I, cases apply_leading_zero and apply_bool_lower, and siblings."""
+    for labels in (("007", "010", "7"), ("true", "false", "True"), ("1e5", "100000", "0x1"), ("-0", "0", "00"), ("null", "NA", "nan")):
+        text = "x,label\n" + "".join(f"{number}.50,{label}\n" for number, label in enumerate(labels))
+        (tmp_path / "t.csv").write_text(text)
+        apply(decisions(tmp_path, ("row/0", "relabel", labels[1])), tmp_path / "t.csv", tmp_path / "c.csv")
+        assert (tmp_path / "c.csv").read_text() == text.replace(f"0.50,{labels[0]}\n", f"0.50,{labels[1]}\n", 1)
+        (tmp_path / "c.csv").unlink()
+
+
+def test_a_text_of_any_length(tmp_path):
+    (tmp_path / "t.csv").write_text(f"text,label\n{'long ' * 60_000},a\nshort,b\n")
+    apply(decisions(tmp_path, ("row/1", "drop", "")), tmp_path / "t.csv", tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_text() == f"text,label\n{'long ' * 60_000},a\n"
+    made = decisions(tmp_path, ("long " * 60_000, "drop", ""))
+    apply(made, tmp_path / "t.csv", tmp_path / "d.csv", id_column="text")
+    assert (tmp_path / "d.csv").read_text() == "text,label\nshort,b\n"
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_a_table_of_tabs_loses_the_row_that_was_decided_on(tmp_path, quoted):
+    """With quotes, as spreadsheets write them, and with inches, as people do."""
+    rows = [('say "no"', "a"), ('"x', "b"), ("z", "a")] if not quoted else [('"two\nlines"', "a"), ('"x"', "b"), ("z", "a")]
+    raws = [f"{text}\t{label}\n" for text, label in rows]
+    (tmp_path / "t.tsv").write_text("text\tlabel\n" + "".join(raws))
+    apply(decisions(tmp_path, ("row/1", "drop", "")), tmp_path / "t.tsv", tmp_path / "c.tsv")
+    assert (tmp_path / "c.tsv").read_text() == "text\tlabel\n" + raws[0] + raws[2]
+
+
+def test_packed_tables_upper_case_and_old_line_ends(tmp_path):
+    (tmp_path / "T.CSV").write_bytes(b"x,label\r1,a\r2,b\r")
+    apply(decisions(tmp_path, ("row/0", "drop", "")), tmp_path / "T.CSV", tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_bytes() == b"x,label\r2,b\r"
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"x,label\n1,a\n2,b\n"))
+    apply(decisions(tmp_path), tmp_path / "t.csv.gz", tmp_path / "same.csv.gz")
+    apply(decisions(tmp_path, ("row/0", "drop", "")), tmp_path / "t.csv.gz", tmp_path / "c.csv.gz")
+    assert (tmp_path / "same.csv.gz").read_bytes() == (tmp_path / "t.csv.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "c.csv.gz").read_bytes()) == b"x,label\n2,b\n"
+
+
+FORMULAS = ["=1+1", "+1", "-x", "@cmd", "\tx", "\x7fx", "'=1", "''@", "＝1", "'tis", "plain", "-1"]
+
+
+def test_a_spreadsheet_computes_nothing_and_ids_find_their_way_back(tmp_path, capsys):
+    """Of the lists and the files that people open, no cell begins a formula; what they decide applies to the ids as they are."""
+    rows = [(f"{FORMULAS[number % 12]}{number}", number % 7, number % 5, FORMULAS[number % 3]) for number in range(90)]
+    frame = pl.DataFrame(rows, schema=["name", "x", "y", "label"], orient="row")
+    frame.write_csv(tmp_path / "t.csv")
+    run = unseen.score(
+        (frame.select("x", "y").to_numpy(), frame["label"].to_list()), hidden=(16,), epochs=1, out=tmp_path / "run", estimator="turnover"
+    )
+    for name in ("examples", "scores"):
+        table = run.table(name)
+        run.write_table(name, table.with_columns(id=pl.Series([rows[index][0] for index in table["index"]])))
+    texts = []
+    for command in (["suspects", "--csv", "--top", "0"], ["easy", "--csv", "--top", "0"], ["export"], ["export", "--format", "aum"]):
+        assert main([command[0], str(run.path), *command[1:]]) == 0
+        out = capsys.readouterr().out
+        texts.append(out if "--csv" in command else Path(out.strip()).read_bytes().decode())
+    assert main(["prune", str(run.path), "--keep", "0.5"]) == 0
+    keep = (run.path / "keep.txt").read_bytes().decode()
+    cells = [cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row] + keep.split("\n")
+    for cell in cells:
+        number = re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell)  # numbers of our own are no formulas
+        assert number or not re.match(r"[=+\-@\x00-\x1f＝]", cell), cell
+    listed = [row["id"] for row in csv.DictReader(io.StringIO(texts[2]))]
+    assert len(set(listed)) == len(run.scores) and any(name.startswith("'=") for name in listed)
+    made = decisions(tmp_path, *((name, "drop", "") for name in listed))
+    counts = apply(made, tmp_path / "t.csv", tmp_path / "c.csv", id_column="name")
+    left = set(run.examples["id"]) - set(run.scores["id"])
+    assert counts["drop"] == len(listed) and set(pl.read_csv(tmp_path / "c.csv")["name"]) == left
+    counts = apply(run.path / "keep.txt", tmp_path / "t.csv", tmp_path / "k.csv", id_column="name")
+    assert counts["keep"] == len(keep.strip("\n").split("\n"))
+
+
+def test_an_apostrophe_that_could_be_an_ids_own_is_asked_about(tmp_path):
+    (tmp_path / "t.csv").write_text("name,label\n=1,a\n'=1,b\n'=2,a\n=3,=b\n")
+    for written, kept in (("'=2", "'=2"), ("''=2", "'=2"), ("=3", "=3"), ("'=3", "=3")):
+        apply(decisions(tmp_path, (written, "drop", "")), tmp_path / "t.csv", tmp_path / "c.csv", id_column="name")
+        assert kept not in pl.read_csv(tmp_path / "c.csv")["name"].to_list()
+        (tmp_path / "c.csv").unlink()
+    with pytest.raises(UnseenError, match="can be that example"):
+        apply(decisions(tmp_path, ("'=1", "drop", "")), tmp_path / "t.csv", tmp_path / "c.csv", id_column="name")
+    apply(decisions(tmp_path, ("=3", "relabel", "a"), ("'=2", "relabel", "'=b")), tmp_path / "t.csv", tmp_path / "c.csv", id_column="name")
+    assert pl.read_csv(tmp_path / "c.csv")["label"].to_list() == ["a", "b", "=b", "a"]

@@ -7,7 +7,8 @@ import pytest
 import unseen
 from unseen.cli import main
 from unseen.curate import lists as curate
-from unseen.curate.trust import LEAST, trust
+from unseen.curate.abstain import LEAST, judgeable
+from unseen.curate.rates import ErrorRate, error_rate
 from unseen.runs.run import Run
 
 
@@ -29,9 +30,9 @@ def run(tmp_path_factory):
 
 def test_suspects_are_wrong_and_rare_ones_are_right(run):
     found, rare = curate.suspects(run), curate.rare(run)
-    assert len(found) > 80 and curate.error_rate(run, "suspects", found) == curate.ErrorRate(pytest.approx(0, abs=0.1), "known labels")
-    assert len(rare) > 20 and curate.error_rate(run, "rare", rare).rate <= 0.05
-    assert curate.error_rate(run, "easy", curate.easy(run)).rate == 0
+    assert len(found) > 80 and error_rate(run, "suspects", found) == ErrorRate(pytest.approx(0, abs=0.1), "known labels")
+    assert len(rare) > 20 and error_rate(run, "rare", rare).rate <= 0.05
+    assert error_rate(run, "easy", curate.easy(run)).rate == 0
     truth = run.scores.select("index", "true_label")
     assert found.join(truth, on="index").select((pl.col("true_label") == pl.col("suggested_label")).mean()).item() > 0.9
 
@@ -83,7 +84,7 @@ def test_a_habit_of_confusing_two_classes_is_learned():
 
 
 def test_error_rates_say_where_they_come_from(run, tmp_path):
-    assert curate.error_rate(run, "suspects", curate.suspects(run).head(0)).method == "empty list"
+    assert error_rate(run, "suspects", curate.suspects(run).head(0)).method == "empty list"
     config = json.loads((run.path / "config.json").read_text())
     for name in ("plain", "check"):
         (tmp_path / name).mkdir()
@@ -92,14 +93,15 @@ def test_error_rates_say_where_they_come_from(run, tmp_path):
     plain = Run(tmp_path / "plain")
     plain.write_json("config.json", config | {"random_labels": 0})
     plain.write_table("scores", plain.scores.drop("true_label"))
-    by_name = {name: curate.error_rate(plain, name, make(plain)) for name, make in curate.LISTS.items()}
+    by_name = {name: error_rate(plain, name, make(plain)) for name, make in curate.LISTS.items()}
     assert by_name["rare"].method == "noise floor" and 0 < by_name["rare"].rate < 0.1
-    assert by_name["suspects"].method == by_name["easy"].method == "its own probabilities"
+    assert by_name["suspects"].method == "errors planted in closed form"
+    assert by_name["easy"].method == "its own probabilities"
     Run(tmp_path / "check").write_json("selfcheck.json", {})
-    known = curate.error_rate(plain, "suspects", curate.suspects(plain))
-    assert str(tmp_path / "check") in known.method and known.rate == curate.error_rate(run, "suspects", curate.suspects(run)).rate
+    known = error_rate(plain, "suspects", curate.suspects(plain))
+    assert str(tmp_path / "check") in known.method and known.rate == error_rate(run, "suspects", curate.suspects(run)).rate
     with pytest.raises(unseen.UnseenError, match="suspects, rare, easy"):
-        curate.error_rate(run, "hard", curate.rare(run))
+        error_rate(run, "hard", curate.rare(run))
 
 
 def test_class_names_and_paths(tmp_path):
@@ -168,7 +170,7 @@ TRUSTED = {
 @pytest.mark.parametrize("kind", TRUSTED)
 def test_who_can_judge_which_classes(kind):
     rows, warning, left_out, few, unknown = TRUSTED[kind]
-    found = trust(table(*rows))
+    found = judgeable(table(*rows))
     assert (found.left_out, found.few, found.unknown) == (left_out, few, unknown)
     assert (found.warning is None) if warning is None else (warning in found.warning)
     assert len(found.lines) == (1 if warning or left_out else 0)
@@ -181,7 +183,7 @@ def test_predictions_that_are_no_better_than_the_shares_of_the_classes_are_near_
     rows = pl.DataFrame({"given_label": [0] * 90 + [1] * 10, "suggested_label": [0] * 100}).with_columns(
         given_class=pl.col("given_label").cast(pl.String), wrong_probability=pl.lit(0.4)
     )
-    assert "90.0% of 100, and 90.0% would be chance" in trust(rows).warning
+    assert "90.0% of 100, and 90.0% would be chance" in judgeable(rows).warning
 
 
 def scored_csv(path, x, labels, epochs=20):
@@ -219,9 +221,9 @@ def test_right_examples_of_tiny_classes_are_not_accused_and_a_line_says_how_many
 def test_labels_without_any_signal_give_a_warning_first_no_list_and_no_rate(tmp_path, capsys):
     random = np.random.default_rng(1)
     run = scored_csv(tmp_path, random.normal(size=(240, 4)), random.choice(["ant", "bee", "cat"], 240))
-    assert len(curate.suspects(run)) == 0 and curate.error_rate(run, "suspects", curate.suspects(run)).rate is None
+    assert len(curate.suspects(run)) == 0 and error_rate(run, "suspects", curate.suspects(run)).rate is None
     easy = curate.easy(run)
-    assert len(easy) and curate.error_rate(run, "easy", easy) == curate.ErrorRate(None, "nobody can judge these labels")
+    assert len(easy) and error_rate(run, "easy", easy) == ErrorRate(None, "nobody can judge these labels")
     assert main(["suspects", str(run.path)]) == 0
     said = capsys.readouterr().out
     assert said.startswith("Warning: Nobody can judge these labels") and "would be chance" in said

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
+from unseen.data.decoding import channels_first
 from unseen.data.examples import crop_and_flip
-from unseen.data.images import Lazy, channels_first
+from unseen.data.images import Lazy
 from unseen.data.loading import download, load
 from unseen.errors import UnseenError
 from unseen.hashing import uniform
@@ -478,7 +479,7 @@ def test_labels_that_are_not_classes(labels):
 
 
 def test_labels_of_scores():
-    refused("argmax", (pixels(4, 3, 3), np.eye(4)))
+    refused("argmax", (pixels(4, 3, 3), np.eye(4) * 3 - 1))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -510,7 +511,7 @@ def test_columns_that_are_no_features(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(["a,note,label", *rows]))
     assert "up to 100" in refused("Column 'note' has 150 different texts", tmp_path / "t.csv")
     assert load(tmp_path / "t.csv", id_column="note").shape == (1,)
-    (tmp_path / "u.csv").write_text(",a,label\n0,5,x\n1,6,y\n")
+    (tmp_path / "u.csv").write_text(",a,label\n5,5,x\n5,6,y\n")
     refused("without a name", tmp_path / "u.csv")
 
 

@@ -22,6 +22,7 @@ BAD: dict[str, tuple[str, ...]] = {
         "score digits --out other-files",
         "score digits --epochs 3 --out run",
     ),
+    "data": ("data nowhere", "data empty", "data one-class.csv", "data missing.csv --drop z", "data missing.csv --separator ::"),
     "show": ("show nowhere", "show run --sort memorisation", "show truncated", "show foreign"),
     "plot": ("plot run --out figure.txt", "plot truncated"),
     "report": ("report unfinished", "report run --points 1", "report plain"),

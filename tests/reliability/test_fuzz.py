@@ -15,7 +15,7 @@ import unseen
 from campaign import EXAMPLES
 from unseen.attribution.queries import parse_queries
 from unseen.cli import COMMANDS, main
-from unseen.curate.copying import read_decisions
+from unseen.curate.decisions import read_decisions
 from unseen.data.subsets import find_subsets
 
 FUZZ = settings(

@@ -16,7 +16,7 @@ import unseen
 from campaign import SOAK
 from forks import Server
 from unseen.cli import main
-from unseen.curate.lists import suspects
+from unseen.curate.lists import judged
 
 SMALL = ["--limit", "150", "--hidden", "64", "--epochs", "4", "--random-labels", "0.1"]
 TURNOVER = ["score", "digits", *SMALL, "--estimator", "turnover"]
@@ -187,12 +187,12 @@ def test_clocks_do_not_matter(server, whole, tmp_path, shift):
 def test_a_table_that_is_written_again_is_read_again_whatever_its_time(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     run = unseen.open_run(tmp_path / "run")
-    first = suspects(run)
+    first = judged(run)
     moment = (run.path / "scores.parquet").stat()
     scores = run.scores
     run.write_table("scores", scores.with_columns(given_label=(pl.col("given_label") + 1) % 10))
     os.utime(run.path / "scores.parquet", ns=(moment.st_atime_ns, moment.st_mtime_ns))
-    assert not suspects(run).equals(first)
+    assert not judged(run).equals(first)
 
 
 NAMES = ("Größe", "İstanbul", "数字", "naïve\u0301", "🐈")

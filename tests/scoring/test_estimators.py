@@ -18,12 +18,13 @@ class ClassMeans:
 
     has_halves = takes_shards = shares_state = True
     leading = "loss_unseen"
+    chooses = fixes = {}
 
     def __init__(self, job):
         self.job = job
         self.sums, self.counts = torch.zeros(()), torch.zeros(())
 
-    suits = classmethod(lambda cls, config: False)
+    suits = classmethod(lambda cls, config, examples: False)
     check = classmethod(lambda cls, config, processes: None)
     check_network = classmethod(lambda cls, config, examples, model: None)
     facts = classmethod(lambda cls, config, examples, model: {"networks": 1})
@@ -79,7 +80,7 @@ def test_a_toy_estimator_in_one_file_works_everywhere(toy, tmp_path, capsys):
         assert main([command, str(run)]) == 0, command
     capsys.readouterr()
     assert main(["score", "digits", "--estimator", "toys"]) == 2
-    assert "must be one of auto, members, turnover, plain, toy" in capsys.readouterr().err
+    assert "must be one of auto, head, members, turnover, plain, toy" in capsys.readouterr().err
 
 
 def test_the_toy_resumes_and_takes_shards(toy, tmp_path):

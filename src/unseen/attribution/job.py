@@ -18,7 +18,7 @@ from unseen.errors import UnseenError
 from unseen.runs import Run
 from unseen.scoring import run_examples, saved_epochs, saved_network
 from unseen.torchrun import process_count
-from unseen.training import Members, first, launch, membership
+from unseen.training import Members, first, holding, launch, membership
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,8 +67,9 @@ def influence(
     chosen = Queries.of(parse_queries(queries, examples) if isinstance(queries, str) else queries)
     world = min(process_count(devices), len(chosen))
     options |= {"memory_gib": memory_gib} if method == "gradient" else {"memory_gib": memory_gib, "precision": precision}
-    launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, config.training.precision)
-    return first(partial(_joined_shares, run, config, examples, chosen, world))
+    with holding(run):
+        launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, config.training.precision)
+        return first(partial(_joined_shares, run, config, examples, chosen, world))
 
 
 def _joined_shares(run: Run, config: Config, examples: Examples, queries: Queries, world: int) -> "pl.DataFrame":

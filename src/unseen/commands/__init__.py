@@ -5,12 +5,13 @@ A command calls one function of the rooms below and prints; it computes nothing.
 
 from typing import Any
 
-from unseen.commands import clean, judge, language, privacy, report, score, study
+from unseen.commands import clean, data, judge, language, privacy, report, score, study
 from unseen.commands.terminal import printable
 
 SHARED = (score.Score, judge.Truth, judge.Influence, clean.Selfcheck)  # by all of torchrun's processes; any other by the first alone
 COMMANDS: dict[str, Any] = {
     "score": score.Score,
+    "data": data.Data,
     "show": score.Show,
     "plot": score.Plot,
     "report": report.Report,

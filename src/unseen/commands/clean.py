@@ -25,6 +25,8 @@ class _List:
     """print CSV"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
 
     def __call__(self) -> None:
         """Find the nearest examples where they are not known yet, and print the list with its estimated error rate."""
@@ -35,7 +37,7 @@ class _List:
             raise UnseenError("--json and --csv are both given. Choose one.")
         if self.top < 0:
             raise UnseenError(f"--top is {self.top}; it must be at least 0 (0: all).")
-        run = open_run(self.run)
+        run = open_run(self.run, self.trust_paths)
         missing = find_neighbours(run, self.data_dir)
         print_list(run, type(self).__name__.lower(), self.top, "json" if self.json else "csv" if self.csv else "table", missing)
 
@@ -105,6 +107,8 @@ class Prune:
     """trainings for each point of the curve"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
 
     def __call__(self) -> None:
         """Write keep.txt, and with --curve the figure, and print where they are."""
@@ -117,7 +121,7 @@ class Prune:
         if len(orders) > 1:
             raise UnseenError("Choose one of --keep-hard, --keep-easy and --random.")
         order = orders[0] if orders else "hard"
-        run = open_run(self.run)
+        run = open_run(self.run, self.trust_paths)
         find_neighbours(run, self.data_dir)
         kept = prune(run, self.keep, order, self.drop_suspects, self.stratify)
         print(f"{len(kept):,} of {len(run.scores):,} training examples stay.\n{run.path / 'keep.txt'}")
@@ -143,10 +147,15 @@ class Apply:
 
     def __call__(self) -> None:
         """Write the copy, and print what became of the examples."""
+        from unseen.commands.terminal import printable
         from unseen.curate import apply
 
         counts = apply(self.decisions, self.source, self.destination, self.target, self.id_column)
-        print(f"{counts['keep']:,} kept, {counts['drop']:,} dropped, {counts['relabel']:,} relabelled.\n{self.destination}")
+        print(f"{counts['keep']:,} kept, {counts['drop']:,} dropped, {counts['relabel']:,} relabelled.")
+        for names, said in ((counts.copied, "copied as they are, not judged"), (counts.left, "not in the copy")):
+            if names:
+                print(printable(f"{len(names):,} {said}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}."))
+        print(self.destination)
 
 
 @dataclass(frozen=True)

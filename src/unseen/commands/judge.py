@@ -26,6 +26,8 @@ class Truth:
     """processes, or GPUs, that share the members"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
     json: bool = False
     """print JSON"""
 
@@ -35,7 +37,7 @@ class Truth:
         from unseen.judge import truth
         from unseen.training import counter
 
-        run = open_run(self.run)
+        run = open_run(self.run, self.trust_paths)
         left_out = _positions(self.leave_one_out, run) if self.leave_one_out else None
         with counter(self.members, "members") as advance:
             options = {"data_dir": self.data_dir, "devices": self.devices, "progress": advance}
@@ -62,6 +64,8 @@ class Influence:
     """processes, or GPUs, that share the queries"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
     json: bool = False
     """print JSON"""
 
@@ -70,7 +74,7 @@ class Influence:
         from unseen.attribution import influence
         from unseen.commands.terminal import print_influence
 
-        run = open_run(self.run)
+        run = open_run(self.run, self.trust_paths)
         table = influence(
             run, self.queries, self.top, self.method, data_dir=self.data_dir, memory_gib=self.memory_gib, devices=self.devices
         )

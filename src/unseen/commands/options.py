@@ -54,8 +54,9 @@ class Run:
     data: Source = field(default_factory=Source)
     output: Output = field(default_factory=Output)
     estimator: str = "auto"
-    """turnover: one network with turn-over dropout; members: many small networks; auto: members for mlp and vgg11, unless an option that
-    only turn-over dropout has is set, else turnover; plain: one ordinary network, which has the free scores but no memorization"""
+    """turnover: one network with turn-over dropout; members: many small networks; head: a ridge head on features that never saw a label;
+    plain: one ordinary network, which has the free scores but no memorization; auto: head for colour pictures and texts where no option of
+    a network is set, members for mlp and vgg11 unless an option that only turn-over dropout has is set, else turnover"""
     seed: int = 0
     """of masks, initial weights, order, noise"""
     seeds: int = 1

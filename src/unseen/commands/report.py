@@ -16,6 +16,8 @@ class Report:
     """a run folder"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
     out: Path | None = None
     """the file; default: report.html in the run folder"""
     points: int = 100_000
@@ -27,4 +29,4 @@ class Report:
         """Write the page and print where it is."""
         from unseen.page import report
 
-        print(report(open_run(self.run), self.data_dir, self.out, points=self.points, pictures=self.pictures))
+        print(report(open_run(self.run, self.trust_paths), self.data_dir, self.out, points=self.points, pictures=self.pictures))

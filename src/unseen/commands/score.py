@@ -56,6 +56,8 @@ class Plot:
     """a run folder"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
     out: Path | None = None
     """PNG, SVG or PDF; default: overview.png in the run folder"""
 
@@ -63,7 +65,7 @@ class Plot:
         """Write the figure and print where it is."""
         from unseen.plots import plot_run
 
-        print(plot_run(open_run(self.run), self.data_dir, self.out))
+        print(plot_run(open_run(self.run, self.trust_paths), self.data_dir, self.out))
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ class Gradients:
     """members of each subset to measure"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
     json: bool = False
     """print JSON"""
 
@@ -62,7 +64,7 @@ class Gradients:
         from unseen.commands.terminal import print_gradients
         from unseen.judge import run_gradients
 
-        run = open_run(self.run)
+        run = open_run(self.run, self.trust_paths)
         print_gradients(run, run_gradients(run, self.subset, self.scores, most=self.examples, data_dir=self.data_dir), self.json)
 
 

@@ -24,6 +24,8 @@ SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_u
 def print_summary(run: Run, top: int = 10) -> None:
     """What a run found: accuracies, the long tail, the most memorized examples, detection of known wrong labels, the path."""
     facts = run.summary
+    for line in facts.get("reading", ()):
+        print(printable(line))
     if not has_halves(facts):
         print_rows(_accuracies(facts), title="Accuracy on the training examples")
         print("An ordinary network: scores that cost nothing extra, but no memorization (--estimator turnover has it).")
@@ -180,8 +182,7 @@ def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None
 
 def _accuracies(facts: dict[str, Any]) -> list[dict[str, Any]]:
     names = {"seen": "seen half (trained on them)", "unseen": "unseen half (never saw them)", "full": "full network"}
-    if has_many_networks(facts):
-        names = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
+    names |= facts.get("sides", {})
     rows = []
     for side, name in names.items():
         if f"accuracy_{side}" not in facts:
@@ -226,18 +227,7 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 
 
 def _sentences(facts: dict[str, Any]) -> list[str]:
-    lines = []
-    if has_many_networks(facts):
-        lines.append(
-            "Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their unseen_loss_mean follows retraining "
-            "best and their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and "
-            "memorization."
-        )
-    else:
-        lines.append(
-            "Scored by one network with turn-over dropout: --estimator auto takes many small networks only for MLPs and VGG-11, where they "
-            "gain."
-        )
+    lines = [facts["how"]] if "how" in facts else []
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."
@@ -301,14 +291,14 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
 
     What nobody can judge is said before the list; beside CSV on the error stream.
     """
-    from unseen.curate import LISTS, error_rate, trustworthy
+    from unseen.curate import LISTS, error_rate, neutral_frame, trust_sentence, trustworthy
 
     found, known = LISTS[name](run), trustworthy(run)
     rate, lines = error_rate(run, name, found), known.lines if name == "suspects" or known.warning else []
     shown = found.head(top) if top else found
     if form == "csv":
         print(*(printable(line) for line in lines), sep="\n", end="\n" if lines else "", file=sys.stderr)
-        print(shown.write_csv(), end="")
+        print(neutral_frame(shown).write_csv(), end="")
     elif form == "json":
         facts = {"list": name, "examples": len(found), "error_rate": rate.rate, "error_rate_from": rate.method}
         facts |= {"warning": known.warning, "left_out": known.left_out if name == "suspects" else 0}
@@ -321,6 +311,8 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
             short = [{key: _short(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
             print_rows(short, title=LISTED[name])
         print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate}.")
+        if name == "suspects" and (sentence := trust_sentence(run)):
+            print(sentence)
         if missing:
             print(f"Without nearest examples, which would make it better: {missing}")
 

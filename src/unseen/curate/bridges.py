@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Subset
 
 from unseen.curate.lists import LISTS, judged
+from unseen.curate.spreadsheet import neutral_frame
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.runs import Run
+from unseen.runs import Run, writing_out
 from unseen.scoring import run_examples
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def label_quality(run: Run) -> "pl.DataFrame":
 def to_datalab(run: Run, issue_types: dict[str, Any] | None = None) -> Any:
     """A cleanlab ``Datalab`` that has looked for issues with this run's out-of-sample probabilities; needs cleanlab.
 
-    Args: issue_types: as ``Datalab.find_issues`` takes them; by default labels alone. Its rows are those of ``run.scores``.
+    Args:
+        issue_types: as ``Datalab.find_issues`` takes them; by default labels alone. Its rows are those of ``run.scores``.
     """
     try:
         from cleanlab import Datalab
@@ -59,12 +61,15 @@ def subset(
     """Part of the training examples as a torch ``Subset``, and their index.
 
     Args:
+        run: finished.
+        data_dir: where mnist/, cifar10/ … lie.
         which: the easiest or the most difficult ``share`` of the trained examples; or the whole list of suspects, or of the rare.
         share: above 0 and up to 1.
-        data: a data set whose item ``i`` is training example ``i`` of the run, as the one it was made of; by default the run's
-            data is loaded, and items are (x, label), standardised.
+        data: a data set whose item ``i`` is training example ``i`` of the run, as the one it was made of; by default the run's data is
+            loaded, and items are (x, label), standardised.
 
-    Returns the subset and the examples' ``index``, int64, in the list's order, which is that of the subset.
+    Returns:
+        The subset and the examples' ``index``, int64, in the list's order, which is that of the subset.
     """
     if which in ("easy", "difficult"):
         if not 0 < share <= 1:
@@ -76,7 +81,7 @@ def subset(
     else:
         raise UnseenError(f"There is no subset {which!r}. Allowed: easy, difficult, suspects, rare.")
     places = {int(value): place for place, value in enumerate(run.scores["index"].to_list())}
-    whole = Items(run_examples(run, data_dir=data_dir)[1].train) if data is None else data
+    whole = Items(run_examples(run, data_dir=data_dir, as_scored=False)[1].train) if data is None else data
     if len(whole) < len(places):
         raise UnseenError(f"The data set has {len(whole)} items, the run {len(places)} training examples. Give the one that the run is of.")
     return Subset(whole, [places[int(value)] for value in index]), index
@@ -102,9 +107,11 @@ def export(run: Run, form: str, out: Path | None = None) -> Path:
     """Write the run's scores as another tool does, and return the file.
 
     Args:
-        form: aum (``aum_values.csv``: sample_id, aum, highest first), cartography (``td_metrics.jsonl``: guid, index,
-            threshold_closeness, confidence, variability, correctness, forgetfulness) or cleanlab (``label_issues.csv``: as
-            ``label_quality``). sample_id and guid are the examples' ids.
+        run: finished.
+        form: aum (``aum_values.csv``: sample_id, aum, highest first), cartography (``td_metrics.jsonl``: guid, index, threshold_closeness,
+            confidence, variability, correctness, forgetfulness) or cleanlab (``label_issues.csv``: as ``label_quality``). sample_id and
+            guid are the examples' ids; in the two CSVs an id that a spreadsheet would compute, such as =1+1, has an apostrophe before it,
+            which ``unseen apply`` takes away again.
         out: the file; by default the tool's own name in the run folder.
     """
     import polars as pl
@@ -115,9 +122,9 @@ def export(run: Run, form: str, out: Path | None = None) -> Path:
         raise UnseenError(f"The folder {out.parent} is not there. Make it, or choose another --out.")
     scores = run.scores
     if form == "aum":
-        text = scores.select(sample_id="id", aum="aum").sort("aum", descending=True).write_csv()
+        text = neutral_frame(scores.select(sample_id="id", aum="aum").sort("aum", descending=True)).write_csv()
     elif form == "cleanlab":
-        text = label_quality(run).write_csv()
+        text = neutral_frame(label_quality(run)).write_csv()
     else:
         epochs = run.history["epoch"].n_unique()
         right = (pl.col("correctness") * epochs).round().cast(pl.Int64)
@@ -132,6 +139,6 @@ def export(run: Run, form: str, out: Path | None = None) -> Path:
         )
         text = "".join(json.dumps(row) + "\n" for row in table.to_dicts())
     path = out or run.path / FILES[form]
-    with Run(path.parent).writing(path.name) as temporary:
+    with writing_out(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

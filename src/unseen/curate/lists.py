@@ -5,7 +5,7 @@ Where they name another class than the given label, the label is probably wrong;
 example is rare but right.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.curate.trust import Trust, trust
+from unseen.curate.abstain import Judgeable, judgeable
+from unseen.curate.trust import FEWEST, REPEATS, Trust, stop_of, trust_in
+from unseen.data import NAMES
 from unseen.errors import UnseenError
-from unseen.runs import full_is_readable, has_many_networks, require_halves
+from unseen.runs import full_is_readable, has_many_networks, require_halves, source_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,20 +31,6 @@ ROUNDS = 50
 SHARPNESS = tuple(2 ** (power / 2) for power in range(-3, 6))
 WITNESS = 0.9  # neighbours count where they agree with the labels at least so often, in shares of how often the unseen half does
 LARGEST_SAMPLE = 1_000_000  # numbers, for the choice of the sharpness
-EMPTY = "empty list"
-PLANTED = ("random_labels", "label_noise")
-
-
-@dataclass(frozen=True)
-class ErrorRate:
-    """Estimated share of a list that is not what the list says, None where nobody knows; and what the estimate comes from, or why not."""
-
-    rate: float | None
-    method: str
-
-    def __str__(self) -> str:
-        """As it is printed: 4.2% (from known labels)."""
-        return f"unknown ({self.method})" if self.rate is None or self.method == EMPTY else f"{self.rate:.1%} (from {self.method})"
 
 
 def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
@@ -50,21 +38,51 @@ def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
 
     No example of a class that nobody can judge is listed, and none at all where nobody can judge the labels (``trustworthy``).
 
-    Columns: index, id, path (where the data is a folder of files), given_label and given_class, suggested_label and suggested_class,
-    score (here wrong_probability), wrong_probability, support (share of the nearest examples with the same label; missing without
-    neighbours), memorization, text (where the inputs are texts). Raises UnseenError where the run has no scores yet.
+    Columns: index, id, path (where the data is a folder of files), given_label and given_class, suggested_label and suggested_class, score
+    (here wrong_probability), wrong_probability, support (share of the nearest examples with the same label; missing without neighbours),
+    memorization, text (where the inputs are texts).
+
+    Raises:
+        UnseenError: where the run has no scores yet.
     """
     import polars as pl
 
     table, known = judged(run), trustworthy(run)
     found = table.filter(pl.col("suggested_label") != pl.col("given_label"), pl.col("wrong_probability") > least)
-    judgeable = pl.lit(False) if known.warning else pl.col("given_class").is_in([*known.few, *known.unknown]).not_()
-    return _listed(found.filter(judgeable), "doubt", "wrong_probability")
+    has_judge = pl.lit(False) if known.warning else pl.col("given_class").is_in([*known.few, *known.unknown]).not_()
+    listed = found.filter(has_judge).sort(["doubt", "index"], descending=[True, False])
+    if not listed["stated_wrong"].null_count():
+        listed = listed.head(stop_of(listed["stated_wrong"].to_numpy()))  # beyond, fewer than half are wrong
+    return _listed(listed, "doubt", "wrong_probability")
 
 
-def trustworthy(run: "Run") -> Trust:
-    """Whether the labels of a run can be judged, and those of which classes; ``Trust.lines`` says it."""
-    return trust(judged(run))
+def trustworthy(run: "Run") -> Judgeable:
+    """Whether the labels of a run can be judged, and those of which classes; ``Judgeable.lines`` says it."""
+    table = judged(run)
+    found = judgeable(table)
+    if found.warning is None and len(table) >= FEWEST and table["stated_wrong"].null_count():
+        return replace(found, warning=trust_of(run, repeats=0).sentence([]))
+    return found
+
+
+def trust_of(run: "Run", repeats: int = REPEATS) -> Trust:
+    """How many labels are wrong, and how right the list of suspects is, by errors planted in closed form; of the rows of ``judged``.
+
+    Args:
+        run: with 100 trained examples or more.
+        repeats: resampled data sets for the intervals.
+    """
+    scores = _measured(run)
+    trained = scores["trained"].to_numpy()
+    return trust_in(_evidence(run, scores, len(run.classes))[trained], scores["given_label"].to_numpy()[trained], repeats)
+
+
+def trust_sentence(run: "Run", count: int = 50) -> str:
+    """How many labels are wrong, how many of the first of the list, and where to stop; empty where nobody can say."""
+    table = judged(run)
+    if len(table) < FEWEST or trustworthy(run).warning:
+        return ""
+    return trust_of(run).sentence((-table["doubt"].to_numpy()).argsort(kind="stable"), count)
 
 
 def rare(run: "Run", share: float = 0.1) -> "pl.DataFrame":
@@ -132,7 +150,7 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
     scores, classes = _measured(run), run.classes
     labels = scores["given_label"].to_numpy()
     votes = neighbour_votes(run, scores["index"].to_numpy(), labels, len(classes))
-    evidence = run.probabilities().astype(np.float64)
+    evidence = _evidence(run, scores, len(classes))
     support = None
     if votes is not None:
         if (votes.argmax(1) == labels).mean() >= WITNESS * (evidence.argmax(1) == labels).mean():  # pixels of photographs are no witness
@@ -150,7 +168,33 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
         support=pl.Series(np.full(len(labels), None) if support is None else support, dtype=pl.Float64),
         difficulty=pl.col(difficulty(run)),
     )
-    return _with_paths(run, table).filter("trained")
+    return _stated(run, with_paths(run, table).filter("trained"))
+
+
+def _stated(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
+    """Add ``stated_wrong``, the probability to be wrong that planted errors bear out; missing where they say nothing.
+
+    Of features that never saw a label it also ranks: no order was measured to be better (docs/results/photos.md).
+    """
+    import polars as pl
+
+    known = trust_of(run, repeats=0) if len(table) >= FEWEST else None
+    if known is None or not known.says:
+        return table.with_columns(stated_wrong=pl.lit(None, pl.Float64))
+    table = table.with_columns(stated_wrong=pl.Series(known.wrong))
+    if run.config.data.features is None:
+        return table
+    place = np.empty(len(table))
+    place[known.order] = np.arange(len(table), 0, -1)
+    return table.with_columns(doubt=pl.Series(place), wrong_probability=pl.Series(known.wrong))
+
+
+def _evidence(run: "Run", scores: "pl.DataFrame", classes: int) -> Floats:
+    """The unseen half's probabilities (examples, classes), of the examples of the scores. Raises UnseenError for those of others."""
+    table = run.table("unseen_probabilities")
+    if not table["index"].equals(scores["index"].alias("index")) or table.width != classes + 1:
+        raise UnseenError(f"{run.path} holds unseen_probabilities.parquet of other examples or classes than its scores. Restore them.")
+    return table.drop("index").to_numpy().astype(np.float64)
 
 
 def _measured(run: "Run") -> "pl.DataFrame":
@@ -170,7 +214,10 @@ def neighbour_votes(run: "Run", index: Integers, labels: Integers, classes: int)
         return None
     table = run.table("neighbours")
     order = np.argsort(index)
-    places = [order[np.searchsorted(index, table[name].to_numpy(), sorter=order)] for name in ("index", "neighbour_index")]
+    wanted = [table[name].to_numpy() for name in ("index", "neighbour_index")]
+    places = [order[np.searchsorted(index, values, sorter=order).clip(max=len(order) - 1)] for values in wanted]
+    if any((index[found] != values).any() for found, values in zip(places, wanted, strict=True)):
+        raise UnseenError(f"{run.path / 'neighbours.parquet'} is of other examples than the scores. Delete it; it is written again.")
     votes = np.bincount(places[0] * classes + labels[places[1]], minlength=len(index) * classes)
     return votes.reshape(len(index), classes).astype(np.float64)
 
@@ -216,61 +263,6 @@ def _expectation(logs: Floats, labels: Integers, sharpness: float) -> tuple[Floa
     return joint[rows, labels] / likelihood, float(np.log(likelihood).mean())
 
 
-def error_rate(run: "Run", name: str, rows: "pl.DataFrame") -> ErrorRate:
-    """Estimated share of a list's rows (the whole list or its head) that is not what the list says, from the best source at hand.
-
-    Known labels, where the run's own were changed on purpose; a self-check of the same recipe; else the posterior of ``suspects``, and for
-    *rare but right* the noise floor: the largest q_value, the expected share of examples that stand out by chance. None, where nobody can
-    judge the labels and none is known.
-    """
-    if name not in LISTS:
-        raise UnseenError(f"There is no list {name!r}. The lists are {', '.join(LISTS)}.")
-    known = trustworthy(run)
-    if name == "suspects" and known.warning:
-        return ErrorRate(None, "there is no list")
-    if not len(rows):
-        return ErrorRate(0.0, EMPTY)
-    if (rate := _known(run, name, rows)) is not None:
-        return ErrorRate(rate, "known labels")
-    if (check := selfcheck_of(run)) is not None:
-        rate = _known(check, name, LISTS[name](check).head(len(rows)))
-        if rate is not None:
-            return ErrorRate(rate, f"planted errors of {check.path}")
-    if known.warning:
-        return ErrorRate(None, "nobody can judge these labels")
-    if name == "rare" and "q_value" in run.scores.columns:
-        floor = run.scores.join(rows.select("index"), on="index", how="semi")["q_value"].max()
-        return ErrorRate(float(floor), "noise floor")  # type: ignore[arg-type]
-    doubt = float(rows["wrong_probability"].mean())  # type: ignore[arg-type]
-    return ErrorRate(1 - doubt if name == "suspects" else doubt, "its own probabilities")
-
-
-def selfcheck_of(run: "Run") -> "Run | None":
-    """A run beside this one that planted errors in the same data by the same recipe (``unseen selfcheck``), if there is one."""
-    wanted = _recipe(run)
-    for path in sorted(run.path.resolve().parent.glob("*/selfcheck.json")):
-        other = replace(run, path=path.parent)
-        if path.parent != run.path.resolve() and other.finished and _recipe(other) == wanted:
-            return other
-    return None
-
-
-def _recipe(run: "Run") -> dict[str, Any]:
-    return {name: value for name, value in run.config.flat().items() if name not in PLANTED}
-
-
-def _known(run: "Run", name: str, rows: "pl.DataFrame") -> float | None:
-    """Share of wrong labels (of right ones among suspects) where the run knows them."""
-    import polars as pl
-
-    scores = run.scores
-    if "true_label" not in scores.columns or not len(rows):
-        return None
-    wrong = pl.col("true_label") != pl.col("given_label")
-    share = float(scores.join(rows.select("index"), on="index", how="semi").select(wrong.mean()).item())
-    return 1 - share if name == "suspects" else share
-
-
 def _listed(rows: "pl.DataFrame", by: str, score: str, descending: bool = True) -> "pl.DataFrame":
     import polars as pl
 
@@ -280,11 +272,14 @@ def _listed(rows: "pl.DataFrame", by: str, score: str, descending: bool = True) 
     return ordered.select(*front, *shown, *(name for name in ("text",) if name in rows.columns))
 
 
-def _with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
+def with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
     """Add ``path`` where the data is a folder and ids are files in it."""
     import polars as pl
 
-    folder = Path(run.config.data.data)
+    try:
+        folder = Path(source_of(run, NAMES))
+    except UnseenError:  # a stranger's: which files are there is not told
+        return table
     if not len(table) or not (folder / table["id"][0]).is_file():
         return table
     return table.with_columns(path=pl.lit(f"{folder}/") + pl.col("id"))

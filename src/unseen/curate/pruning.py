@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from unseen.config import Config
 from unseen.curate.lists import judged, suspects
+from unseen.curate.spreadsheet import neutral
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.figures import new_figure
@@ -29,7 +30,10 @@ COLOURS = {"hard": "#cc6677", "easy": "#4477aa", "random": "#888888"}
 def prune(run: Run, keep: float = 0.7, order: Order = "hard", drop_suspects: bool = False, stratify: bool = False) -> list[str]:
     """Choose examples to keep, write their ids to the run's ``keep.txt``, one per line, and return them.
 
-    The ids of the test split, which is never pruned, follow. Args as ``chosen``. Raises UnseenError also for an id that holds a line break.
+    The ids of the test split, which is never pruned, follow. Args as ``chosen``.
+
+    Raises:
+        UnseenError: also for an id that holds a line break.
     """
     kept = set(chosen(run, keep, order, drop_suspects, stratify).tolist())
     rows = run.examples.select("index", "id", "split").rows()
@@ -38,7 +42,7 @@ def prune(run: Run, keep: float = 0.7, order: Order = "hard", drop_suspects: boo
     if broken := [name for name in ids + others if "\n" in name or "\r" in name]:
         raise UnseenError(f"The id {broken[0]!r} holds a line break, so keep.txt cannot have it as a line. Rename it.")
     with run.writing("keep.txt") as path:
-        path.write_text("".join(f"{name}\n" for name in ids + others), encoding="utf-8")
+        path.write_text("".join(f"{neutral(name)}\n" for name in ids + others), encoding="utf-8")
     return ids
 
 
@@ -84,8 +88,12 @@ def curve(
     All networks train at once on the same batches by the run's recipe, without masks: equally many steps for every share; a network
     learns from the examples of its subset alone (``members.train_members``).
 
-    Returns order, fraction, examples, seed, accuracy; written with a figure to ``prune.json`` and ``prune.png``. Cost:
-    2 * fractions * seeds trainings. Raises UnseenError where there is no test split.
+    Returns:
+        Order, fraction, examples, seed, accuracy; written with a figure to ``prune.json`` and ``prune.png``. Cost: 2 * fractions * seeds
+        trainings.
+
+    Raises:
+        UnseenError: where there is no test split.
     """
     import polars as pl
 

@@ -1,104 +1,316 @@
-"""Whether anybody can judge the labels: which classes are known to those that never saw an example, and whether there is a list at all."""
+r"""How right a list of wrong labels is: estimated from errors planted in the same data, one at a time and in closed form.
 
+The leave-one-out prediction of an example does not depend on its own label. So the score that a wrong label c would get is there without
+training: the out-of-sample probability of c. Planted errors are all such pairs of an example
+and another class. With t the log-odds against a label, F1 the distribution of t over planted errors and F0 over right labels, the
+given labels follow
+
+.. math:: G = (1 - ε) F_0 + ε F_1 .
+
+ε is how many labels are wrong. F0 is not known; it is taken to be normal, with its own mean and spread, on the axis on which the planted
+errors are standard normal (the binormal model of ROC curves, Dorfman & Alf 1969), where right and wrong overlap: above 1.5 deviations
+below the mean of the planted errors. Below it right labels alone decide, and their shape says nothing of the tail. What is wrong already
+is planted upon too: a share κ of the planted labels is right by chance, and is taken off.
+
+Errors by habit (a cat is called a dog) have smaller log-odds than errors at random. So the same mixture is fitted to each likely pair of
+classes alone, planted there with the one label for the other, and counts where the pair is confused more often than chance has it.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import polars as pl
+import numpy as np
+from numpy.typing import NDArray
 
-LEAST = 5  # trained examples of a class: with fewer, nearly all of its right labels are accused (LOG.md)
-SLIGHT = 0.2  # Cohen's kappa up to which agreement is called slight (Landis & Koch 1977)
-SURE = 1.645  # standard deviations: one-sided 95%
-MOST = 0.5  # share that may be accused: where it is more, the judge is the likelier to be wrong
-NAMED = 3  # classes that a line names
+from unseen.errors import UnseenError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LOWEST, HIGHEST, BINS = -1.5, 2.2, 50  # the range that is fitted, in standard deviations of the planted errors
+SPREAD = 0.2  # prior deviation of the log of the spread of right labels: 0 is that of the planted errors
+STARTS = ((0.005, 2.5), (0.03, 1.0), (0.1, 2.5), (0.25, 1.5))
+BOUNDS = ((-9.0, 0.4), (-2.0, 2.0), (-1.0, 1.0))  # of logit ε, log distance, log spread
+DISCOVERY = 0.2  # false discovery rate of habitual confusions
+PAIRS, MOST_PAIRS = 3, 300  # classes that are looked at for habitual confusions with a class, and pairs in all
+PLANTED = 200_000  # planted errors that are looked at
+TIES = 3  # decimals in which probabilities differ
+MODEL_ERROR = 0.15  # of a number of wrong labels, relative: how far estimates were from the truth on six data sets, see LOG.md
+FEWEST_OF_CLASS = 40  # examples
+REPEATS = 40
+CHANCE = 0.6  # AUROC of planted errors under which nothing is said
+FEWEST = 100  # examples
+BETWEEN = (0.05, 0.95)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trust:
-    """What a list of suspects may say.
-
-    Attributes:
-        warning: why there is no list; None where there is one.
-        left_out: trained examples of classes that nobody can judge, which are on no list of suspects.
-        few: names of the classes with fewer than ``LEAST`` trained examples.
-        unknown: names of other classes of which more than half would be accused.
-    """
-
-    warning: str | None
-    left_out: int
-    few: tuple[str, ...]
-    unknown: tuple[str, ...]
-
-    @property
-    def lines(self) -> list[str]:
-        """In sentences: the warning first, then what is left out."""
-        lines = [f"Warning: {self.warning}"] if self.warning else []
-        if self.warning is None and self.left_out:
-            why = [f"fewer than {LEAST} trained examples ({_listed(self.few)})"] if self.few else []
-            why += [f"more than half of them accused ({_listed(self.unknown)})"] if self.unknown else []
-            count = len(self.few) + len(self.unknown)
-            lines.append(
-                f"Left out: {self.left_out:,} examples of {count:,} {'class' if count == 1 else 'classes'} that nobody could judge: "
-                f"{'; '.join(why)}."
-            )
-        return lines
-
-
-def trust(table: "pl.DataFrame") -> Trust:
-    """Whether the labels of a run can be judged, and those of which classes.
-
-    A class is left out where it has fewer than ``LEAST`` trained examples, or where more than half of them would be accused: then those
-    that never saw an example do not know its class, and a right label looks as a wrong one does. There is no list where all classes are
-    left out, where the predictions agree with the labels hardly better than by chance (Cohen's kappa at most ``SLIGHT``, or within the
-    noise of so few examples), and where more than half of all labels would be accused.
+    """What is known of a ranked list of suspects.
 
     Args:
-        table: a row per trained example, as ``judged`` gives it: given_label, given_class, suggested_label, wrong_probability.
+        wrong: probability of each example's label to be wrong, (n,), in the order given.
+        against: log-odds against each given label, (n,).
+        total: how many labels are wrong in all, with a 90% interval.
+        total_low: see ``total``.
+        total_high: see ``total``.
+        auroc: of planted errors against given labels.
+        says: False near chance, where no number means anything.
+        repeats: ``wrong`` of resampled data, (repeats, n): where intervals come from.
     """
-    import polars as pl
 
-    accused = (pl.col("wrong_probability") > 0.5) & (pl.col("suggested_label") != pl.col("given_label"))
-    table = table.select("given_label", "given_class", "suggested_label", accused=accused)
-    classes = table.group_by("given_label", "given_class").agg(examples=pl.len(), accused=pl.col("accused").mean()).sort("given_label")
-    few = classes.filter(pl.col("examples") < LEAST)
-    unknown = classes.filter(pl.col("examples") >= LEAST, pl.col("accused") > MOST)
-    enough = table.join(few, on="given_label", how="anti")
-    return Trust(
-        _warning(enough, len(few), none_left=len(few) + len(unknown) == len(classes)),
-        sum(few["examples"]) + sum(unknown["examples"]),
-        tuple(few["given_class"].to_list()),
-        tuple(unknown["given_class"].to_list()),
-    )
+    wrong: Floats
+    against: Floats
+    total: float
+    total_low: float
+    total_high: float
+    auroc: float
+    says: bool
+    repeats: Floats
+
+    @property
+    def order(self) -> Integers:
+        """Positions of the examples, most suspect first: by ``wrong``, and where it is equal by ``against``.
+
+        Where classes are confused by habit this finds far more than ``against`` alone, and elsewhere as much; see LOG.md.
+        """
+        return np.lexsort((-self.against, -self.wrong.round(TIES)))
+
+    def in_first(self, order: Sequence[int] | Integers, count: int) -> tuple[float, float, float]:
+        """How many of the first ``count`` of a list are wrong: the estimate and a 90% interval. NaN where nothing can be said.
+
+        Args:
+            order: positions of examples, most suspect first.
+        """
+        if not self.says:
+            return (float("nan"),) * 3
+        chosen = np.asarray(order)[:count]
+        return _interval(self.wrong[chosen].sum(), self.repeats[:, chosen], len(chosen))
+
+    def stop(self, order: Sequence[int] | Integers) -> int:
+        """How many of a list to read: the longest head of whose last tenth (10 rows or more) half are wrong."""
+        return stop_of(self.wrong[np.asarray(order)]) if self.says else 0
+
+    def sentence(self, order: Sequence[int] | Integers, count: int = 50) -> str:
+        """The finding in plain words."""
+        if not self.says:
+            return (
+                f"Nothing can be said of wrong labels here: the scores tell labels changed on purpose from others with an AUROC of "
+                f"{self.auroc:.2f}, and guessing has 0.50."
+            )
+        found, low, high = self.in_first(order, count)
+        count = min(count, len(self.wrong))
+        said = f"About {self.total:,.0f} of {len(self.wrong):,} labels are wrong ({self.total_low:,.0f} to {self.total_high:,.0f}). "
+        said += f"Of the first {count} of the list about {found:.0f} are ({low:.0f} to {high:.0f}). "
+        stop = self.stop(order)
+        return said + (f"Stop after {stop:,}: beyond, fewer than half are wrong." if stop else "Nowhere are half of the list's rows wrong.")
 
 
-def _warning(table: "pl.DataFrame", few: int, none_left: bool) -> str | None:
-    """Why there is no list. Args: table: without the classes that have too few examples, of which there are ``few``."""
-    if not len(table):
-        return f"Nobody can judge these labels: each of the {few:,} classes has fewer than {LEAST} trained examples."
-    share = float(table["accused"].mean())  # type: ignore[arg-type]
-    agreement, by_chance = _agreement(table)
-    kappa = (agreement - by_chance) / (1 - by_chance) if by_chance < 1 else 0.0
-    noise = SURE * (by_chance * (1 - by_chance) / len(table)) ** 0.5
-    if table["given_label"].n_unique() > 1 and (kappa <= SLIGHT or agreement <= by_chance + noise):
-        return (
-            f"Nobody can judge these labels: those that never saw an example name its label in {agreement:.1%} of {len(table):,}, and "
-            f"{by_chance:.1%} would be chance. Train longer, with more examples, or with a network that fits these data."
+def stop_of(wrong: Floats) -> int:
+    """How many rows of a list to read, by their probabilities of being wrong: see ``Trust.stop``."""
+    if not len(wrong):
+        return 0
+    sums = np.concatenate([[0.0], wrong.cumsum()])
+    ends = np.arange(1, len(wrong) + 1)
+    lengths = np.minimum(ends, np.maximum(10, ends // 10))
+    reached = (sums[ends] - sums[ends - lengths]) / lengths >= 0.5
+    return int(reached.nonzero()[0][-1] + 1) if reached.any() else 0
+
+
+def trust_in(probabilities: Floats, labels: Integers, repeats: int = REPEATS, seed: int = 0) -> Trust:
+    """How many labels are wrong, and which, from out-of-sample probabilities.
+
+    Args:
+        probabilities: (n, classes), of each example by a model that did not see it; those of other examples may depend on its label.
+        labels: (n,), the given ones.
+        repeats: resampled data sets for the intervals.
+        seed: of resampling.
+
+    Returns: see ``Trust``. Cost: O(n · classes), a few seconds for 50,000.
+
+    Raises:
+        UnseenError: shapes that do not fit, a NaN, fewer than 100 examples or 2 classes.
+    """
+    against = against_labels(probabilities, labels)
+    pairs = habitual(against, labels)
+    wrong = wrong_chances(against, labels, pairs)
+    auroc = planted_auroc(against, labels)
+    generator = np.random.default_rng(seed)
+    again = np.zeros((repeats, len(labels)))
+    for row in again:
+        row[:] = _transferred(against, labels, generator.integers(0, len(labels), len(labels)), pairs)
+    total = float(wrong.sum())
+    _, low, high = _interval(total, again, len(labels))
+    return Trust(wrong, against[np.arange(len(labels)), labels], total, low, high, auroc, auroc >= CHANCE, again)
+
+
+def _transferred(against: Floats, labels: Integers, some: Integers, pairs: "dict[tuple[int, int], Mixture]") -> Floats:
+    """Probabilities of all examples by the mixture that is fitted to some; those of habitual pairs stay."""
+    rows = np.arange(len(labels))
+    wrong = pooled(against[some], labels[some]).wrong(against[rows, labels])
+    for (true, given), found in pairs.items():
+        chosen = (labels == given).nonzero()[0]
+        wrong[chosen] = np.maximum(wrong[chosen], found.wrong(between(against[chosen], true, given)))
+    return wrong
+
+
+def against_labels(probabilities: Floats, labels: Integers) -> Floats:
+    """Log-odds against each label of each example: log((1 − p) / p), float64 (n, classes)."""
+    if probabilities.ndim != 2 or len(probabilities) != len(labels) or probabilities.shape[1] < 2 or len(labels) < FEWEST:
+        raise UnseenError(
+            f"Probabilities have shape {probabilities.shape} for {len(labels)} labels. Allowed: (examples, classes) of at least {FEWEST} "
+            "examples and 2 classes. Score more examples."
         )
-    if share > MOST or none_left:
-        return (
-            f"Nobody can judge these labels: {share:.0%} of {len(table):,} would be accused. Train longer, or with a network that fits "
-            "these data; if most labels are wrong indeed, no list can tell which."
-        )
-    return None
+    if not np.isfinite(probabilities).all():
+        raise UnseenError("The probabilities hold a NaN. Allowed: numbers from 0 to 1. Look at the run that made them.")
+    chances = np.clip(np.asarray(probabilities, np.float64), 1e-12, 1 - 1e-9)
+    return np.log1p(-chances) - np.log(chances)
 
 
-def _agreement(table: "pl.DataFrame") -> tuple[float, float]:
-    """How often the suggested is the given label; and how often it would be, were both drawn apart with the same frequencies."""
-    shares = [table[name].value_counts(normalize=True, name="share").rename({name: "label"}) for name in ("given_label", "suggested_label")]
-    both = shares[0].join(shares[1], on="label", suffix="_suggested")
-    return float((table["given_label"] == table["suggested_label"]).mean()), float((both["share"] * both["share_suggested"]).sum())  # type: ignore[arg-type]
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The fitted mixture: the edges of its bins of t, the probability of being wrong in each, and ε."""
+
+    edges: Floats
+    chances: Floats
+    share: float
+    likelihood: float
+
+    def wrong(self, against: Floats) -> Floats:
+        """Probability that labels with these log-odds against them are wrong; 0 below the range that is fitted."""
+        places = np.searchsorted(self.edges, against, side="right") - 1
+        return np.where(places < 0, 0.0, self.chances[places.clip(0, len(self.chances) - 1)])
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def mixture(given: Floats, planted: Floats, weights: Floats, by_chance: float, fixed: float | None = None) -> Mixture:
+    """Fit ε, and where right labels lie, to the log-odds against the given labels.
+
+    Args:
+        given: (n,).
+        planted: (m,), with weights (m,).
+        by_chance: share of wrong labels that planting makes right, κ / ε.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import ndtr
+
+    edges, marks = _bins(planted, weights)
+    counts = np.histogram(given, np.append(edges, np.inf))[0]
+    planted_share = np.diff(ndtr(marks))
+
+    def parts(values: Floats) -> tuple[float, Floats, Floats]:
+        share, apart, spread = 1 / (1 + np.exp(-values[0])), np.exp(values[1]), np.exp(values[2])
+        right = -np.diff(ndtr(-(marks + apart) / spread))
+        lucky = share * by_chance
+        return share, right, np.maximum((planted_share - lucky * right) / (1 - lucky), 1e-12)
+
+    def misfit(values: Floats) -> float:
+        share, right, wrong = parts(values)
+        expected = len(given) * ((1 - share) * right + share * wrong) + 1e-9
+        return float(-(counts * np.log(expected) - expected).sum() + 0.5 * (values[2] / SPREAD) ** 2)
+
+    shares = STARTS if fixed is None else tuple((fixed, apart) for _, apart in STARTS[:2])
+    starts = [np.array([np.log(share / (1 - share)), np.log(apart), 0.0]) for share, apart in shares]
+    bounds = BOUNDS if fixed is None else ((starts[0][0],) * 2, *BOUNDS[1:])
+    best = min((minimize(misfit, start, method="L-BFGS-B", bounds=bounds) for start in starts), key=lambda found: found.fun)
+    share, right, wrong = parts(best.x)
+    ratio = np.minimum.accumulate(right / wrong)  # the more against a label, the likelier it is wrong
+    return Mixture(edges, share / (share + (1 - share) * ratio), float(share), -float(best.fun))
+
+
+def _bins(planted: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Edges of bins of t, and the same as quantiles of a standard normal that the planted errors follow; the last bin is open."""
+    from scipy.special import ndtr, ndtri
+
+    order = planted.argsort()
+    values, sums = planted[order], weights[order].cumsum()
+    wanted = ndtr(np.linspace(LOWEST, HIGHEST, BINS))
+    edges = np.unique(values[np.searchsorted(sums / sums[-1], wanted).clip(0, len(values) - 1)])
+    below = np.concatenate([[0.0], sums])[np.searchsorted(values, edges)] / sums[-1]
+    return edges, np.append(ndtri(below.clip(1e-9, 1 - 1e-9)), np.inf)
+
+
+def wrong_chances(against: Floats, labels: Integers, pairs: "dict[tuple[int, int], Mixture] | None" = None) -> Floats:
+    """Probability that each label is wrong: by the mixture over all errors, or that of a habitual confusion, whichever says more."""
+    wrong = pooled(against, labels).wrong(against[np.arange(len(labels)), labels])
+    for (true, given), found in (pairs or {}).items():
+        chosen = (labels == given).nonzero()[0]
+        wrong[chosen] = np.maximum(wrong[chosen], found.wrong(between(against[chosen], true, given)))
+    return wrong
+
+
+def pooled(against: Floats, labels: Integers) -> Mixture:
+    """The mixture over all planted errors, every other class alike; of more than ``PLANTED``, every so many."""
+    planted = np.ones_like(against, dtype=bool)
+    planted[np.arange(len(labels)), labels] = False
+    step = max(1, int(planted.sum()) // PLANTED)
+    some = against[planted][:: step + (step > 1 and (against.shape[1] - 1) % step == 0)]  # a step that divides a row would see few classes
+    others = against.shape[1] - 1
+    return mixture(against[~planted], some, np.ones(len(some)), 1 / others)
+
+
+def habitual(against: Floats, labels: Integers) -> dict[tuple[int, int], Mixture]:
+    """Pairs (true class, given class) that are confused more often than errors at random are: of each its mixture.
+
+    Only the examples of two classes matter to a pair, and t is the log-odds of one class against the other. Pairs are chosen by the ratio
+    of likelihoods of their own ε and of the share at random, at a false discovery rate of ``DISCOVERY`` (Benjamini & Hochberg 1995).
+    """
+    from scipy.stats import chi2, false_discovery_control
+
+    classes = against.shape[1]
+    if classes == 2:  # all errors are of the one pair, and the mixture over all has more examples
+        return {}
+    share = pooled(against, labels).share / (classes - 1)
+    tried = {(true, given): _pair(against, labels, true, given, share) for true, given in _likely(against, labels)}
+    tested = {pair: found for pair, found in tried.items() if found is not None}
+    if not tested:
+        return {}
+    rarities = false_discovery_control([min(1.0, chi2.sf(2 * max(gain, 0), 1) / 2) for _, gain in tested.values()])
+    return {
+        pair: found
+        for (pair, (found, _)), rarity in zip(tested.items(), rarities, strict=True)
+        if rarity <= DISCOVERY and found.share > share
+    }
+
+
+def _likely(against: Floats, labels: Integers) -> list[tuple[int, int]]:
+    """Pairs (true class, given class) that may be confused: of each given class the 3 that its examples look like most, and 300 in all."""
+    classes = against.shape[1]
+    mass = np.zeros((classes, classes))
+    np.add.at(mass, labels, 1 / (1 + np.exp(against)))
+    np.fill_diagonal(mass, -1)
+    nearest = (-mass).argsort(1)[:, : min(PAIRS, classes - 1)]
+    pairs = [(float(mass[given, true]), int(true), given) for given in range(classes) for true in nearest[given]]
+    return [(true, given) for _, true, given in sorted(pairs, reverse=True)[:MOST_PAIRS]]
+
+
+def _pair(against: Floats, labels: Integers, true: int, given: int, share: float) -> tuple[Mixture, float] | None:
+    """The mixture of a pair, and by how many nats its own ε is likelier than the share at random; None for too few examples."""
+    seen, planted = (between(against[labels == label], true, given) for label in (given, true))
+    if min(len(seen), len(planted)) < FEWEST_OF_CLASS:
+        return None
+    weights = np.ones(len(planted))
+    found = mixture(seen, planted, weights, 0.0)
+    return found, found.likelihood - mixture(seen, planted, weights, 0.0, max(share, 1e-4)).likelihood
+
+
+def between(against: Floats, true: int, given: int) -> Floats:
+    """Log-odds of one class against another: log(p_true / p_given)."""
+    return np.asarray(np.logaddexp(0, against[:, given]) - np.logaddexp(0, against[:, true]))
+
+
+def planted_auroc(against: Floats, labels: Integers) -> float:
+    """How well t tells planted errors, every other class alike, from given labels."""
+    from sklearn.metrics import roc_auc_score
+
+    is_planted = np.ones_like(against, dtype=bool)
+    is_planted[np.arange(len(labels)), labels] = False
+    weights = np.where(is_planted, 1 / (against.shape[1] - 1), 1.0)
+    return float(roc_auc_score(is_planted.ravel(), against.ravel(), sample_weight=weights.ravel()))
+
+
+def _interval(estimate: float, repeats: Floats, count: int) -> tuple[float, float, float]:
+    """An estimate of a number of wrong labels with its 90% interval: of resampling, of the draw of the labels, and of the model."""
+    sums = repeats.sum(1) if len(repeats) else np.array([estimate])
+    spread = 1.64 * np.sqrt((repeats * (1 - repeats)).sum(1)) if len(repeats) else np.zeros(1)
+    low, high = np.quantile(sums - spread, BETWEEN[0]), np.quantile(sums + spread, BETWEEN[1])
+    low, high = min(low, estimate) * (1 - MODEL_ERROR), max(high, estimate) * (1 + MODEL_ERROR)
+    return float(estimate), float(max(0.0, low)), float(min(count, high))

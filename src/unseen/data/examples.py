@@ -1,7 +1,7 @@
 """Examples: any data set as inputs, labels and a stable index."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unseen.data.images import Lazy
+from unseen.data.reading import Reading
 from unseen.errors import UnseenError
 from unseen.hashing import uniform
 
@@ -20,18 +21,21 @@ class Examples:
     """N examples, train before held before test.
 
     Args:
-        inputs: (N, ...): images uint8 or float32, channels first; features float32; or ``Lazy``, read per batch.
+        inputs: (N, ...): images uint8 or float32, channels first; features float32; or ``Lazy``, read per batch. Float64 where float32
+            would round differences away (``precision``); a batch is standardised before it is rounded.
         labels: int64 (N,), the given labels.
-        index: int64 (N,), position in the whole, unshuffled data set; test goes on after train where a source has
-            both. The join key of all tables: unique, and kept by ``select`` and by corruption.
+        index: int64 (N,), position in the whole, unshuffled data set; test goes on after train where a source has both. The join key of all
+            tables: unique, and kept by ``select`` and by corruption.
         ids: N stable names: relative path, row (``train/17``, ``row/17``), or the user's column.
         split: N times ``train`` (trained on), ``held`` (of the train split, but not trained on) or ``test``, in this order.
         classes: names of the labels 0, 1, ...
         true_labels: int64 (N,), labels before corruption, where known.
-        mean, std: of the inputs of the train split it was loaded with, float32: per channel for images (of pixel / 255
+        mean: of the inputs of the train split it was loaded with, float32 (or float64, as inputs): per channel for images (of pixel / 255
             for uint8), per feature for tables. A constant feature has std 1.
+        std: see ``mean``.
         name: of the data set.
         texts: N texts, where these are the inputs; ``inputs`` then are their ``text.bags``, with mean 0 and std 1.
+        reading: what was read of the source and what was not; empty for examples made by hand.
     """
 
     inputs: Tensor | Lazy
@@ -45,6 +49,7 @@ class Examples:
     std: Tensor
     name: str
     texts: list[str] | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def __len__(self) -> int:
         """How many examples, N."""
@@ -124,8 +129,8 @@ class Examples:
 
         Args:
             positions: int64 (B,) in [0, N).
-            augment: (seed, epoch) for a random crop, after padding by 4 with zeros, and a horizontal flip of
-                images: a function of (seed, epoch, index).
+            augment: (seed, epoch) for a random crop, after padding by 4 with zeros, and a horizontal flip of images: a function of (seed,
+                epoch, index).
 
         Returns: x, float32 (B, ...); y, int64 (B,); index, int64 (B,).
         """
@@ -143,14 +148,19 @@ class Examples:
     def standardise(self, inputs: Tensor) -> Tensor:
         """(inputs − mean) / std of raw inputs (B, ...), uint8 over 255 first: float32 of the same shape."""
         unit, shape = _unit(inputs), (-1,) + (1,) * (inputs.dim() - 2)
+        if torch.float64 in (inputs.dtype, self.mean.dtype):  # rounded last: float32 cannot hold these numbers' differences
+            return inputs.double().sub(self.mean.view(shape) * unit).div_(self.std.view(shape) * unit).float()
         return inputs.float().sub((self.mean * unit).view(shape)).mul_((1 / (self.std * unit)).view(shape))
 
 
 def crop_and_flip(images: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
     """Shift by up to 4 pixels each way, zeros coming in, and mirror half of the images.
 
-    The usual CIFAR augmentation (He et al. 2016, section 4.2), as a function of (seed, epoch, index).
-    Args: images (B, C, H, W), index int64 (B,). Returns the shape and type of ``images``.
+    The usual CIFAR augmentation (He et al. 2016, section 4.2), as a function of (seed, epoch, index). Args: images (B, C, H, W), index
+    int64 (B,).
+
+    Returns:
+        The shape and type of ``images``.
     """
     if images.dim() != 4:
         raise UnseenError(f"Inputs have shape {tuple(images.shape[1:])}. Augmentation needs images. Turn it off.")
@@ -171,7 +181,7 @@ def _unit(inputs: Tensor) -> float:
 
 
 def take(inputs: Tensor | Lazy, positions: Tensor) -> Tensor | Lazy:
-    """Some of the inputs."""
+    """Inputs at these positions; of ``Lazy`` ones nothing is read."""
     return inputs.select(positions) if isinstance(inputs, Lazy) else rows(inputs, positions)
 
 

@@ -1,91 +1,66 @@
-"""Data frames to examples: CSV, parquet, the hub's data sets. Columns become features, or one holds pictures.
-
-``Raw`` is what every reader, here and in ``sources``, returns. Nothing is decoded, checked or standardised
-beyond what the format itself asks for; ``unseen.data.load`` does that for all alike.
-"""
+"""Data frames to examples: CSV, parquet, pandas, Polars. Columns become features, or one holds pictures or their paths."""
 
 import json
-import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from unseen.data.columns import Roles, roles, split_role
+from unseen.data.csvs import TARGETS, read_csv
+from unseen.data.encoding import encode, refuse_missing, within_64_bits
+from unseen.data.folders import IMAGE_SUFFIXES
 from unseen.data.images import Pictures
+from unseen.data.raw import Columns, Raw
+from unseen.data.reading import ColumnReading, Reading, Skipped, tally
+from unseen.data.split_names import split_of
 from unseen.data.text import bags
 from unseen.errors import UnseenError
+from unseen.runs import inside, refuse_large
 
 if TYPE_CHECKING:
     import polars as pl
 
-TARGETS = ("label", "labels", "target")
-IMAGES = ("image", "img")
+IMAGES = ("image", "img", "picture", "photo")
+PATHS = (*IMAGES, "file_name", "filename", "file", "path", "filepath", "file_path", "image_path", "img_path", "image_file", "image_name")
+NO_IMAGES = ("mask", "label", "segmentation", "annotation", "depth", "target")
 TEST_SPLITS = ("test", "val", "valid", "validation")
-LARGEST_VOCABULARY = 100
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A data set as its source gives it: N examples, train before test.
-
-    Args:
-        name: of the set.
-        inputs: a tensor in the layout of ``images.channels_first``, or pictures.
-        labels: N integers or texts.
-        test: bool (N,), or None where the source has no test split.
-        ids: N texts, or None for row numbers.
-        index: N integers given by the user, or None for positions.
-        classes: names in order where the source declares them; integer labels then count into them.
-        columns: names of the features, for error messages.
-        texts: N texts, where these are the inputs; ``inputs`` then are their ``bags``.
-    """
-
-    name: str
-    inputs: Tensor | Pictures
-    labels: Any
-    test: Tensor | None = None
-    ids: list[str] | None = None
-    index: Any = None
-    classes: tuple[str, ...] | None = None
-    columns: tuple[str, ...] = ()
-    texts: list[str] | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A data frame that was read already. metadata: what the hub wrote into its file, JSON."""
-
-    name: str
-    frame: "pl.DataFrame"
-    metadata: str = "{}"
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The user's names for columns; None leaves the choice to the reader."""
-
-    target: str | None = None
-    image: str | None = None
-    id: str | None = None
-    text: str | None = None
+PROBED = 5  # paths that are looked at to see whether a column names pictures
 
 
 def csv(path: Path, columns: Columns) -> Raw:
-    """A table with a header line, or without one where columns are named ``column_1``, ``column_2``, …; .tsv is split at tabs."""
+    """A table with a header line, or without one where columns are named ``column_1``, ``column_2``, …; see ``csvs``."""
+    return csv_splits(path.stem, {path: "train"}, columns)
+
+
+def csv_splits(name: str, files: dict[Path, str], columns: Columns) -> Raw:
+    """CSV files of splits, train first. files: each with the split that it is of."""
     import polars as pl
 
-    numbered = [re.fullmatch(r"column_\d+", name or "") for name in (columns.target, columns.text, columns.id)]
-    options: dict[str, Any] = {"separator": "\t", "quote_char": None} if path.suffix == ".tsv" else {}  # a .tsv has no quoting
-    try:
-        frame = pl.read_csv(path, infer_schema_length=None, has_header=not any(numbered), **options)
-        frame.columns = [f"column_{place}" for place in range(1, frame.width + 1)] if any(numbered) else frame.columns
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UnseenError(f"Cannot read the table {path}: {error}. Repair the file.") from error
-    return table(frame, path.stem, columns)
+    tables = [read_csv(path, columns) for path in files]
+    if len({tuple(table.frame.columns) for table in tables}) > 1:
+        first, other = (
+            next(iter(files)),
+            next(path for path, one in zip(files, tables, strict=True) if one.frame.columns != tables[0].frame.columns),
+        )
+        raise UnseenError(f"{first} and {other} have different columns. Allowed: the same in all files of a set. Make them alike.")
+    frame = pl.concat([table.frame for table in tables], how="vertical_relaxed") if len(tables) > 1 else tables[0].frame
+    sizes = [table.frame.height for table in tables]
+    test = _test_mask(sizes, list(files.values()))
+    first_path, dialect = next(iter(files)), tables[0].dialect
+    reading = Reading(
+        kind="CSV table" if len(files) == 1 else "CSV tables",
+        found=sum(table.found for table in tables),
+        unit="rows",
+        sources={path.name: size for path, size in zip(files, sizes, strict=True)},
+        notes=tuple(dict.fromkeys(note for table in tables for note in table.dialect.notes)),
+        skipped=tuple(part for table in tables for part in table.skipped),
+    )
+    return table(frame, name, columns, test, base=first_path.parent, reading=reading, separator=dialect.separator)
 
 
 def parquet(path: Path, columns: Columns) -> Raw:
@@ -93,19 +68,37 @@ def parquet(path: Path, columns: Columns) -> Raw:
     return parquet_splits(path.stem, [path], [], columns)
 
 
-def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Columns) -> Raw:
-    """The parquet files of a train split and, where there is one, of a test split."""
+def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Columns, skipped: Sequence[Skipped] = ()) -> Raw:
+    """The parquet files of a train split and, where there is one, of the others."""
     import polars as pl
 
+    read = train[0]
     try:
-        frames = [pl.read_parquet(file) for file in train + test]
+        frames = []
+        for read in train + test:
+            refuse_large(read, read)
+            frames.append(pl.read_parquet(read))
         frame = pl.concat(frames)
         metadata = pl.read_parquet_metadata(train[0]).get("huggingface", "{}")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UnseenError(f"Cannot read {train[0]}: {error}. Repair the file, or get it again.") from error
-    classes = declared_classes(metadata)
+        raise UnseenError(f"Cannot read {read}: {str(error).splitlines()[0]}. Repair the file, or get it again.") from error
     rows = sum(len(part) for part in frames[: len(train)])
-    return table(frame, name, columns, split_mask(len(frame), rows) if test else None, classes)
+    reading = Reading(
+        kind="parquet table" if len(frames) == 1 else "parquet tables",
+        found=len(frame),
+        unit="rows",
+        sources={file.name: len(part) for file, part in zip(train + test, frames, strict=True)},
+        skipped=tuple(skipped),
+    )
+    return table(
+        frame,
+        name,
+        columns,
+        split_mask(len(frame), rows) if test else None,
+        declared_classes(metadata),
+        base=train[0].parent,
+        reading=reading,
+    )
 
 
 def declared_classes(metadata: str) -> dict[str, list[str]]:
@@ -118,26 +111,11 @@ def declared_classes(metadata: str) -> dict[str, list[str]]:
     return {column: names for column, names in found.items() if isinstance(names, list) and all(isinstance(name, str) for name in names)}
 
 
-def hub(dataset: Any, name: str, columns: Columns) -> Raw:
-    """A ``datasets.Dataset``, or a ``DatasetDict`` with train and, where there is one, test or validation."""
-    import datasets
-
-    splits = {"train": dataset} if isinstance(dataset, datasets.Dataset) else dict(dataset)
-    if "train" not in splits:
-        raise UnseenError(f"{name} has the splits {', '.join(splits)}. Allowed: one named train. Pass one alone.")
-    train, test = splits["train"], next((splits[split] for split in TEST_SPLITS if split in splits), None)
-    whole = train if test is None else datasets.concatenate_datasets([train, test])
-    mask = None if test is None else split_mask(len(whole), len(train))
-    classes = {column: getattr(feature, "names", None) for column, feature in whole.features.items()}
-    images = [column for column, feature in whole.features.items() if isinstance(feature, datasets.Image)]
-    if not images:
-        return table(whole.to_polars(), name, columns, mask, classes)
-    image = _existing("image_column", columns.image or images[0], images)
-    # The pictures stay where they are, memory-mapped; only the other columns are read.
-    encoded = whole.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    pictures = Pictures(partial(_pick_column, encoded, image), _rows(name, len(whole)))
-    others = whole.remove_columns(images).to_polars()
-    return table(others, name, replace(columns, image=None), mask, classes, pictures)
+def likeliest(images: list[str]) -> str:
+    """Which of several columns of pictures is the input: one named so, else one that is not named as a mask."""
+    named = [column for name in IMAGES for column in images if column.lower() == name]
+    other = [column for column in images if not any(word in column.lower() for word in NO_IMAGES)]
+    return (named or other or images)[0]
 
 
 def table(
@@ -147,61 +125,116 @@ def table(
     test: Tensor | None = None,
     classes: dict[str, Any] | None = None,
     pictures: Pictures | None = None,
+    base: Path | None = None,
+    reading: Reading | None = None,
+    separator: str | None = None,
 ) -> Raw:
-    """A data frame: the target; ``index`` and an id where there are any; a column of pictures, or else features."""
-    target = _target(frame, columns.target)
-    ids = _values(frame, _existing("id_column", columns.id, frame.columns)) if columns.id else None
+    """A data frame: the target; ``index``, an id, a split; a column of pictures or of their paths, or of texts, or else features.
+
+    Args:
+        frame: the rows.
+        name: of the set.
+        columns: the user's words on them.
+        test: rows of the test split, where the source has one.
+        classes: declared ones by column.
+        pictures: of the rows, where they are no column.
+        base: the folder that paths of pictures start from.
+        reading: the record so far.
+        separator: of the CSV that the frame was read from.
+    """
+    names = list(frame.columns)
+    for dropped in columns.drop:
+        existing("--drop (drop=)", dropped, names)
+    target = _target(names, columns.target)
+    used = {target: "target"}
+    ids = _values(frame, existing("id_column", columns.id, names)) if columns.id else None
     texts = _texts(frame, columns.text) if columns.text else None
-    image = _image_column(frame, columns.image)
+    split = split_role(frame, columns)
+    used |= {str(column): role for column, role in ((columns.id, "id"), (columns.text, "text"), (split, "split")) if column}
+    used |= {"index": "index"} if "index" in names and "index" not in columns.drop else {}
+    reading = reading or Reading(kind="table", found=len(frame), unit="rows")
+    image = None if texts is not None or pictures else _image_column(frame, columns, used)
     if image:
-        pictures = Pictures(partial(_pick_rows, frame[image]), _rows(name, len(frame)))
-    features = frame.drop([name for name in frame.columns if name in (target, "index", columns.id)])
-    inputs, names = (bags(texts), []) if texts is not None else (pictures, []) if pictures else encode(features)
+        pictures = _pictures(frame, image, name, base)
+        used[image] = "image"
+    test, ids, reading = _split(frame, split, columns, test, ids, reading)
+    found, inputs, names_of_features = _inputs(frame, target, columns, used, texts, pictures, separator)
+    reading = _recorded(reading, found, inputs is not None, names_of_features)
     return Raw(
         name=name,
-        inputs=inputs,
+        inputs=bags(texts) if texts is not None else pictures if pictures else inputs,  # type: ignore[arg-type]
         labels=_values(frame, target),
         test=test,
         ids=None if ids is None else [str(value) for value in ids],
-        index=_values(frame, "index") if "index" in frame.columns else None,
+        index=_values(frame, "index") if "index" in used else None,
         classes=tuple(classes[target]) if classes and classes.get(target) else None,
-        columns=tuple(names),
+        columns=tuple(names_of_features.values) if inputs is not None and names_of_features else (),
         texts=texts,
+        target=target,
+        reading=reading,
     )
+
+
+def _inputs(
+    frame: "pl.DataFrame", target: str, columns: Columns, used: dict[str, str], texts: Any, pictures: Pictures | None, separator: str | None
+) -> tuple[Roles, Tensor | None, Any]:
+    """What becomes of the columns, and the features that they become where there are neither texts nor pictures."""
+    if texts is not None or pictures is not None:
+        found = Roles()
+        what = "texts" if texts is not None else "pictures"
+        for column in frame.get_columns():
+            if column.name in used:
+                found.readings.append(ColumnReading(column.name, str(column.dtype), used[column.name]))
+            else:
+                found.leave_out(column, f"beside the {what}, which are the only inputs")
+        return found, None, None
+    frame, notes = within_64_bits(frame, used)
+    found = roles(frame, target, columns, used)
+    found.notes += notes
+    features, encoded = encode(frame.select(found.features), separator, columns.whole)
+    return found, features, encoded
+
+
+def _recorded(reading: Reading, found: Roles, has_features: bool, encoded: Any) -> Reading:
+    """The record with what became of each column."""
+    columns = (*found.readings, *(encoded.readings if has_features and encoded else ()))
+    notes = encoded.notes if has_features and encoded else ()
+    reading = replace(reading, columns=(*reading.columns, *columns)).noting(*found.notes, *notes).suspecting(*found.suspicious)
+    return reading.skipping(tally(found.left_out, "columns"))
+
+
+def _split(
+    frame: "pl.DataFrame", split: str | None, columns: Columns, test: Tensor | None, ids: Any, reading: Reading
+) -> tuple[Tensor | None, Any, Reading]:
+    """Rows of the test split by the column that says so; ids are row numbers then, as train does not stand first."""
+    if split is None:
+        return test, ids, reading
+    names = _values(frame, existing("split_column", split, list(frame.columns)))
+    unknown = next((place for place, value in enumerate(names) if split_of(str(value)) is None), None)
+    if unknown is not None:
+        raise UnseenError(
+            f"Column {split!r} says {names[unknown]!r} in row {unknown}, which names no split. Allowed: train, test, val and the like. "
+            "Correct it, or name another column with --split-column (split_column=)."
+        )
+    parts = [split_of(str(value)) for value in names]
+    if "train" not in parts:
+        raise UnseenError(
+            f"Column {split!r} says of no row that it is trained on. Allowed: train for some rows. Name another with --split-column."
+        )
+    counts = {str(value): names.count(value) for value in dict.fromkeys(names)}
+    said = reading.noting(f"The column {split!r} says which split a row is in.") if columns.split is None else reading
+    mask = torch.tensor([part != "train" for part in parts], dtype=torch.bool)
+    ids = [f"row/{row}" for row in range(len(names))] if ids is None else ids
+    return (mask if mask.any() else None), ids, replace(said, sources=counts)
 
 
 def _texts(frame: "pl.DataFrame", name: str) -> list[str]:
     import polars as pl
 
-    column = frame[_existing("text", name, frame.columns)]
+    column = frame[existing("text", name, list(frame.columns))]
     if column.dtype != pl.String:
         raise UnseenError(f"Column {name!r} has type {column.dtype}. Allowed for text: strings. Name another column with --text.")
     return _values(frame, name)
-
-
-def encode(frame: "pl.DataFrame") -> tuple[Tensor, list[str]]:
-    """Features of a table: float32 (rows, features) and their names.
-
-    Numbers stay as they are, truth values become 0 and 1, and a text column becomes one feature per value, named
-    ``column=value``, for up to 100 values. Missing values and other types are refused by name.
-    """
-    import polars as pl
-
-    if not frame.width:
-        raise UnseenError("The table has no column besides the target. Allowed: at least one feature. Add its inputs.")
-    if not frame.height:
-        return torch.empty(0, frame.width), frame.columns  # `load` says that it is empty
-    features: dict[str, Any] = {}
-    for column in frame:
-        _refuse_missing(column)
-        if column.dtype.is_numeric() or column.dtype == pl.Boolean:
-            features[column.name] = column.cast(pl.Float32).to_numpy()
-        else:
-            values = _vocabulary(column)
-            text = column.cast(pl.String)
-            features |= {f"{column.name}={value}": (text == value).to_numpy() for value in values}
-    inputs = np.stack(list(features.values()), 1).astype(np.float32, copy=False)
-    return torch.from_numpy(inputs), list(features)
 
 
 def split_mask(count: int, train: int) -> Tensor:
@@ -209,71 +242,97 @@ def split_mask(count: int, train: int) -> Tensor:
     return torch.arange(count) >= train
 
 
-def _vocabulary(column: "pl.Series") -> list[str]:
+def _test_mask(sizes: list[int], splits: list[str]) -> Tensor | None:
+    """Rows of files that are not of the train split; None where all are."""
+    if all(split == "train" for split in splits):
+        return None
+    return torch.cat([torch.full((size,), split != "train") for size, split in zip(sizes, splits, strict=True)])
+
+
+def _target(names: list[str], target: str | None) -> str:
+    guess = next((column for column in TARGETS if column in names), None)
+    return existing("target", target or guess, names)
+
+
+def _image_column(frame: "pl.DataFrame", columns: Columns, used: dict[str, str]) -> str | None:
+    """The column of pictures: the one asked for, one of bytes, or one of names of picture files."""
     import polars as pl
 
-    if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
-        raise UnseenError(
-            f"Column {column.name!r} has type {column.dtype}. Allowed: numbers, truth values, short texts, or one "
-            "column of images (image_column=). Convert or drop it."
-        )
-    values = sorted(column.cast(pl.String).unique().to_list())
-    if len(values) > LARGEST_VOCABULARY:
-        raise UnseenError(
-            f"Column {column.name!r} has {len(values)} different texts, such as {values[0]!r}. Allowed: up to "
-            f"{LARGEST_VOCABULARY}. Convert it to numbers, drop it, or name it as the id column (id_column=)."
-        )
-    return values
+    if columns.image is not None:
+        return existing("image_column", columns.image, list(frame.columns))
+    kinds = frame.schema
+    encoded = [name for name, kind in kinds.items() if name not in used and (kind == pl.Binary or "bytes" in _fields(kind))]
+    if encoded:
+        return likeliest(encoded)
+    named = [name for word in PATHS for name, kind in kinds.items() if name.lower() == word and kind == pl.String and name not in used]
+    return next((name for name in named if name not in columns.drop and _names_pictures(frame[name])), None)
 
 
-def _target(frame: "pl.DataFrame", target: str | None) -> str:
-    guess = next((column for column in TARGETS if column in frame.columns), None)
-    return _existing("target", target or guess, frame.columns)
+def _names_pictures(column: "pl.Series") -> bool:
+    few = column.head(PROBED).drop_nulls().to_list()
+    return bool(few) and all(Path(value).suffix.lower() in IMAGE_SUFFIXES for value in few)
 
 
-def _image_column(frame: "pl.DataFrame", image: str | None) -> str | None:
-    """The column of pictures: the one asked for, or one of bytes."""
+def _pictures(frame: "pl.DataFrame", image: str, name: str, base: Path | None) -> Pictures:
+    """The pictures of a column: encoded ones, or paths from the table's folder on. Raises UnseenError where most are not there."""
     import polars as pl
 
-    if image is not None:
-        return _existing("image_column", image, frame.columns)
-    encoded = [name for name, kind in frame.schema.items() if kind == pl.Binary or "bytes" in _fields(kind)]
-    return next((name for name in (*IMAGES, *encoded) if name in encoded), None)
+    column = frame[image]
+    if column.dtype != pl.String:
+        return Pictures(partial(_pick_rows, column, base), row_names(name, len(frame)))
+    refuse_missing(column)
+    paths = [_place(base, value) for value in column.to_list()]
+    absent = [path for path in paths if not path.is_file()]
+    if len(absent) > len(paths) // 2:
+        raise UnseenError(
+            f"{len(absent):,} of the {len(paths):,} pictures that column {image!r} names are not there, such as {absent[0]}. Allowed: "
+            "paths relative to the table. Put the pictures there, or name another column with --image-column (image_column=)."
+        )
+    return Pictures(partial(_pick, paths), [str(path) for path in paths])
+
+
+def _place(base: Path | None, value: str) -> Path:
+    """Where a path of a table leads, one as Windows writes it too: below the table's folder. A frame of one's own may name any file."""
+    if base is None:
+        return Path(value)
+    return inside(base, value if (base / value).is_file() else value.replace("\\", "/"))
 
 
 def _fields(kind: "pl.DataType") -> list[str]:
     return [field.name for field in getattr(kind, "fields", [])]
 
 
-def _existing(keyword: str, column: str | None, allowed: list[str]) -> str:
+def existing(keyword: str, column: str | None, allowed: list[str]) -> str:
+    """The column, which must be there. Raises UnseenError that names those that are."""
     if column is None or column not in allowed:
         found = f"has no column {column!r}" if column else "needs a column named"
-        raise UnseenError(f"The data {found} for {keyword}. Allowed: {', '.join(allowed)}. Give {keyword}=COLUMN.")
+        shown = ", ".join(allowed[:20]) + (f" and {len(allowed) - 20:,} more" if len(allowed) > 20 else "")
+        flag = "" if keyword.startswith("--") else f" (--{keyword.replace('_', '-')} COLUMN)"
+        raise UnseenError(f"The data {found} for {keyword}. Allowed: {shown}. Give {keyword.split(' ')[0]}=COLUMN{flag}.")
     return column
 
 
 def _values(frame: "pl.DataFrame", name: str) -> list[Any]:
-    _refuse_missing(frame[name])
-    return frame[name].to_list()
+    column = frame[name]
+    refuse_missing(column)
+    return column.to_list()
 
 
-def _refuse_missing(column: "pl.Series") -> None:
-    if not column.name:
-        raise UnseenError("The table has a column without a name (row numbers?). Name it `index` or drop it.")
-    if column.null_count():
-        raise UnseenError(
-            f"Column {column.name!r} has {column.null_count()} missing values, the first in row "
-            f"{column.is_null().arg_max()}. Allowed: none. Fill them in or drop those rows."
-        )
-
-
-def _rows(name: str, count: int) -> list[str]:
+def row_names(name: str, count: int) -> list[str]:
+    """What rows are called in messages."""
     return [f"{name}, row {row}" for row in range(count)]
 
 
-def _pick_rows(column: "pl.Series", positions: list[int]) -> list[Any]:
-    return column.gather(positions).to_list()
+def _pick(items: list[Any], positions: list[int]) -> list[Any]:
+    return [items[position] for position in positions]
 
 
-def _pick_column(dataset: Any, column: str, positions: list[int]) -> list[Any]:
-    return list(dataset[positions][column])
+def _pick_rows(column: "pl.Series", base: Path | None, positions: list[int]) -> list[Any]:
+    return [_picture(cell, base) for cell in column.gather(positions).to_list()]
+
+
+def _picture(cell: Any, base: Path | None) -> Any:
+    """A cell of pictures; a path in it leads to a file below the table's own folder. Raises UnseenError for one that leads elsewhere."""
+    if isinstance(cell, dict) and not cell.get("bytes") and isinstance(cell.get("path"), str):
+        return inside(base or Path(), cell["path"])
+    return cell

@@ -1,42 +1,33 @@
-"""Pictures of any kind to uint8 tensors, channels first: all at once, or batch by batch where they do not fit.
+"""Pictures before they are read: where they are, what their headers say, and the one form that follows for all of them.
 
 A picture is a file path, encoded bytes, the hub's ``{bytes, path}``, a PIL image, an array or a tensor.
 """
 
-import io
-import os
-import struct
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from unseen.errors import UnseenError
+from unseen.data.decoding import (
+    WHITE,
+    DamagedError,
+    Form,
+    Header,
+    Shape,
+    header,
+    opaque_brightness,
+    other_shape,
+)
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-CHUNK = 1024
 PROBES = 64
-DEFAULT_SIZE = 32
-SMALL = 64 * 64
-GREY_MODES = ("1", "L", "LA", "La")
-WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)  # what PIL raises on damaged files
-
-Shape = tuple[int, ...]
-
-
-class OtherShapeError(UnseenError):
-    """A picture does not have the shape of the others."""
+DEFAULT_SIZE = 32  # pixels a side: what the networks of this library are made for
+LARGEST_KEPT = 128 * 128  # pixels of a picture that keeps its size
+NEARLY_WHITE = 224  # opaque pixels brighter than this cannot be seen on white
+SHOWN_DAMAGED = 20
 
 
 @dataclass(frozen=True)
@@ -85,174 +76,129 @@ class Pictures:
         return len(self.names)
 
 
-def read_pictures(pictures: Pictures, positions: Tensor, image_size: int | None = None, memory_gib: float = 4.0) -> Tensor | Lazy:
-    """The pictures at these positions in one shape: a tensor where that takes at most ``memory_gib``, else ``Lazy``.
+@dataclass(frozen=True)
+class Survey:
+    """What the headers of some pictures say, and the form that follows from them.
 
-    Pictures of one size keep it. Where sizes differ, or ``image_size`` is given, each is squeezed, whole, to
-    a square of that side (32 by default; PIL's bicubic filter). Grey pictures have one channel, unless
-    there is a coloured one among them; transparency is dropped. The shape is guessed from 64 pictures spread
-    evenly; one of another shape makes all headers be read, or, where pictures have none, is refused.
+    Args:
+        form: what every picture becomes.
+        item_bytes: of one value of an input.
+        sizes: how many pictures of each size, "width x height", and of each mode.
+        modes: see ``sizes``.
+        largest: pixels of the largest picture.
+        damaged: positions of pictures without a header, and why.
+        notes: sentences on what is changed.
     """
-    probes = positions[torch.linspace(0, len(positions) - 1, min(PROBES, len(positions))).long()]
-    guess = _in_one_shape(pictures, positions, probes, image_size)
-    try:
-        if not pictures.has_headers or _fits(guess, memory_gib):
-            return _hold(guess, memory_gib)
-    except OtherShapeError:
-        if not pictures.has_headers:
-            raise
-    return _hold(_in_one_shape(pictures, positions, positions, image_size), memory_gib)
+
+    form: Form
+    item_bytes: int
+    sizes: dict[str, int]
+    modes: dict[str, int]
+    largest: int
+    damaged: dict[int, DamagedError] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def bytes_of(self, count: int) -> int:
+        """What so many inputs take in memory."""
+        return count * math.prod(self.form.shape) * self.item_bytes
 
 
-def _in_one_shape(pictures: Pictures, positions: Tensor, probes: Tensor, image_size: int | None) -> Lazy:
-    shapes = {shape for chunk in torch.split(probes, CHUNK) for shape in _shapes(pictures, chunk.tolist())}
-    resize = image_size is not None or len({shape[1:] for shape in shapes}) > 1
-    shape = _common_shape(shapes, image_size)
-    return Lazy(partial(_read, pictures, shape, resize), positions, shape)
+def survey(pictures: Pictures, positions: Tensor, image_size: int | None = None) -> Survey:
+    """The headers of the pictures at these positions. Raises UnseenError where none of them has one."""
+    headers: dict[int, Header] = {}
+    damaged: dict[int, DamagedError] = {}
+    for chunk in torch.split(positions, PROBES):
+        for place, item in zip(chunk.tolist(), pictures.fetch(chunk.tolist()), strict=True):
+            try:
+                headers[place] = header(item, pictures.names[place])
+            except DamagedError as error:
+                damaged[place] = error
+    if not headers:
+        raise damaged_error(damaged, pictures.names, len(damaged))
+    shapes = Counter(found.shape for found in headers.values())
+    _refuse_mixed_arrays(headers, pictures.names)
+    shape, resize, note = _common_shape(shapes, image_size)
+    clear = [place for place, found in headers.items() if found.is_transparent]
+    background, said = _background(pictures, clear)
+    turned = sum(found.is_turned for found in headers.values())
+    notes = (note, said, f"{_of(turned, headers)} are turned as their EXIF orientation says." if turned else "")
+    pictorial = {size: count for size, count in shapes.items() if len(size) == 3}
+    sizes: Counter[str] = Counter()
+    for size, count in pictorial.items():
+        sizes[f"{size[2]} x {size[1]}"] += count
+    return Survey(
+        Form(shape, resize, background),
+        max(found.item_bytes for found in headers.values()),
+        dict(sizes.most_common()),
+        dict(Counter(found.mode for found in headers.values()).most_common()),
+        max(math.prod(size[1:]) for size in shapes),
+        damaged,
+        tuple(sentence for sentence in notes if sentence),
+    )
 
 
-def _fits(inputs: Lazy, memory_gib: float) -> bool:
-    return _first(inputs).nbytes * len(inputs) <= memory_gib * 2**30
+def _refuse_mixed_arrays(headers: dict[int, Header], names: list[str]) -> None:
+    """Arrays are not resized: they must have one shape."""
+    arrays = {place: found.shape for place, found in headers.items() if found.is_array}
+    first = next(iter(arrays.values()), ())
+    if odd := [place for place, shape in arrays.items() if shape != first]:
+        raise other_shape(names[odd[0]], arrays[odd[0]], first)
 
 
-def _first(inputs: Lazy) -> Tensor:
-    return inputs.gather(torch.zeros(1, dtype=torch.int64))
+def _of(count: int, headers: dict[int, Header]) -> str:
+    return f"{count:,} of {len(headers):,} pictures looked at"
 
 
-def _hold(inputs: Lazy, memory_gib: float) -> Tensor | Lazy:
-    """All inputs as one tensor, or, where they do not fit, as they are."""
-    if not _fits(inputs, memory_gib):
-        return inputs
-    held = torch.empty((len(inputs), *inputs.shape), dtype=_first(inputs).dtype)
-    for positions in torch.split(torch.arange(len(inputs)), CHUNK):
-        held[positions[0] : positions[-1] + 1] = inputs.gather(positions)
-    return held
-
-
-def channels_first(inputs: Tensor) -> Tensor:
-    """Arrays of examples in this library's layout.
-
-    (N, features) and integers other than uint8 become float32; (N, H, W) becomes (N, 1, H, W); (N, H, W, C) with C in
-    {1, 3, 4} becomes (N, C, H, W), unless the second dimension can be the channels already.
-
-    >>> channels_first(torch.zeros(5, 28, 28, 3, dtype=torch.uint8)).shape
-    torch.Size([5, 3, 28, 28])
-    """
-    if inputs.dim() not in (2, 3, 4):
-        raise UnseenError(
-            f"Inputs have shape {tuple(inputs.shape)}. Allowed: (N, features), (N, height, width), "
-            "(N, channels, height, width) or (N, height, width, channels). Reshape them."
-        )
-    if inputs.dim() == 3:
-        inputs = inputs[:, None]
-    if inputs.dim() == 4 and inputs.shape[-1] in (1, 3, 4) and inputs.shape[1] not in (1, 3, 4):
-        inputs = inputs.movedim(-1, 1)
-    if inputs.dtype != torch.uint8 or inputs.dim() == 2:
-        inputs = inputs.float()
-    return inputs.contiguous()
-
-
-def _common_shape(shapes: set[Shape], image_size: int | None) -> Shape:
+def _common_shape(shapes: Counter[Shape], image_size: int | None) -> tuple[Shape, bool, str]:
+    """The shape of all, whether pictures are squeezed to it, and what to say of that."""
     first = next(iter(shapes))
-    if len(first) != 3 or (image_size is None and len(shapes) == 1):
-        return first
-    height, width = (image_size, image_size) if image_size else first[1:]
-    if image_size is None and len({shape[1:] for shape in shapes}) > 1:
-        height, width = DEFAULT_SIZE, DEFAULT_SIZE
-    return (max(shape[0] for shape in shapes), height, width)
+    if len(first) != 3:
+        return first, False, ""
+    channels = max(shape[0] for shape in shapes)
+    sizes = {shape[1:] for shape in shapes}
+    side = image_size or DEFAULT_SIZE
+    if image_size is None and len(sizes) == 1 and math.prod(first[1:]) <= LARGEST_KEPT:
+        return (channels, *first[1:]), False, ""
+    smallest, largest = (size(sizes, key=math.prod) for size in (min, max))
+    if sizes == {(side, side)}:
+        return (channels, side, side), True, ""
+    what = f"{first[2]} x {first[1]} pixels" if len(sizes) == 1 else f"several sizes, {_by(smallest)} to {_by(largest)} pixels"
+    more = "" if image_size else " --image-size N gives another size."
+    return (channels, side, side), True, f"Pictures have {what}; each is squeezed to {side} x {side}.{more}"
 
 
-def _shapes(pictures: Pictures, positions: list[int]) -> list[Shape]:
-    items = pictures.fetch(positions)
-    return [_shape(item, pictures.names[i]) for i, item in zip(positions, items, strict=True)]
+def _by(size: Shape) -> str:
+    return f"{size[1]} x {size[0]}"
 
 
-def _shape(item: object, name: str) -> Shape:
-    if _is_array(item):
-        return tuple(_array(item, name).shape)
-    with _open(item, name) as image:
-        return (_channels(image, name), image.height, image.width)
-
-
-def _read(pictures: Pictures, shape: Shape, resize: bool, positions: Tensor) -> Tensor:
-    """Decode these pictures. Threads help only where decoding, which frees the interpreter, is most of the work."""
-    where = positions.tolist()
-    work = [(item, pictures.names[i], shape, resize) for i, item in zip(where, pictures.fetch(where), strict=True)]
-    if len(shape) < 3 or shape[1] * shape[2] <= SMALL:
-        return torch.from_numpy(np.stack([_decode(*one) for one in work]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return torch.from_numpy(np.stack(list(pool.map(lambda one: _decode(*one), work))))
-
-
-def _decode(item: object, name: str, shape: Shape, resize: bool) -> np.ndarray[Any, Any]:
-    """One picture as an array of this shape."""
-    if _is_array(item):
-        array = _array(item, name).numpy()
-        if array.shape != shape:
-            raise _other_shape(name, array.shape, shape)
-        return array
-    channels, height, width = shape
-    with _open(item, name) as image:
-        coloured = _channels(image, name) > channels
-        if coloured or (image.size != (width, height) and not resize):
-            raise _other_shape(name, (3 if coloured else channels, image.height, image.width), shape)
-        pixels = _pixels(image, name, "L" if channels == 1 else "RGB", (width, height))
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def _pixels(image: "Image.Image", name: str, mode: str, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """Height × width (× 3) bytes; this is where a damaged picture shows."""
-    try:
-        if image.mode != mode:
-            image = image.convert(mode)
-        return np.asarray(image if image.size == size else image.resize(size))
-    except DAMAGE as error:
-        raise _corrupt(name, error) from error
-
-
-def _open(item: object, name: str) -> AbstractContextManager["Image.Image"]:
-    """A PIL image, its pixels not read yet. One that the caller owns stays open afterwards."""
-    from PIL import Image
-
-    if isinstance(item, dict):
-        item = item.get("bytes") or item.get("path")
-    if isinstance(item, Image.Image):
-        return nullcontext(item)
-    if isinstance(item, bytes | str | Path):
-        try:
-            return Image.open(io.BytesIO(item) if isinstance(item, bytes) else item)
-        except (*DAMAGE, Image.DecompressionBombError) as error:
-            raise _corrupt(name, error) from error
-    raise UnseenError(
-        f"{name} is a {type(item).__name__}, not an image. Allowed: an image file, its bytes, a PIL image, an array "
-        "or a tensor. Look at that example."
+def _background(pictures: Pictures, clear: Sequence[int]) -> tuple[int, str]:
+    """What transparent pictures are put on: white, or black where their opaque pixels are nearly white, and what to say of it."""
+    if not clear:
+        return WHITE, ""
+    some = list(clear[:: max(1, len(clear) // 16)])
+    found = [opaque_brightness(item, pictures.names[place]) for place, item in zip(some, pictures.fetch(some), strict=True)]
+    known = [brightness for brightness in found if brightness is not None]
+    is_white = bool(known) and sum(known) / len(known) >= NEARLY_WHITE
+    return (
+        (0, "Transparent pictures are put on black, as what is drawn is white.")
+        if is_white
+        else (
+            WHITE,
+            "Transparent pictures are put on white.",
+        )
     )
 
 
-def _channels(image: "Image.Image", name: str) -> int:
-    if image.mode in WIDE_MODES:
-        raise UnseenError(f"{name} has more than 8 bits per pixel (mode {image.mode}). Convert it to 8 bits.")
-    return 1 if image.mode in GREY_MODES else 3
-
-
-def _is_array(item: object) -> bool:
-    return isinstance(item, np.ndarray | Tensor)
-
-
-def _array(item: object, name: str) -> Tensor:
-    """One array or tensor as an example."""
-    tensor = torch.as_tensor(item)
-    if tensor.dim() not in (1, 2, 3):
-        raise UnseenError(f"{name} has shape {tuple(tensor.shape)}. Allowed: features, or an image. Reshape it.")
-    return channels_first(tensor.cpu()[None])[0]
-
-
-def _other_shape(name: str, found: Shape, shape: Shape) -> OtherShapeError:
-    return OtherShapeError(
-        f"{name} has shape {tuple(found)}, others have {shape}. Allowed: one shape for all. Give an image size "
-        "(image_size=32), or make them equal before."
+def damaged_error(damaged: dict[int, DamagedError], names: list[str], total: int = 0) -> DamagedError:
+    """One error that names the damaged pictures, up to twenty. total: how many were looked at, where all of them are damaged."""
+    places = sorted(damaged)
+    if len(places) == total and total > 1:
+        return DamagedError(f"{damaged[places[0]]} None of the {total:,} images that were looked at can be read.")
+    if len(places) == 1:
+        return DamagedError(f"{damaged[places[0]]} --skip-damaged (skip_damaged=True) leaves it out.")
+    shown = ", ".join(names[place] for place in places[:SHOWN_DAMAGED])
+    more = f" and {len(places) - SHOWN_DAMAGED:,} more" if len(places) > SHOWN_DAMAGED else ""
+    return DamagedError(
+        f"Cannot read {len(places):,} images: {shown}{more}. Replace them, take them out, or leave them out with --skip-damaged "
+        "(skip_damaged=True)."
     )
-
-
-def _corrupt(name: str, error: Exception) -> UnseenError:
-    return UnseenError(f"Cannot read the image {name}: {error}. Replace it, or take it out of the data set.")

@@ -41,8 +41,10 @@ class IndexedDataset(Dataset[Any]):
 def with_index(dataset: Any) -> Any:
     """The data set with an index of each example: a column of a ``datasets.Dataset``, or an ``IndexedDataset`` around any other.
 
-    Call it on the whole data set, before shuffling, filtering and splitting. Raises UnseenError for a stream, and where there is a
-    column ``index`` that does not tell examples apart.
+    Call it on the whole data set, before shuffling, filtering and splitting.
+
+    Raises:
+        UnseenError: for a stream, and where there is a column ``index`` that does not tell examples apart.
     """
     datasets = sys.modules.get("datasets")  # an object of that package cannot exist before its import
     if datasets is None or not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):

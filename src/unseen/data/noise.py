@@ -85,8 +85,8 @@ def asymmetric(examples: Examples, amount: Amount, seed: int = 0, mapping: Mappi
         examples: with C classes.
         amount: how many, as in ``random_labels``, of the train examples in the classes of the mapping.
         seed: of the choice.
-        mapping: from class to class, names or numbers. By default 4→9, 7→1, 3→8 for MNIST and digits; truck→automobile,
-            bird→airplane, deer→horse, cat↔dog for CIFAR-10; else each class becomes the next one.
+        mapping: from class to class, names or numbers. By default 4→9, 7→1, 3→8 for MNIST and digits; truck→automobile, bird→airplane,
+            deer→horse, cat↔dog for CIFAR-10; else each class becomes the next one.
     """
     becomes = _checked_mapping(examples, mapping).to(examples.labels.device)
     train = _train_positions(examples)

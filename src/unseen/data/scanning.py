@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from unseen.config import Config
-from unseen.data.checks import class_order
 from unseen.data.examples import Examples
-from unseen.data.frames import Columns, Raw
+from unseen.data.labels import class_order
 from unseen.data.loading import examples_of
 from unseen.data.moments import Moments
+from unseen.data.raw import Columns, Raw
 from unseen.data.shards import Shards
 from unseen.data.sources import read
 from unseen.data.splits import null_mask, trained
@@ -121,7 +121,8 @@ class _Source:
     Attributes:
         starts: how many examples come before each shard.
         train_rows: examples of the train shards.
-        mean, std: of the whole, as in ``Examples``.
+        mean: of the whole, as in ``Examples``.
+        std: see ``mean``.
         prints: a checksum of each shard.
         is_counted: whether an example's index is its position, so that its split follows from that.
         change: what is done to a shard when it is read: noise.
@@ -147,6 +148,8 @@ class _Source:
             raise UnseenError(f"{name} is not what it was when the run began. Restore it, or start again with --force.")
         places = {name: place for place, name in enumerate(self.classes)}
         labels = torch.tensor([places[name] for name in piece.classes])[piece.labels]
+        if isinstance(piece.inputs, Tensor) and piece.inputs.dtype == torch.float64 and self.mean.dtype == torch.float32:
+            piece = replace(piece, inputs=piece.inputs.float())  # which the whole says loses nothing
         piece = replace(piece, labels=labels, classes=self.classes, mean=self.mean, std=self.std, name=self.shards.name)
         return self.change(piece) if self.change else piece
 
@@ -229,10 +232,12 @@ def _checked_order(shards: Shards, number: int, index: Tensor, largest: int) -> 
 def read_piece(shards: Shards, number: int, config: Config, start: int, train_rows: int) -> tuple[Examples, Raw]:
     """A shard with its own classes and without standardisation, and what its source gave.
 
-    Args: start: examples before it. train_rows: examples of the train shards (before it).
+    Args:
+        start: examples before it.
+        train_rows: examples of the train shards (before it).
     """
     try:
-        raw = read(shards.make(number), None, Columns(config.data.target))
+        raw = read(shards.make(number), None, Columns(config.data.target, whole=False))
         raw = replace(raw, classes=raw.classes or shards.classes)
         count = len(raw.labels)
         is_test = number >= shards.count - shards.test
@@ -252,7 +257,7 @@ def _test_rows(shards: Shards, number: int, index: Tensor, config: Config) -> Te
     """Which rows of a shard are of the test split: those of the last shards, or a share of all."""
     if shards.test:
         return torch.full((len(index),), number >= shards.count - shards.test)
-    return uniform(index, config.seed, "test") < config.data.test_fraction
+    return uniform(index, config.seed, "test") < config.data.held_out
 
 
 def _check_alike(name: str, shard: tuple[Raw, Examples], first: tuple[Raw, Examples]) -> None:

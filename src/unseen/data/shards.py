@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unseen.data.frames import TEST_SPLITS, Table
-from unseen.data.sources import CLASSES, data_folder, parquet_files
+from unseen.data.frames import TEST_SPLITS
+from unseen.data.layouts import parquet_files
+from unseen.data.raw import Table
+from unseen.data.sources import CLASSES, data_folder
 from unseen.errors import UnseenError, needs
 
 ROWS = 100_000  # of a shard of one large file
@@ -20,9 +22,11 @@ class Shards:
     """A data set in pieces, each of which fits in memory; the whole need not.
 
     Args:
-        count: how many. make: from a shard's number to what ``load`` takes: (x, y), a path of a table or .npz, a ``datasets.Dataset``.
-            A function of the number alone: every shard is made several times, and one that comes out another way is refused.
-        name: of the whole. test: the last so many shards are the test split.
+        count: how many.
+        make: from a shard's number to what ``load`` takes: (x, y), a path of a table or .npz, a ``datasets.Dataset``. A function of the
+            number alone: every shard is made several times, and one that comes out another way is refused.
+        name: of the whole.
+        test: the last so many shards are the test split.
         classes: names of the labels, where the shards do not declare them; else the sorted values that occur.
         names: of the shards, for error messages.
 
@@ -58,7 +62,8 @@ def find_shards(data: Any, data_dir: str | Path | None = None) -> Shards:
     Those are ``Shards``, a folder of parquet files (or of .npz files), one large parquet file, which is cut by its row groups, or a
     streaming set of the package ``datasets``.
 
-    Raises UnseenError for anything else, and for a set of numbered files (train-00000-of-00003.parquet) with one missing.
+    Raises:
+        UnseenError: for anything else, and for a set of numbered files (train-00000-of-00003.parquet) with one missing.
     """
     if isinstance(data, Shards):
         return data

@@ -60,10 +60,13 @@ def find_subsets(
     """The index of the members of each subset, by name.
 
     Args:
-        texts: subsets as written. examples: columns index, id, split, given_label and, where known, true_label.
-        scores: a row per example with memorization and other columns; needed for what is ranked. classes: names of the labels.
+        texts: subsets as written.
+        examples: columns index, id, split, given_label and, where known, true_label.
+        scores: a row per example with memorization and other columns; needed for what is ranked.
+        classes: names of the labels.
 
-    Raises UnseenError: a subset that is empty, two that overlap (``all`` may), two of one name, scores that are missing.
+    Raises:
+        UnseenError: a subset that is empty, two that overlap (``all`` may), two of one name, scores that are missing.
     """
     table = examples if scores is None else _joined(examples, scores)
     specs = [parse(text) for text in texts]

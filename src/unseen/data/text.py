@@ -26,7 +26,8 @@ def bags(texts: Sequence[str]) -> Tensor:
     scikit-learn's TF-IDF.
     Hashing by CRC-32 needs no vocabulary to keep. Buckets are whole numbers below 2^16, exact in float32.
 
-    Raises UnseenError for an empty text, by its row.
+    Raises:
+        UnseenError: for an empty text, by its row.
     """
     counts = []
     for row, text in enumerate(texts):

@@ -76,10 +76,12 @@ def cosine_similarity(net: nn.Module, examples: Subset, *, batch_size: int = 256
 
     Args: as above. batch_size: examples in memory at a time, for an ``Examples``; the value does not depend on it.
 
-    Returns a number from -1 / (n - 1) to 1; nan where fewer than two gradients have a direction. Costs about 1.3 plain
-    forward and backward passes, their memory, and two gradients.
+    Returns:
+        A number from -1 / (n - 1) to 1; nan where fewer than two gradients have a direction. Costs about 1.3 plain forward and backward
+        passes, their memory, and two gradients.
 
-    Raises UnseenError: no examples, or a layer that neither a rule nor ``vmap`` can take.
+    Raises:
+        UnseenError: no examples, or a layer that neither a rule nor ``vmap`` can take.
 
     >>> import unseen
     >>> digits = unseen.load("digits", limit=100).train
@@ -97,7 +99,8 @@ def cosine_matrix(net: nn.Module, subsets: Mapping[str, Subset], *, batch_size: 
     Off the diagonal :math:`\sum_{i \in A} \hat v_i \cdot \sum_{j \in B} \hat v_j / (n_A n_B)`, over all pairs, an example
     that is in both also with itself; on it ``cosine_similarity``.
 
-    Returns float64 (subsets, subsets) in the order given. Memory: a gradient per subset.
+    Returns:
+        float64 (subsets, subsets) in the order given. Memory: a gradient per subset.
 
     >>> import unseen
     >>> digits = unseen.load("digits", limit=100).train
@@ -125,11 +128,13 @@ def contributions(net: nn.Module, examples: Subset, batch: Subset | None = None,
         batch: the mini-batch of the step; g is the gradient of its mean loss. Default: ``examples``.
         batch_size: examples in memory at a time.
 
-    Returns float32 (n,) on the CPU, nats per unit of parameter, positive where the step lowers the example's loss; 0 where g is.
-    The examples of the batch itself have mean :math:`\|g\|`. Costs a plain forward and backward pass of each of
-    ``batch`` and ``examples``, their memory, and two gradients.
+    Returns:
+        float32 (n,) on the CPU, nats per unit of parameter, positive where the step lowers the example's loss; 0 where g is. The examples
+        of the batch itself have mean :math:`\|g\|`. Costs a plain forward and backward pass of each of ``batch`` and ``examples``, their
+        memory, and two gradients.
 
-    Raises UnseenError: as ``cosine_similarity``.
+    Raises:
+        UnseenError: as ``cosine_similarity``.
     """
     step, _ = _sum_of_gradients(net, examples if batch is None else batch, batch_size)
     length = norm(step) or 1.0  # without a step no one pulls
@@ -174,7 +179,8 @@ def gradient_statistics(net: nn.Module, examples: Subset, batch: Subset | None =
 def gradient_norms(net: nn.Module, examples: Subset, *, batch_size: int = 256) -> Tensor:
     r"""Norm of each example's gradient, GraNd (Paul et al. 2021), which averages it over several networks.
 
-    Returns float32 (n,) on the CPU, nats per unit of parameter. Costs less than one plain forward and backward pass.
+    Returns:
+        float32 (n,) on the CPU, nats per unit of parameter. Costs less than one plain forward and backward pass.
     """
     return Numbers(trace.norms for trace in _traces(net, examples, batch_size)).tensor()
 

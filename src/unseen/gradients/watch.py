@@ -24,13 +24,15 @@ def gradient_rows(
 
     Args:
         net: a ``TurnOverNet`` (gradients of each example's own seen half), or any module called as ``net(x)``; see ``gradients.py``.
-        examples: that hold the subsets and the steps. subsets: index of the members, by name.
+        examples: that hold the subsets and the steps.
+        subsets: index of the members, by name.
         steps: mini-batches, positions in ``examples.train``.
         most: of a subset, so many members with the smallest hash of (seed, index) stand for it.
 
-    Returns rows with the keys subset, other (the second subset of a cosine between two, else None), quantity, value and examples (how
-    many it was measured on). Quantities: cosine_similarity, norm (mean, GraNd), coherence, variance (see ``GradientStatistics``),
-    cosine_between, and contribution: mean over the subset's members in the mini-batches, and over all of them under the name ``all``.
+    Returns:
+        Rows with the keys subset, other (the second subset of a cosine between two, else None), quantity, value and examples (how many it
+        was measured on). Quantities: cosine_similarity, norm (mean, GraNd), coherence, variance (see ``GradientStatistics``),
+        cosine_between, and contribution: mean over the subset's members in the mini-batches, and over all of them under the name ``all``.
 
     Cost: about three plain forward and backward passes of the members taken, and two of the mini-batches.
     """
@@ -56,7 +58,8 @@ def gradient_table(rows: list[dict[str, Any]]) -> "pl.DataFrame":
 def coming_steps(examples: Examples, batch_size: int, seed: int, epoch: int, null: tuple[float, int] = (0.0, 0)) -> list[Tensor]:
     """Mini-batches, evenly spaced, of the epoch that follows ``epoch``: positions in the training examples ``examples``.
 
-    Args: null: share and seed of those held out for the noise floor, which no step has.
+    Args:
+        null: share and seed of those held out for the noise floor, which no step has.
     """
     trained = (~null_mask(examples.index.cpu(), *null)).nonzero()[:, 0]
     batches = epoch_order(examples.index.cpu()[trained], seed, epoch + 1).split(batch_size)

@@ -43,8 +43,9 @@ def indexed(model: nn.Module, recorder: Recorder | None = None, masks: bool = Tr
         masks: attach turn-over masks; without them an ordinary network is recorded.
         **options: of ``attach`` (seed, groups, only, …).
 
-    Returns ``model``. Its forward raises UnseenError where a batch that trains has no index and there is a recorder, and where the
-    recorder finds no labels or no logits.
+    Returns:
+        ``model``. Its forward raises UnseenError where a batch that trains has no index and there is a recorder, and where the recorder
+        finds no labels or no logits.
     """
     switch = attach(model, **options) if masks else None
     kind: Any = type(model)
@@ -127,8 +128,11 @@ class RecorderCallback(TrainerCallback):
     """Ends the recorder's epochs, measures both halves after each, keeps its state in the Trainer's checkpoints, saves the run.
 
     Args:
-        recorder: the one that ``indexed`` got. path: of the run folder. measure_every: epochs between two measurements of the halves, each
-            a pass over the data with three sides; the last epoch is always measured. options: of ``Recorder.save``.
+        recorder: the one that ``indexed`` got.
+        path: of the run folder.
+        measure_every: epochs between two measurements of the halves, each a pass over the data with three sides; the last epoch is always
+            measured.
+        options: of ``Recorder.save``.
 
     Attributes:
         run: the run folder, after training; None where it could not be saved, of which a warning says why, and where what was recorded is.

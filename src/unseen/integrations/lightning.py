@@ -23,7 +23,8 @@ class RecorderCallback(Callback):
     ``unseen.with_index(dataset)`` gives them. Checkpoints hold the recorder, so a resumed training has the scores of an uninterrupted one.
 
     Args:
-        path: of the run folder. measure_every: epochs between two measurements of the halves; the last is always measured.
+        path: of the run folder.
+        measure_every: epochs between two measurements of the halves; the last is always measured.
         options: of ``Recorder.save``.
 
     Attributes:

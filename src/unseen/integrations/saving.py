@@ -27,7 +27,8 @@ def saved(recorder: Recorder, path: str | Path, options: dict[str, Any]) -> Run 
         path: of the run folder.
         options: of ``Recorder.save``.
 
-    Returns the run, or None where it could not be saved.
+    Returns:
+        The run, or None where it could not be saved.
     """
     try:
         return recorder.save(path, **options)

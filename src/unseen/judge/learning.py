@@ -106,8 +106,9 @@ def dynamics(run: Run, texts: Sequence[str] = (), scores: str | Path | None = No
     curves = subset_curves(history, subsets)
     side = "seen" if "correct_seen" in history.columns else "full"
     times = learning_times(history, side).join(run.examples.select("index", "split"), on="index", maintain_order="left")
-    run.write_table("dynamics", curves)
-    run.write_table("learned", times)
+    with run.alone():
+        run.write_table("dynamics", curves)
+        run.write_table("learned", times)
     return curves, times
 
 

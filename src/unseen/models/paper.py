@@ -19,7 +19,9 @@ from unseen.masks import Place
 def mlp(inputs: int = 784, hidden: Sequence[int] = (4096,), classes: int = 10, output_bias: bool = True) -> nn.Module:
     """Multi-layer perceptron with ReLU; the paper's is 784-4096-10 (section 4.1).
 
-    Args: inputs: features per example (images are flattened). hidden: width of each hidden layer.
+    Args:
+        inputs: features per example (images are flattened).
+        hidden: width of each hidden layer.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for number, (fan_in, width) in enumerate(zip((inputs, *hidden), hidden, strict=False), 1):
@@ -36,7 +38,9 @@ def vgg11(channels: int = 3, classes: int = 10, width: float = 1.0, output_bias:
     layer of 512 in place of the two of 4096. He initialisation (He et al. 2015) as in torchvision's VGG, except
     that the output layer has PyTorch's default. Smaller images are padded to 32x32.
 
-    Args: channels: of the input. width: factor on every number of channels.
+    Args:
+        channels: of the input.
+        width: factor on every number of channels.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(pad=PadTo(32))
     fan_in, number, size = channels, 0, round(512 * width)
@@ -246,7 +250,8 @@ def build(
 ) -> nn.Module:
     """The named model for examples of ``shape``: (channels, height, width), or (features,) for ``mlp``.
 
-    Raises UnseenError: an unknown name, or a model that cannot take that shape.
+    Raises:
+        UnseenError: an unknown name, or a model that cannot take that shape.
     """
     if name not in MODELS:
         raise UnseenError(f"Unknown model {name!r}. The models are {', '.join(MODELS)}; any nn.Module works from Python.")

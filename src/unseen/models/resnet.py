@@ -10,7 +10,9 @@ def resnet18(channels: int = 3, classes: int = 10, width: float = 1.0, output_bi
 
     Its batch norms are plain ones: ``unseen.convert_batch_norm(net)`` before masks are attached keeps the halves apart.
 
-    Args: channels: of the input. width: factor on every number of channels (64, 128, 256, 512).
+    Args:
+        channels: of the input.
+        width: factor on every number of channels (64, 128, 256, 512).
     """
     return ResNet18(channels, classes, width, output_bias)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from unseen.data import Examples
+from unseen.data import NAMES, Examples
 from unseen.errors import UnseenError
 from unseen.page.overview import tiles, trust, what_was_run
 from unseen.page.packing import pack, smallest
 from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
 from unseen.page.thumbnails import is_images, rows, sheets
-from unseen.runs import Run, require_halves
+from unseen.runs import Run, require_halves, source_of, writing_out
 from unseen.scoring import run_examples
 
 POINTS = 100_000
@@ -38,16 +38,18 @@ def report(
     """Write the page of a run and return its path.
 
     Args:
-        data_dir: where mnist/, cifar10/ … lie. out: the file; default report.html in the run's folder.
-        data: what the run was made of, where that was not a name or a path: then its pictures are shown. Or what to show of each example:
-            a list of texts, or a Polars frame, a row per example in the order of the index.
+        data_dir: where mnist/, cifar10/ … lie.
+        out: the file; default report.html in the run's folder.
+        data: what the run was made of, where that was not a name or a path: then its pictures are shown. Or what to show of each example: a
+            list of texts, or a Polars frame, a row per example in the order of the index.
         points: examples to hold at most. Of more, the page keeps every extreme and a sample of the rest, and says so.
         pictures: thumbnails (texts, rows) to hold at most: of the lists, of the extremes of every class, of related examples.
 
     The file is at most a few bytes per example and epoch: 3 MB for 60,000 images. It needs no network, and its content security policy
     allows none; what the data say (names of classes, ids, texts) is never read as HTML.
 
-    Raises UnseenError where the run is not finished or has no unseen side, or ``points`` is below 100.
+    Raises:
+        UnseenError: where the run is not finished or has no unseen side, or ``points`` is below 100.
     """
     _check(run, points)
     chosen = read_points(run, points)
@@ -55,13 +57,14 @@ def report(
     arrays, facts = page_data(run, chosen)
     facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"])}
     shown = wanted(chosen, pictures)
-    source = run.config.data.data if data is None and examples is not None else data
+    source = source_of(run, NAMES) if data is None and examples is not None else data
     facts["media"], media_index = media(examples, source, chosen, shown, facts["related"]["others"])
     arrays["picture"] = media_index
     if facts["media"] is None and not note:
         note = "These inputs are neither pictures nor rows of a table. report(run, data=texts) shows a text per example."
     path = Path(out) if out else run.path / "report.html"
-    _write(run, path, render(run, chosen, pack(arrays, facts), note))
+    with writing_out(path) as temporary:
+        temporary.write_text(render(run, chosen, pack(arrays, facts), note), encoding="utf-8")
     return path
 
 
@@ -78,7 +81,7 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     if _shows_only(data):
         return None, ""
     try:
-        return run_examples(run, data, data_dir=data_dir, model=None)[1], ""
+        return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
     except UnseenError as error:
         if data is not None:
             raise
@@ -114,7 +117,8 @@ def media(
 ) -> tuple[dict[str, Any] | None, np.ndarray]:
     """Pictures, texts or rows of the shown examples and of those related to them; appends its number, or -1, to each of ``others``.
 
-    Returns what ``sheets`` or ``rows`` give, and per example 0 or 1 + its number there.
+    Returns:
+        What ``sheets`` or ``rows`` give, and per example 0 or 1 + its number there.
     """
     numbers = np.zeros(len(points.scores), np.int64)
     index = points.scores["index"].to_numpy()[shown].tolist()
@@ -178,9 +182,3 @@ def _fingerprint(run: Run) -> str:
     """Under which name the browser keeps the decisions: the run's configuration and ids."""
     ids = "\n".join(run.examples["id"].to_list())
     return f"{run.config.digest()}-{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
-
-
-def _write(run: Run, path: Path, text: str) -> None:
-    folder = Run(path.parent)
-    with (run if path.parent == run.path else folder).writing(path.name) as temporary:
-        temporary.write_text(text, encoding="utf-8")

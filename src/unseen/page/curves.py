@@ -20,7 +20,8 @@ def group_curves(run: Run, scores: "pl.DataFrame") -> dict[str, Any]:
 
     The groups are real and random labels where true labels are known, else the least and the most memorized fifth.
 
-    Returns epochs, names of the groups, and per group, under ``<quantity>_<side>``, a number per epoch.
+    Returns:
+        Epochs, names of the groups, and per group, under ``<quantity>_<side>``, a number per epoch.
     """
     import polars as pl
 
@@ -55,8 +56,9 @@ def _groups(scores: "pl.DataFrame") -> "tuple[tuple[str, str], pl.Expr]":
 def card_curves(run: Run, index: NDArray[np.int64]) -> tuple[list[int], float, NDArray[np.uint8]]:
     """Loss per epoch of both halves of single examples, mean over seeds.
 
-    Returns the epochs kept (evenly spaced, first and last among them), the largest loss, and uint8 (examples, 2, epochs):
-    255 log(1 + loss) / log(1 + largest), 255 at most.
+    Returns:
+        The epochs kept (evenly spaced, first and last among them), the largest loss, and uint8 (examples, 2, epochs): 255 log(1 + loss) /
+        log(1 + largest), 255 at most.
     """
     import polars as pl
 

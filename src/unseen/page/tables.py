@@ -23,8 +23,11 @@ class Points:
     """The examples that a page holds, most memorized first.
 
     Args:
-        scores: their rows of the scores. weights: float32, how many examples each stands for. total: trained examples of the run.
-        listed: the lists, whole. lists: positions in ``scores`` of each list's examples, in its order.
+        scores: their rows of the scores.
+        weights: float32, how many examples each stands for.
+        total: trained examples of the run.
+        listed: the lists, whole.
+        lists: positions in ``scores`` of each list's examples, in its order.
     """
 
     scores: "pl.DataFrame"

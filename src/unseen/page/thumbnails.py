@@ -27,10 +27,13 @@ MOST_FEATURES = 40
 def sheets(examples: Examples, positions: Sequence[int]) -> dict[str, Any]:
     """Thumbnails of images, many to a picture file.
 
-    Args: examples: images. positions: which, in the order wanted.
+    Args:
+        examples: images.
+        positions: which, in the order wanted.
 
-    Returns sheets (data URIs of WebP files), width, height (pixels of a thumbnail), stride (pixels from one to the next), columns, and
-    ink: whether they are bright strokes on black, which a light page shows inverted.
+    Returns:
+        Sheets (data URIs of WebP files), width, height (pixels of a thumbnail), stride (pixels from one to the next), columns, and ink:
+        whether they are bright strokes on black, which a light page shows inverted.
     """
     from PIL import Image
 
@@ -87,10 +90,13 @@ def is_images(examples: Examples) -> bool:
 def rows(source: Any, positions: Sequence[int], examples: Examples | None = None) -> dict[str, Any] | None:
     """Texts or table rows, for data that are no pictures.
 
-    Args: source: the path of a CSV, TSV or parquet file, a Polars frame, or a sequence of texts, in the order of the index; else the
-    features of ``examples`` are shown, numbered. positions: index of the wanted ones.
+    Args:
+        source: the path of a CSV, TSV or parquet file, a Polars frame, or a sequence of texts, in the order of the index; else the features
+            of ``examples`` are shown, numbered.
+        positions: index of the wanted ones.
 
-    Returns names (empty for texts) and rows: a list of cells, texts all; None where there is nothing to show.
+    Returns:
+        Names (empty for texts) and rows: a list of cells, texts all; None where there is nothing to show.
     """
     frame = _frame(source)
     if frame is not None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from unseen.curate import with_paths
 from unseen.runs import Run
 
 if TYPE_CHECKING:
@@ -42,15 +43,10 @@ def risky(run: Run, least: str = "raised") -> "pl.DataFrame":
 
 def _beside(run: Run, rows: "pl.DataFrame") -> "pl.DataFrame":
     """With names of classes, paths, and what the scores know, where there are any."""
-    from pathlib import Path
-
     import polars as pl
 
     if run.finished:
         scores, classes = run.scores, dict(enumerate(run.classes))
         rows = rows.join(scores.select("index", *(n for n in BESIDE if n in scores.columns)), on="index", how="left", maintain_order="left")
         rows = rows.with_columns(given_class=pl.col("given_label").replace_strict(classes, return_dtype=pl.String))
-    folder = Path(run.config.data.data)
-    if len(rows) and (folder / rows["id"][0]).is_file():
-        return rows.with_columns(path=pl.lit(f"{folder}/") + pl.col("id"))
-    return rows
+    return with_paths(run, rows)

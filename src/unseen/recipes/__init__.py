@@ -30,7 +30,10 @@ def cook(
         names: of ``NAMES``, or ``all``. scale: tiny, small or paper. out: the folder of the figures, OUT/<scale>/<name>/. runs: where the
         runs go; those that are there are not trained again, one that was stopped goes on. data_dir: see ``load``.
 
-    Each writes figure.png, figure.svg and claims.json. Raises UnseenError for a recipe or a scale that is not there.
+    Each writes figure.png, figure.svg and claims.json.
+
+    Raises:
+        UnseenError: for a recipe or a scale that is not there.
     """
     unknown = [name for name in names if name not in (*NAMES, "all")]
     if unknown or scale not in SCALES or not names:

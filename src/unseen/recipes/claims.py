@@ -16,9 +16,16 @@ class Claim:
     """One claim of one figure.
 
     Args:
-        figure: name of the recipe. claim: in words, with what the number is. number: mean over the seeds; low, high: its range.
-        threshold: what the number must reach; at_least: it must not be below it (else: not above). holds: in every seed.
-        seeds: how many. scale: tiny, small or paper.
+        figure: name of the recipe.
+        claim: in words, with what the number is.
+        number: mean over the seeds;
+        low: its range.
+        high: see ``low``.
+        threshold: what the number must reach;
+        at_least: it must not be below it (else: not above).
+        holds: in every seed.
+        seeds: how many.
+        scale: tiny, small or paper.
     """
 
     figure: str

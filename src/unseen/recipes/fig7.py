@@ -32,7 +32,7 @@ def cook(study: Study) -> "tuple[Figure, list[Claim]]":
 
 def gallery(study: Study, name: str, run: Run) -> "tuple[Figure, list[Claim]]":
     """The easiest images of each class above, the most difficult ones below; and whether the easy ones are typical, and right."""
-    _, examples = run_examples(run, data_dir=study.data_dir)
+    _, examples = run_examples(run, data_dir=study.data_dir, as_scored=False)
     classes = range(len(examples.classes))
     scores = run.scores.filter("trained").sort("memorization")
     figure = canvas(1.15 * len(classes), 1.4 * 2 * ROWS)

@@ -22,7 +22,11 @@ SCALES = ("tiny", "small", "paper")
 class Study:
     """Where and how large recipes are cooked.
 
-    Args: scale: of ``SCALES``. out: folder of the results. runs: folder of the runs, shared by all recipes. data_dir: see ``load``.
+    Args:
+        scale: of ``SCALES``.
+        out: folder of the results.
+        runs: folder of the runs, shared by all recipes.
+        data_dir: see ``load``.
     """
 
     scale: str

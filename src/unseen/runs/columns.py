@@ -1,5 +1,7 @@
 """What every column of every table means: the one source for Parquet metadata and the docs."""
 
+import math
+import re
 from dataclasses import dataclass
 
 
@@ -114,6 +116,20 @@ COLUMNS: dict[str, Column] = {
     for name, rate in (("1_percent", "1%"), ("tenth_percent", "0.1%"))
     for end, what in (("", ""), ("_low", "lower end of the 90% interval: "), ("_high", "upper end of the 90% interval: "))
 }  # fmt: skip
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """The least and the most that a column may hold, as its ``range`` says; minus and plus infinity where it says nothing.
+
+    >>> bounds("label_score"), bounds("half_width"), bounds("p_3"), bounds("aum")
+    ((0.0, 1.0), (0.0, inf), (0.0, 1.0), (-inf, inf))
+    """
+    text = COLUMNS[name].range if name in COLUMNS else "0..1" if re.fullmatch(r"p_\d+", name) else ""
+    if least := re.fullmatch(r">= (\S+)", text):
+        return float(least[1]), math.inf
+    if both := re.fullmatch(r"(\S+)\.\.(.+)", text):
+        return float(both[1]), {"sqrt 2": 2**0.5, "2^62": 2.0**62}.get(both[2]) or float(both[2])
+    return -math.inf, math.inf
 
 
 def describe(columns: list[str]) -> dict[str, str]:

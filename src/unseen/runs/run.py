@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from unseen.config import Config
 from unseen.errors import UnseenError
 from unseen.runs.columns import describe
-from unseen.runs.files import is_leftover, locked, whole
-from unseen.runs.schema import json_fault, table_fault, tensors_fault
+from unseen.runs.files import clear_leftovers, is_leftover, locked, read_regular, regular, whole
+from unseen.runs.marks import NAME, new_origin
+from unseen.runs.memory import refuse_large
+from unseen.runs.schema import LARGEST_JSON, json_fault, table_fault, tensors_fault, what_writes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 2_000_000
 SHARDED = ("examples", "scores", "unseen_probabilities")
+FOLDERS = ("parts", "weights", *SHARDED)
+"""Folders that a run may have."""
+PATIENCE = 2.0  # seconds that a command which writes one file waits for another that does
+_HELD: set[Path] = set()
+"""The runs whose lock this process has, or the process that it works for: what it writes needs no other."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Run:
     """
 
     path: Path
+    trusted: bool = False
+    """Whether the user knows where the run comes from, so that paths in it may lead out of its folder."""
     in_notebooks: ClassVar["Callable[[Run], str] | None"] = None
     """What shows a run in a notebook, as HTML; whoever can, sets it."""
 
@@ -97,13 +106,18 @@ class Run:
 
         for path in self.files(name):
             try:
-                frame = pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
+                with regular(path) as opened:
+                    refuse_large(opened, path, columns)
+                    frame = pl.read_parquet(opened, columns=None if columns is None else list(columns), glob=False)
             except (pl.exceptions.PolarsError, OSError) as error:
                 again = "Delete it and run the command that writes it again."
                 raise UnseenError(f"{path} cannot be read as Parquet ({error}). {again}") from error
-            if columns is None and (fault := table_fault(name, frame)):
+            if columns is None and (fault := table_fault(name, frame, self._class_count(), is_shard=path.parent != self.path)):
                 raise UnseenError(f"{path} is not a table of unseen: {fault}. Delete it and run the command that writes it again.")
             yield frame
+
+    def _class_count(self) -> int | None:
+        return len(names) if self.finished and (names := self.summary.get("classes")) else None
 
     def scan(self, name: str) -> "pl.LazyFrame":
         """The table as a lazy Polars frame, for queries that need not fit in memory: ``run.scan("scores").filter(…).collect()``."""
@@ -117,12 +131,13 @@ class Run:
 
     def files(self, name: str) -> list[Path]:
         """The file of a table, or those of its shards. Raises UnseenError where there is none, or a shard is missing."""
+        self._refuse_links(name.partition("/")[0])
         path = self.path / f"{name}.parquet"
-        if path.exists():
+        if path.exists() or path.is_symlink():
             return [path]
         found = sorted((self.path / name).glob("[0-9]*.parquet"))
         if not found:
-            raise UnseenError(f"{path} is not there. {_what_writes(name)}")
+            raise UnseenError(f"{path} is not there. {what_writes(name)}")
         count = self.summary.get("shards", len(found)) if self.finished else len(found)
         wanted = [self.path / f"{shard_name(name, number)}.parquet" for number in range(count)]
         if missing := [file for file in wanted if not file.exists()]:
@@ -133,9 +148,9 @@ class Run:
         """Read a JSON file of the run. Raises UnseenError where it is missing or broken."""
         path = self.path / name
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(read_regular(path, LARGEST_JSON).decode("utf-8"))
         except FileNotFoundError as error:
-            raise UnseenError(f"{path} is not there. {_what_writes(name)}") from error
+            raise UnseenError(f"{path} is not there. {what_writes(name)}") from error
         except (ValueError, RecursionError, OSError) as error:
             raise UnseenError(f"{path} is not JSON ({error}). Restore it, or start the run again with --force.") from error
         if fault := json_fault(name, value):
@@ -167,10 +182,11 @@ class Run:
         from safetensors import SafetensorError, safe_open
 
         path = self.path / "weights" / f"{name}.safetensors"
+        self._refuse_links("weights")
         if not path.exists():
-            raise UnseenError(f"{path} is not there. {_what_writes(name)}")
+            raise UnseenError(f"{path} is not there. {what_writes(name)}")
         try:
-            with safe_open(path, framework="pt") as file:
+            with regular(path) as opened, safe_open(opened, framework="pt") as file:
                 tensors, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118, not a dict
         except (SafetensorError, OSError) as error:
             raise UnseenError(f"{path} is not a safetensors file ({error}). Delete it; training starts again.") from error
@@ -208,19 +224,50 @@ class Run:
     def writing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path that becomes ``name`` at the end. A full disk or a read-only folder is an UnseenError."""
         self._refuse_links(*(str(parent) for parent in Path(name).parents))
-        with whole(self.path / name) as temporary:
+        is_run = (self.path / "config.json").exists()  # else a folder of the user's, where no lock is left
+        alone = self.alone(PATIENCE) if is_run and self.path.resolve() not in _HELD else nullcontext()
+        with alone, whole(self.path / name, clear=not is_run) as temporary:
             yield temporary
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other processes from writing the run; the system lets go of it with the process. Raises UnseenError where one does."""
+    def alone(self, patience: float = 0.0) -> Iterator[None]:
+        """Keep other processes from writing the run; the system lets go of it with the process. Raises UnseenError where one does.
+
+        All that is written into a run is written so: ``writing`` takes the lock where it is not held. What killed writers left is cleared.
+        patience: seconds to wait for another to be done.
+        """
         if os.name == "nt":
             yield
             return
-
         self._refuse_links("parts", "weights")
-        with locked(self.path / ".lock"):
+        with locked(self.path / ".lock", patience):
+            for folder in (".", *FOLDERS):
+                if not (self.path / folder).is_symlink():
+                    clear_leftovers(self.path / folder)
+            with self.held():
+                yield
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Say that another process has the lock for this one, as the first of ``torchrun``'s has it for all."""
+        where = self.path.resolve()
+        new = where not in _HELD
+        _HELD.add(where)
+        try:
             yield
+        finally:
+            if new:
+                _HELD.discard(where)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A run that is sent to another process goes with the lock: its sender has it for both."""
+        return self.__dict__ | {"held_by": os.getpid() if self.path.resolve() in _HELD else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See ``__getstate__``."""
+        if state.pop("held_by") not in (None, os.getpid()):
+            _HELD.add(state["path"].resolve())
+        self.__dict__.update(state)
 
     def remove_parts(self) -> None:
         """Delete what the tables were joined from, once they are there; what cannot be deleted stays."""
@@ -245,9 +292,9 @@ def shard_name(table: str, number: int) -> str:
     return f"{table}/{number:05d}"
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run folder for reading. Raises UnseenError where there is none."""
-    run = Run(Path(path))
+def open_run(path: str | Path, trust_paths: bool = False) -> Run:
+    """Open a run folder for reading. Raises UnseenError where there is none. trust_paths: see ``origin.source_of``."""
+    run = Run(Path(path), trust_paths)
     if not (run.path / "config.json").exists():
         raise UnseenError(f"{run.path} is not a run: it has no config.json. `unseen runs` lists the runs below ./runs.")
     return run
@@ -267,8 +314,12 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
     if not (path / "config.json").exists():
         if path.is_dir() and not replaced and any(not is_leftover(entry.name) for entry in path.iterdir()):
             raise UnseenError(f"{path} holds other files. Choose an empty folder, or one that is not there yet.")
-        run.write_json("config.json", config.flat())
-        return run
+        with run.alone():
+            if not (path / "config.json").exists():  # else another process was faster
+                run.write_json("config.json", config.flat())
+                if origin := new_origin(run.read_json("config.json")):
+                    run.write_json(NAME, origin)
+                return run
     difference = _difference(run.config, config)
     if difference:
         raise UnseenError(f"{path} holds a run of another configuration ({difference}). Choose another --out, or --force to replace it.")
@@ -277,20 +328,6 @@ def start_run(path: Path, config: Config, resume: bool = False, force: bool = Fa
     return run
 
 
-def list_runs(root: Path) -> list[Run]:
-    """All runs below a folder, newest last."""
-    found = sorted(root.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    return [Run(path.parent) for path in found]
-
-
 def _difference(old: Config, new: Config) -> str:
     before, after = old.flat(), new.flat()
     return ", ".join(f"{name}: {before[name]!r} there, {after[name]!r} asked" for name in before if before[name] != after[name])
-
-
-def _what_writes(name: str) -> str:
-    writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
-    writers |= {"privacy": "unseen privacy", "privacy.json": "unseen privacy"}
-    writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
-    writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}
-    return f"`{writers.get(name, 'unseen score')}` writes {name}; a run that was stopped goes on with --resume."

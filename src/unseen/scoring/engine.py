@@ -16,6 +16,8 @@ from unseen.scoring.estimators import TurnOverDropout, estimator_of
 from unseen.scoring.inputs import example_table, prepare, prepare_whole, settings_of, subset_table, watched_subsets
 from unseen.scoring.loggers import log_history, make_loggers
 from unseen.scoring.options import Options, with_options
+from unseen.scoring.sameness import NAME as FINGERPRINT
+from unseen.scoring.sameness import fingerprint, refuse_other_data
 from unseen.scoring.seeds import train_seeds
 from unseen.scoring.tables import table_name, write_tables
 from unseen.torchrun import is_first, process_count
@@ -65,12 +67,14 @@ def score(
     """
     settings = settings_of(data, model, dict(options))
     if settings.data.shards and isinstance(data, str) and not force and (there := _finished(settings, out)):
-        return there  # nothing need be read to see that
+        refuse_other_data(there, data, data_dir)
+        return there  # no example need be read to see that
     settings, examples = prepare(data, model, data_dir, settings)
     estimator_of(settings).check(settings, process_count(devices))
     folder = Path(out) if out else settings.folder()
     logged = make_loggers(loggers, folder)
     run = first(partial(start_run, folder, settings, resume, force))
+    first(partial(_same_data, run, data, data_dir))
     if run.finished:
         first(run.remove_parts)  # of a run that was killed between its last table and this
         return run
@@ -85,6 +89,13 @@ def score(
         if is_first():
             log_history(run, logged)
     return run
+
+
+def _same_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
+    """Note what a new run is made of. Raises UnseenError where one that is there was made of other data."""
+    refuse_other_data(run, data, data_dir)
+    if not (run.path / FINGERPRINT).exists() and not run.finished and (found := fingerprint(data, data_dir)) is not None:
+        run.write_json(FINGERPRINT, found)
 
 
 def _finished(settings: Config, out: str | Path | None) -> Run | None:

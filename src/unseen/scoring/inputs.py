@@ -1,8 +1,10 @@
 """From what the user gave to what is trained: the configuration, the examples with their noise, in one shard or many."""
 
+import os
+import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from torch import nn
 
 from unseen.config import Config
 from unseen.data import (
+    NAMES,
     Amount,
     Examples,
     Sharded,
@@ -29,23 +32,46 @@ from unseen.data import (
     scan,
 )
 from unseen.errors import UnseenError
+from unseen.features import extract, parse_kind
 from unseen.masks import check_weights
-from unseen.runs import Run, open_run
-from unseen.scoring.estimators import estimator_of, resolved
+from unseen.runs import Run, open_run, source_of
+from unseen.scoring.estimators import completed, estimator_of, resolved
 from unseen.scoring.ranks import kth_smallest
+from unseen.scoring.sameness import refuse_other_data
+from unseen.training import counter
 
 if TYPE_CHECKING:
     import polars as pl
 
+LOADED = (
+    "limit",
+    "test_limit",
+    "target",
+    "text",
+    "id_column",
+    "image_column",
+    "split_column",
+    "drop",
+    "separator",
+    "encoding",
+    "skip_damaged",
+    "image_size",
+)
+"""Options that ``load`` takes."""
+FEATURE_SIZE = 128  # pixels a side that features of photographs are computed from
 WHOLE = ("limit", "test_limit", "train_on", "watch", "gradients_every", "text")
 """Options that need all examples at once, or a pass of their own."""
 
 
 def settings_of(data: Any, model: str | nn.Module, options: dict[str, Any]) -> Config:
-    """The resolved configuration. Raises UnseenError for an option that is not there, or a value out of range."""
+    """The resolved configuration; as it was asked for, where the estimator depends on the data.
+
+    Raises UnseenError for an option that is not there, or a value out of range.
+    """
     name = model if isinstance(model, str) else _fingerprint(model)
     in_shards = bool(options.get("shards")) or isinstance(data, Shards) or is_stream(data)
-    return resolved(Config.of(**options | {"data": data if isinstance(data, str) else "data", "model": name, "shards": in_shards}))
+    config = resolved(Config.of(**options | {"data": data if isinstance(data, str) else "data", "model": name, "shards": in_shards}))
+    return completed(config) if in_shards else config  # shards are not looked at before the choice
 
 
 def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config) -> tuple[Config, Sharded]:
@@ -60,14 +86,25 @@ def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, sett
     return settings, Sharded.of(examples, settings.noise.null_fraction, settings.seed)
 
 
-def prepare_whole(data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config) -> tuple[Config, Examples]:
-    """As ``prepare``, of data in memory. Raises UnseenError for data in shards too."""
+def prepare_whole(
+    data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config, as_scored: bool = True
+) -> tuple[Config, Examples]:
+    """As ``prepare``, of data in memory. Raises UnseenError for data in shards too. as_scored: with features in place of the inputs."""
     if settings.data.shards:
         raise UnseenError("These data are read in shards, and this needs them whole in memory. Score a part of the files without --shards.")
     examples = load(data, data_dir=data_dir, **load_options(settings))
+    before, settings = load_options(settings), completed(settings, examples)
+    if settings.data.features is not None and settings.data.image_size is None and _is_shrunk(examples):
+        settings = settings.change(image_size=FEATURE_SIZE)
+    if load_options(settings) != before:  # what was chosen holds out another share, or sees more of the pictures
+        examples = load(data, data_dir=data_dir, **load_options(settings))
     _refuse_a_class_per_row(examples)
     if not isinstance(data, str):
         settings = settings.change(data=f"{examples.name}-{_content(examples):08x}")
+    if settings.data.features is not None:
+        settings = settings.change(features="+".join(parse_kind(settings.data.features, examples)[0]))  # auto by name
+    if settings.data.features is not None and as_scored:
+        examples = with_features(examples, settings.data.features)
     estimator_of(settings).check_network(settings, examples, model)
     examples = add_noise(examples, settings)
     examples = examples.joined() if settings.data.join_test else examples
@@ -85,9 +122,36 @@ def _refuse_a_class_per_row(examples: Examples) -> None:
         )
 
 
+def _is_shrunk(examples: Examples) -> bool:
+    """Whether pictures were larger than what was read of them."""
+    sides = [int(side) for size in examples.reading.sizes for side in re.findall(r"\d+", size)]
+    return len(examples.shape) == 3 and max(sides, default=0) > max(examples.shape[1:])
+
+
+def with_features(examples: Examples, kind: str) -> Examples:
+    """The examples with features in place of their inputs, each number as it is; kept in files below ``cache_folder``."""
+    with counter(len(examples), "examples") as advance:
+        done = 0
+
+        def progress(count: int, _: int) -> None:
+            nonlocal done
+            advance(count - done)
+            done = count
+
+        found = extract(examples, kind, cache=cache_folder(), progress=progress).tensor()
+    width = found.shape[1]
+    return replace(examples, inputs=found, mean=torch.zeros(width), std=torch.ones(width))
+
+
+def cache_folder() -> Path:
+    """Where features are kept, for all runs: the environment's UNSEEN_CACHE, else ~/.cache/unseen."""
+    return Path(os.environ.get("UNSEEN_CACHE") or Path.home() / ".cache" / "unseen") / "features"
+
+
 def _prepare_shards(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: Config) -> tuple[Config, Sharded]:
     """After one pass over the data."""
     check_shards(config)
+    config = config.change(features="pixels") if config.data.features == "auto" else config
     found = scan(find_shards(data, data_dir), config)
     sharded = found.sharded()
     if not isinstance(data, str):
@@ -114,19 +178,28 @@ def check_shards(config: Config) -> None:
         if asked[name] != standard[name]:
             flag = name.replace("_", "-")
             raise UnseenError(f"--{flag} is {asked[name]!r}, which needs the data whole in memory. With shards leave it out.")
+    if config.data.features not in (None, "auto", "pixels"):
+        raise UnseenError(f"--features is {config.data.features!r}, which needs the data whole in memory. With shards leave it out.")
     if not estimator_of(config).takes_shards:
         raise UnseenError(f"--estimator is {config.estimator!r}, which needs the data whole in memory. With shards use turnover or plain.")
     if config.noise.label_noise == "asymmetric" and config.noise.random_labels:
         raise UnseenError("--label-noise is 'asymmetric', which needs all labels at once. With shards use uniform or other.")
 
 
-def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, data_dir: str | Path | None = None) -> tuple[Config, Examples]:
-    """The run's configuration and examples. Raises UnseenError where data or model are not what it was made of."""
+def run_examples(
+    run: Run, data: Any = None, model: nn.Module | None = None, data_dir: str | Path | None = None, as_scored: bool = True
+) -> tuple[Config, Examples]:
+    """The run's configuration and examples. as_scored: with features in place of inputs, where it scored those.
+
+    Raises UnseenError where data or model are not what it was made of.
+    """
     config = run.config
     name = model or config.network.model
-    source = config.data.data if data is None else data
+    source = source_of(run, NAMES) if data is None else data
+    refuse_other_data(run, source, data_dir)
     settings = settings_of(source, name, {key: value for key, value in config.flat().items() if key not in ("data", "model", "shards")})
-    settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards))
+    settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards), as_scored)
+    settings = settings.change(data=config.data.data) if data is None else settings
     if settings != config:
         made, given = ((each.data.data, each.network.model) for each in (config, settings))
         raise UnseenError(f"{run.path} was made of {made[0]} and {made[1]}, not of {given[0]} and {given[1]}.")
@@ -136,8 +209,7 @@ def run_examples(run: Run, data: Any = None, model: nn.Module | None = None, dat
 def load_options(config: Config) -> dict[str, Any]:
     """What of a configuration ``load`` takes."""
     values = asdict(config.data)
-    names = ("limit", "test_limit", "target", "text", "test_fraction", "image_size")
-    return {name: values[name] for name in names} | {"seed": config.seed}
+    return {name: values[name] for name in LOADED} | {"test_fraction": config.data.held_out, "seed": config.seed}
 
 
 def add_noise(examples: Examples, config: Config, amount: Amount | None = None) -> Examples:

@@ -17,8 +17,16 @@ class Options(TypedDict, total=False):
     seeds: int
     target: str | None
     text: str | None
+    id_column: str | None
+    image_column: str | None
+    split_column: str | None
+    drop: tuple[str, ...]
+    separator: str | None
+    encoding: str | None
+    skip_damaged: bool
     image_size: int | None
-    test_fraction: float
+    features: str | None
+    test_fraction: float | None
     limit: int | None
     test_limit: int | None
     join_test: bool

@@ -61,7 +61,7 @@ def write_tables(run: Run, config: Config, data: Sharded, model: str | nn.Module
     _join_parts(run, "history", ("seed", "epoch", "index"))
     _join_parts(run, "gradients", ("seed", "epoch"))
     facts |= cost_facts([parts.cost() for parts in seeds]) | {"classes": list(data.classes)}
-    facts |= {} if data.is_whole else {"shards": len(numbers)}
+    facts |= {"reading": list(data[0].reading.lines())} if data.is_whole else {"shards": len(numbers)}
     some = data[data.windows(config.seed, 1, config.data.shuffle_buffer)[0][0]]
     run.write_json("summary.json", facts | estimator.facts(config, some, model))
     for file in [*(run.path / "weights").glob("sums-*.safetensors"), *(run.path / "weights").glob("members-*.safetensors")]:

@@ -8,11 +8,12 @@ from unseen.config import Config
 from unseen.data import Examples
 from unseen.runs import Run
 from unseen.scoring.estimators import estimator_of
-from unseen.training import Members, learning_rate
+from unseen.scoring.estimators.keeping import kept_weights
+from unseen.training import learning_rate
 
 
 def saved_network(run: Run, config: Config, examples: Examples, seed: int, model: nn.Module | None = None) -> nn.Module:
-    """The network of one seed, or its members.
+    """The network of one seed, or its members, or its head.
 
     Args:
         run: that kept its weights.
@@ -24,10 +25,7 @@ def saved_network(run: Run, config: Config, examples: Examples, seed: int, model
     Raises:
         UnseenError: where the weights are missing, or of another network.
     """
-    net: nn.Module = estimator_of(config).network(config, examples, model or config.network.model, seed).to(examples.labels.device)
-    own = _tensors(net)
-    for name, value in _weights(run, f"seed-{seed}", net).items():
-        own[name].data.copy_(value)
+    net: nn.Module = estimator_of(config).restored(run, config, examples, seed, model)
     return net.eval()
 
 
@@ -37,19 +35,6 @@ def saved_epochs(run: Run, seed: int, net: nn.Module) -> Iterator[tuple[int, dic
     paths = sorted((run.path / "weights").glob(f"seed-{seed}-epoch-*.safetensors"))
     for path in paths:
         number = int(path.stem.rpartition("-")[2])
-        yield number, _weights(run, path.stem, net), learning_rate(training, number - 0.5)
+        yield number, kept_weights(run, path.stem, net), learning_rate(training, number - 0.5)
     if not paths:
-        yield training.epochs, _weights(run, f"seed-{seed}", net), 1.0
-
-
-def _weights(run: Run, name: str, net: nn.Module) -> dict[str, Tensor]:
-    """The network's weights of a file of the run: the mean of the last epochs' where it holds one."""
-    own = _tensors(net)
-    found, _ = run.read_like(name, {f"net.{key}": value for key, value in own.items()})
-    prefix = "mean." if any(key.startswith("mean.") for key in found) else "net."
-    return {key: found[f"{prefix}{key}"] for key in own}
-
-
-def _tensors(net: nn.Module) -> dict[str, Tensor]:
-    """What is saved of a network, by name; not copies."""
-    return net.weights | net.state if isinstance(net, Members) else net.state_dict()
+        yield training.epochs, kept_weights(run, f"seed-{seed}", net), 1.0

@@ -4,6 +4,7 @@ Training is a generator and measuring a function; neither knows of tables or run
 """
 
 from unseen.training.cost import Laps, cost_facts, plain_seconds
+from unseen.training.head import Head, Predictions, Sums, fit_head, fit_in_chunks, relabelled
 from unseen.training.loop import (
     Epoch,
     channels_last,

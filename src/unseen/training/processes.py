@@ -102,6 +102,8 @@ def holding(run: "Run") -> Iterator[None]:
     """Keep others from writing the run while these processes do: the first holds it for all. Raises UnseenError as ``Run.alone``."""
     with ExitStack() as stack:
         first(lambda: stack.enter_context(run.alone()))
+        if not is_first():
+            stack.enter_context(run.held())
         yield
 
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from unseen.config import GRADIENTS_NEED, MEMBERS, Config
+from unseen.config import GRADIENTS_NEED, MEMBERS, TEST_FRACTION, Config
 from unseen.data import Examples, trained
 from unseen.errors import UnseenError
 from unseen.hashing import key
 from unseen.masks import Side, evaluating
+from unseen.runs import Run
+from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
 from unseen.training import (
     LOST,
@@ -44,6 +46,8 @@ class ManyMembers:
     takes_shards: bool = False
     shares_state: bool = False
     leading: str | None = "unseen_loss_mean"
+    chooses: dict[str, Any] = {"test_fraction": TEST_FRACTION}  # noqa: RUF012
+    fixes: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, job: Job) -> None:
         self.job, self.kept = job, job.trained(job.data[0])
@@ -56,7 +60,7 @@ class ManyMembers:
         self.networks: Members | None = None
 
     @classmethod
-    def suits(cls, config: Config) -> bool:
+    def suits(cls, config: Config, examples: Examples | None) -> bool:
         """The models that they follow retraining best for, unless an option is set that they do not have."""
         masks = any(value is not None for value in vars(config.masks).values())
         training, measuring = config.training, config.measuring
@@ -83,7 +87,13 @@ class ManyMembers:
     @classmethod
     def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
         """How many networks the sides are of."""
-        return {"networks": config.members.members}
+        sides = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
+        how = (
+            "Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their unseen_loss_mean follows retraining "
+            "best and their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and "
+            "memorization."
+        )
+        return {"networks": config.members.members, "sides": sides, "how": how}
 
     @classmethod
     def network(cls, config: Config, examples: Examples, model: str | nn.Module, seed: int) -> Members:
@@ -91,6 +101,12 @@ class ManyMembers:
         kept = trained(examples, config.noise.null_fraction, config.seed)
         recipe = _recipe(config, kept, model)
         return new_members(recipe.network, kept, _seeds(config, seed), None if isinstance(model, str) else model)
+
+    @classmethod
+    def restored(cls, run: Run, config: Config, examples: Examples, seed: int, model: nn.Module | None) -> nn.Module:
+        """The members."""
+        members = cls.network(config, examples, model or config.network.model, seed).to(examples.labels.device)
+        return with_kept_weights(members, run, f"seed-{seed}")
 
     def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:
         """See ``Estimator``; a visit is an epoch."""

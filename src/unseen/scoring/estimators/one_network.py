@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unseen.config import Config, TrainingOptions
+from unseen.config import TEST_FRACTION, Config, TrainingOptions
 from unseen.data import Examples, joined
 from unseen.masks import TurnOverNet, audit, check_capacity
+from unseen.runs import Run
+from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
 from unseen.training import Ordinary, checked_losses, get_state, load_state, look_at, make_optimizer, measure, new_network, take_steps
 
@@ -22,6 +24,8 @@ class OneNetwork:
     takes_shards: bool = True
     shares_state: bool = True
     leading: str | None = None
+    chooses: dict[str, Any] = {"test_fraction": TEST_FRACTION}  # noqa: RUF012
+    fixes: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, job: Job) -> None:
         self.job, self.net = job, self.network(job.config, job.data[len(job.data) - 1], job.model, job.seed)
@@ -42,6 +46,12 @@ class OneNetwork:
         net = cls.network(config, examples, model, config.seed)
         if not isinstance(model, str):
             look_at(net.net, examples)
+
+    @classmethod
+    def restored(cls, run: Run, config: Config, examples: Examples, seed: int, model: nn.Module | None) -> nn.Module:
+        """The network."""
+        net = cls.network(config, examples, model or config.network.model, seed).to(examples.labels.device)
+        return with_kept_weights(net, run, f"seed-{seed}")
 
     def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:
         """See ``Estimator.train``. Each epoch has its own order of the shards, each window of them its own of its examples."""
@@ -109,7 +119,7 @@ class TurnOverDropout(OneNetwork):
     has_halves: bool = True
 
     @classmethod
-    def suits(cls, config: Config) -> bool:
+    def suits(cls, config: Config, examples: Examples | None) -> bool:
         """Everything."""
         return True
 
@@ -130,7 +140,11 @@ class TurnOverDropout(OneNetwork):
         sizes = {name: value.numel() for name, value in net.net.named_parameters()}
         shared = {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0}
         found = {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
-        return {"networks": 1} | found
+        how = (
+            "Scored by one network with turn-over dropout: --estimator auto takes many small networks only for MLPs and VGG-11, where they "
+            "gain."
+        )
+        return {"networks": 1, "how": how} | found
 
 
 class Plain(OneNetwork):
@@ -139,7 +153,7 @@ class Plain(OneNetwork):
     has_halves: bool = False
 
     @classmethod
-    def suits(cls, config: Config) -> bool:
+    def suits(cls, config: Config, examples: Examples | None) -> bool:
         """Nothing, unless it is asked for by name: it has no memorization."""
         return False
 

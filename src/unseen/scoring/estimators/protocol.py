@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unseen.config import Config
 from unseen.data import Examples, Sharded, trained
+from unseen.runs import Run
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -92,18 +93,22 @@ class Estimator(Protocol):
         takes_shards: whether the data may come in several shards.
         shares_state: whether all processes hold the same state, so that the first writes it; otherwise each writes its own.
         leading: the score that stands first in the table, where one does.
+        chooses: options that it gives a value where none is asked for.
+        fixes: options that have this value with it.
     """
 
     has_halves: bool
     takes_shards: bool
     shares_state: bool
     leading: str | None
+    chooses: dict[str, Any]
+    fixes: dict[str, Any]
 
     def __init__(self, job: Job) -> None: ...
 
     @classmethod
-    def suits(cls, config: Config) -> bool:
-        """Whether ``auto`` may take it for this configuration."""
+    def suits(cls, config: Config, examples: Examples | None) -> bool:
+        """Whether ``auto`` may take it for this configuration, as it was asked for, and these examples."""
 
     @classmethod
     def check(cls, config: Config, processes: int) -> None:
@@ -116,6 +121,10 @@ class Estimator(Protocol):
     @classmethod
     def network(cls, config: Config, examples: Examples, model: str | nn.Module, seed: int) -> nn.Module:
         """A fresh network for the seed, or the members; ``examples`` are all of the run, or a shard of them."""
+
+    @classmethod
+    def restored(cls, run: Run, config: Config, examples: Examples, seed: int, model: nn.Module | None) -> nn.Module:
+        """What was trained, as it was scored, from the weights that the run keeps."""
 
     @classmethod
     def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:

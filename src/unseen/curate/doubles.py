@@ -1,0 +1,138 @@
+"""Examples that stand in the data twice, in both splits, or outside every class: found by their features, near means a large cosine.
+
+Features are centred and each is scaled to deviation 1, so that a common background does not make everything near to everything.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unseen.curate.neighbours import nearest
+from unseen.errors import UnseenError
+from unseen.hashing import uniform
+
+ROWS, COLUMNS = 1024, 8192  # of a tile of products
+NEAR = 0.9  # cosine
+LOWEST = 0.5
+NEIGHBOURS = 10
+PROJECTIONS = 128
+SLACK = 0.1  # of a projection's cosine
+ROUNDING = 1e-5
+CONSTANT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of near examples: first < second, int64 (k,), and their cosines (k,), nearest first."""
+
+    first: Tensor
+    second: Tensor
+    cosine: Tensor
+
+    def __len__(self) -> int:
+        """How many pairs."""
+        return len(self.first)
+
+    def keep(self, chosen: Tensor) -> "Pairs":
+        """Those pairs that a mask (k,) chooses."""
+        return Pairs(self.first[chosen], self.second[chosen], self.cosine[chosen])
+
+
+def directions(features: Tensor, like: Tensor | None = None) -> Tensor:
+    """Rows of norm 1 of features (n, d), centred and scaled by the moments of ``like``, or their own.
+
+    Raises: UnseenError for a NaN.
+    """
+    reference = (features if like is None else like).double()
+    if not bool(torch.isfinite(features).all()):
+        row = int((~torch.isfinite(features).all(1)).nonzero()[0])
+        raise UnseenError(f"The features of row {row} hold a NaN or an infinite number. Allowed: finite numbers. Look at that example.")
+    mean, deviation = reference.mean(0), reference.std(0)
+    inverse = torch.where(deviation > CONSTANT * (mean.abs() + deviation), 1 / deviation, 0.0)
+    return torch.nn.functional.normalize((features.float() - mean.float()) * inverse.float(), dim=1)
+
+
+def near_pairs(features: Tensor, near: float = NEAR, others: Tensor | None = None) -> Pairs:
+    """All pairs of examples with a cosine of at least ``near``.
+
+    Tiles of products of 128 random projections find candidates, .1 below ``near`` (six deviations of the projection's error at .9), and
+    exact cosines decide. Memory: features, projections and candidates.
+
+    Args:
+        features: (n, d).
+        near: cosine, above .5 and up to 1: below it projections find too much.
+        others: (m, d): pairs of a row of ``features`` (first) and one of these (second), such as train and test; else within ``features``.
+
+    Raises: UnseenError for ``near`` out of range, a NaN.
+    """
+    if not LOWEST < near <= 1:
+        raise UnseenError(f"near is {near!r}. Allowed: a cosine above {LOWEST} and up to 1. Choose one, such as {NEAR}.")
+    rows = directions(features)
+    columns = rows if others is None else directions(others, features)
+    short, short_columns = projected(rows), projected(columns)
+    threshold = near - (SLACK if rows.shape[1] > PROJECTIONS else 0) - ROUNDING
+    found = []
+    for top in range(0, len(rows), ROWS):
+        for left in range(0 if others is not None else top // COLUMNS * COLUMNS, len(columns), COLUMNS):
+            places = candidates(short[top : top + ROWS], short_columns[left : left + COLUMNS], threshold)
+            first, second = places[:, 0] + top, places[:, 1] + left
+            kept = first < second if others is None else torch.ones_like(first, dtype=torch.bool)
+            found.append(torch.stack([first[kept], second[kept]]))
+    first, second = torch.cat(found, 1)
+    parts = zip(first.split(ROWS), second.split(ROWS), strict=True)
+    cosine = torch.cat([rows.new_empty(0), *((rows[some] * columns[other]).sum(1) for some, other in parts)])
+    kept = cosine >= near - ROUNDING
+    first, second, cosine = first[kept], second[kept], cosine[kept].clamp_max(1)
+    order = cosine.argsort(descending=True, stable=True)
+    return Pairs(first[order], second[order], cosine[order])
+
+
+def projected(rows: Tensor) -> Tensor:
+    """Rows (n, d) on 128 random directions, of norm 1 (Johnson & Lindenstrauss); those of fewer numbers stay as they are."""
+    size = rows.shape[1]
+    if size <= PROJECTIONS:
+        return rows
+    drawn = uniform(torch.arange(size * PROJECTIONS), "projections").mul(2).sub(1).view(size, PROJECTIONS).float()
+    return torch.nn.functional.normalize(rows @ drawn, dim=1)
+
+
+def candidates(rows: Tensor, columns: Tensor, threshold: float) -> Tensor:
+    """Places (k, 2) of products of at least a threshold; most rows have none, and are passed over by their maximum."""
+    products = rows @ columns.T
+    some = (products.amax(1) >= threshold).nonzero()[:, 0]
+    places = (products[some] >= threshold).nonzero()
+    places[:, 0] = some[places[:, 0]]
+    return places
+
+
+def exact_pairs(pairs: Pairs, inputs: Tensor, others: Tensor | None = None) -> Tensor:
+    """Which pairs have the same inputs, bit for bit: bool (k,). Args: inputs (n, …) and, of the second, others (m, …)."""
+    seconds = inputs if others is None else others
+    same = [torch.equal(inputs[int(i)], seconds[int(j)]) for i, j in zip(pairs.first, pairs.second, strict=True)]
+    return torch.tensor(same, dtype=torch.bool)
+
+
+def disagreeing(pairs: Pairs, labels: Tensor, other_labels: Tensor | None = None) -> Tensor:
+    """Which pairs have different labels: bool (k,). One of the two is wrong, or the picture belongs to both."""
+    return labels[pairs.first] != (labels if other_labels is None else other_labels)[pairs.second]
+
+
+def groups(pairs: Pairs, count: int) -> NDArray[np.int64]:
+    """A number for each of ``count`` examples, the same for those that pairs connect: int64 (count,)."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    ones = np.ones(len(pairs), dtype=np.int8)
+    graph = coo_matrix((ones, (pairs.first.numpy(), pairs.second.numpy())), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def strangeness(features: Tensor, count: int = NEIGHBOURS) -> Tensor:
+    """How far each example is from everything else: 1 − its mean cosine with its ``count`` nearest, float32 (n,). High: an outlier.
+
+    Measured on 128 random projections, which keep cosines to .09.
+    """
+    return 1 - nearest(projected(directions(features)), count)[1].mean(1)

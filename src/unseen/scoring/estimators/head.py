@@ -1,0 +1,192 @@
+"""A ridge head on features that never saw a label: what it would say without each example is exact, in closed form (training/head.py).
+
+It answers whether a label is wrong. What a network of the user's memorized it does not know.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unseen.config import Config, MaskOptions, MeasuringOptions, MemberOptions, NetworkOptions, TrainingOptions
+from unseen.data import Examples
+from unseen.errors import UnseenError
+from unseen.features import Landmarks
+from unseen.masks import Side
+from unseen.runs import Run
+from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
+from unseen.training import Head, fit_in_chunks, statistics
+
+ROWS = 8192
+LEARNED_FROM = 10_000  # rows of the first shard that landmarks are drawn from
+COLOURS = 3
+
+
+class HeadNetwork(nn.Module):
+    """A fitted head as a network: what bends the features, and the head itself.
+
+    Args:
+        head: of bent features.
+        landmarks: what bends them; None where they stay as they are.
+    """
+
+    def __init__(self, head: Head, landmarks: Landmarks | None) -> None:
+        super().__init__()
+        self.head, self.landmarks = head, landmarks
+
+    def bent(self, x: Tensor) -> Tensor:
+        """Inputs (n, ...) as the head takes them, on the CPU."""
+        flat = x.flatten(1).cpu()
+        return self.landmarks(flat) if self.landmarks else flat
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes), float32."""
+        return (self.head.scores(self.bent(x)) * self.head.scale).float()
+
+
+class RidgeHead:
+    """Exact leave-one-out of a ridge head."""
+
+    has_halves: bool = True
+    takes_shards: bool = True
+    shares_state: bool = True
+    leading: str | None = "label_score"
+    chooses: dict[str, Any] = {"features": "auto", "test_fraction": 0.0}  # noqa: RUF012
+    fixes: dict[str, Any] = {"epochs": 1, "history_every": 1, "precision": "32"}  # noqa: RUF012
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.net = job, HeadNetwork(_no_head(), None)
+
+    @classmethod
+    def suits(cls, config: Config, examples: Examples | None) -> bool:
+        """Colour pictures, texts, and whatever features are asked for, unless an option of networks is set."""
+        network = (config.network.hidden, config.training, config.masks, config.measuring, config.members)
+        plain = (NetworkOptions().hidden, TrainingOptions(), MaskOptions(), MeasuringOptions(), MemberOptions())
+        if examples is None or network != plain or config.network.model not in ("mlp", "text"):
+            return False
+        pictures = len(examples.shape) == 3 and examples.shape[0] == COLOURS
+        return pictures or examples.texts is not None or config.data.features is not None
+
+    @classmethod
+    def check(cls, config: Config, processes: int) -> None:
+        """Raise UnseenError for options of networks that are trained in epochs."""
+        training, measuring = config.training, config.measuring
+        if training.average > 1 or training.save_every or measuring.gradients_every or training.augment:
+            raise UnseenError(
+                "--estimator head is fitted at once: it has no epochs to average, save or augment, and no gradients. Leave --average, "
+                "--save-every, --gradients-every and --augment out, or take --estimator turnover."
+            )
+
+    @classmethod
+    def check_network(cls, config: Config, examples: Examples, model: str | nn.Module) -> None:
+        """Raise UnseenError for a network of the user's, which a head has no use for."""
+        if not isinstance(model, str):
+            raise UnseenError(f"--estimator head scores features, and got the network {type(model).__name__}. Leave one of them out.")
+
+    @classmethod
+    def network(cls, config: Config, examples: Examples, model: str | nn.Module, seed: int) -> nn.Module:
+        """A head that nothing was fitted to."""
+        return HeadNetwork(_no_head(), None)
+
+    @classmethod
+    def restored(cls, run: Run, config: Config, examples: Examples, seed: int, model: nn.Module | None) -> nn.Module:
+        """The fitted head."""
+        return _of_tensors(run.read_tensors(f"seed-{seed}")[0])
+
+    @classmethod
+    def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
+        """What was taken, and what it cannot tell."""
+        return {
+            "networks": 1,
+            "sides": {"seen": "head with them", "unseen": "head without them, exactly", "full": "head"},
+            "how": f"Scored by a ridge head on features ({config.data.features}) that never saw a label, each example exactly as if left "
+            "out. That answers whether a label is wrong; what a network of yours memorized is for --estimator members or turnover.",
+        }
+
+    def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:
+        """See ``Estimator.train``: two passes over the data, and one eigenproblem."""
+        if state is not None:
+            self.net = _of_tensors(state)
+        else:
+            first = next(iter(self._kept()))
+            step = max(1, len(first) // LEARNED_FROM)
+            landmarks = Landmarks.learned(_rows(first, torch.arange(0, len(first), step))) if first.texts is None else None
+            bend = HeadNetwork(_no_head(), landmarks).bent
+            chunks = lambda: ((bend(x), labels) for x, labels in self._chunks())
+            self.net = HeadNetwork(fit_in_chunks(chunks, len(self.job.data.classes), standardise=False), landmarks)
+            progress(sum(self.job.data.trains), torch.zeros(()))
+        yield Visit(1, 1, 1, lambda: _tensors_of(self.net))
+
+    def _kept(self) -> Iterator[Examples]:
+        numbers = [number for number, count in enumerate(self.job.data.trains) if count]
+        return (self.job.trained(examples) for examples in self.job.data.walk(numbers))
+
+    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for kept in self._kept():
+            for some in torch.arange(len(kept)).split(ROWS):
+                yield _rows(kept, some), kept.labels[some].cpu()
+
+    def observe(self, examples: Examples, last: bool) -> Observed:
+        """What it says of each example with it (seen, full) and without it (unseen); of those never trained all three are the same."""
+        inside = torch.isin(examples.index.cpu(), self.job.trained(examples).index.cpu())
+        parts = [self._said(examples, some, inside[some]) for some in torch.arange(len(examples)).split(ROWS)]
+        return Observed(examples.index, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def _said(self, examples: Examples, some: Tensor, inside: Tensor) -> dict[str, Tensor]:
+        head, labels = self.net.head, examples.labels[some].cpu()
+        found = head.predict(self.net.bent(_rows(examples, some)), labels)
+        unseen = torch.where(inside[:, None], found.unseen, found.seen)
+        logits = {Side.SEEN: found.seen * head.scale, Side.UNSEEN: unseen * head.scale, Side.FULL: found.seen * head.scale}
+        values = {f"{name}_{side}": value for side, one in logits.items() for name, value in statistics(one.float(), labels).items()}
+        return values | {"probabilities": logits[Side.UNSEEN].float().softmax(1)}
+
+    def finish(self, examples: Examples, observed: Observed) -> dict[str, Tensor]:
+        """What was observed."""
+        return observed.values
+
+    def gradient_network(self) -> nn.Module:
+        """There is none. Raises UnseenError."""
+        raise UnseenError("A ridge head has no gradients to watch. Score with --estimator turnover.")
+
+    def weights(self) -> None:
+        """Its last state."""
+        return
+
+
+def _rows(examples: Examples, positions: Tensor) -> Tensor:
+    return examples.batch(positions)[0].flatten(1).cpu()
+
+
+def _no_head() -> Head:
+    nothing = torch.zeros(0, dtype=torch.float64)
+    return Head(None, nothing, nothing, nothing[:, None], nothing, 0, 0.0)
+
+
+def _tensors_of(net: HeadNetwork) -> dict[str, Tensor]:
+    """The head and its landmarks as tensors, for a file."""
+    head, landmarks = net.head, net.landmarks
+    numbers = torch.tensor([head.count, head.ridge, head.scale], dtype=torch.float64)
+    assert head.axes is not None
+    kept = {"axes": head.axes, "values": head.values, "mean": head.mean, "cross": head.cross, "prior": head.prior, "numbers": numbers}
+    if landmarks:
+        gamma = torch.tensor([landmarks.gamma], dtype=torch.float64)
+        kept |= {f"landmarks.{name}": getattr(landmarks, name) for name in ("mean", "inverse", "points", "root")} | {
+            "landmarks.gamma": gamma
+        }
+    return kept
+
+
+def _of_tensors(kept: dict[str, Tensor]) -> HeadNetwork:
+    """Undo ``_tensors_of``. Raises UnseenError for tensors of something else."""
+    try:
+        count, ridge, scale = kept["numbers"].tolist()
+        head = Head(kept["axes"], kept["values"], kept["mean"], kept["cross"], kept["prior"], int(count), ridge, scale)
+        names = ("mean", "inverse", "points", "root")
+        found = {name: kept[f"landmarks.{name}"] for name in names} if "landmarks.gamma" in kept else {}
+    except (KeyError, ValueError) as error:
+        raise UnseenError(f"The weights are not those of a head: {error} is not there. Delete them; the next call fits anew.") from error
+    landmarks = (
+        Landmarks(found["mean"], found["inverse"], found["points"], float(kept["landmarks.gamma"][0]), found["root"]) if found else None
+    )
+    return HeadNetwork(head, landmarks)
