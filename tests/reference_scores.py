@@ -10,14 +10,17 @@ def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
     the counterpart of the network whose training such scores are defined on.
 
     Returns one row per index: cumulative_loss (sum over epochs), aum (mean margin), el2n (mean over the first tenth of
-    the epochs, at least one), forgetting_events (epochs at which right turned wrong), confidence, variability and
+    the epochs, at least one), forgetting_events (epochs at which right turned wrong; epochs + 1 of an example
+    never right; of one network), confidence, variability and
     correctness; and memorization_mean, unseen_loss_mean and full_loss_mean over the epochs less their first tenth, which says more of the
     initial weights than of the examples. Epochs are those measured.
     """
 
-    early = max(1, round(history["epoch"].n_unique() / 10))
+    epochs = history["epoch"].n_unique()
+    early = max(1, round(epochs / 10))
     first_epochs = history["epoch"].unique().sort()[:early]
-    probability = (-pl.col(f"loss_{side}")).exp()
+    several = f"probability_{side}" in history.columns  # of members; the mean of probabilities is not exp of the mean loss
+    probability = pl.col(f"probability_{side}") if several else (-pl.col(f"loss_{side}")).exp()
     correct = pl.col(f"correct_{side}")
     later = pl.col("epoch").is_in(first_epochs.implode()).not_() if history["epoch"].n_unique() > 1 else pl.lit(True)
     per_seed = (
@@ -27,7 +30,7 @@ def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
             cumulative_loss=pl.col(f"loss_{side}").sum(),
             aum=pl.col(f"margin_{side}").mean(),
             el2n=pl.col(f"error_norm_{side}").filter(pl.col("epoch").is_in(first_epochs.implode())).mean(),
-            forgetting_events=(correct.diff() < 0).sum(),
+            forgetting_events=pl.when(correct.max() > 0).then((correct.diff() < 0).sum()).otherwise(epochs + 1).cast(pl.Float64),
             confidence=probability.mean(),
             variability=probability.std(ddof=0),
             correctness=correct.mean(),

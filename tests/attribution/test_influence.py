@@ -13,6 +13,7 @@ from unseen.attribution.job import influence as run_influence
 from unseen.attribution.queries import parse_queries
 from unseen.attribution.ranking import extremes, influence_table
 from unseen.attribution.turnover import LastLayerTiles, PairTiles, influence_of_shifts, influence_tile, query_tiles, top_influence
+from unseen.cli import main
 from unseen.scoring.inputs import run_examples
 from unseen.training.members import membership, new_members, small
 
@@ -262,6 +263,19 @@ def test_influence_of_a_run(digits, tmp_path, method):
     asked = own.join(run.examples.select(query_index="index", query_label="given_label"), on="query_index")
     if method == "gradient":
         assert (asked["label"] == asked["query_label"]).mean() >= 0.8  # what helps most is of the same class
+
+
+def test_influence_is_computed_in_the_runs_precision_unless_told_otherwise(tmp_path, capsys):
+    def influences(run, **options):
+        return run_influence(run, "test[:20]", 200, **options).sort("query_index", "side", "train_index")["influence"].to_numpy()
+
+    run = unseen.score("digits", hidden=(64,), epochs=2, limit=100, estimator="turnover", precision="32", out=tmp_path / "run")
+    own, exact, rounded = influences(run), influences(run, precision="32"), influences(run, precision="bf16")
+    assert (own == exact).all() and (own != rounded).any()
+    assert main(["influence", str(run.path), "--queries", "test[:20]", "--top", "200", "--precision", "bf16"]) == 0
+    assert (run.table("influence").sort("query_index", "side", "train_index")["influence"].to_numpy() == rounded).all()
+    with pytest.raises(UnseenError, match="--precision is '16'"):
+        run_influence(run, "test[:2]", precision="16")
 
 
 def test_influence_of_averaged_weights_is_of_what_was_scored(tmp_path):

@@ -26,7 +26,7 @@ from unseen.judge.retraining import retrain
 from unseen.scoring.inputs import run_examples
 
 DETECTION = ["auroc", "average_precision", "precision_at_n"]
-KEYS = ["score", *DETECTION, "spearman", "spearman_correct", "spearman_top", "low", "high", "reliability", "cost"]
+KEYS = ["score", *DETECTION, "spearman", "spearman_correct", "spearman_top", "low", "high", "reliability", "ceiling", "cost"]
 KEYS += ["seed_stability", "leave_one_out", "leave_one_out_ceiling", "coverage", "false_discovery_rate", "lds"]
 
 

@@ -110,7 +110,7 @@ def test_when_examples_are_learned():
     times = learning_times(history)
     assert times["first_learned_epoch"].to_list() == [2, 1, None, 1, 1]
     assert times["learned_epoch"].to_list() == [2, None, None, 4, 1]
-    assert times["forgetting_events"].to_list() == [0, 2, 0, 1, 0]
+    assert times["forgetting_events"].to_list() == [0, 2, 5, 1, 0]  # the third was never learned
     assert times["last_forgotten_epoch"].to_list() == [None, 4, None, 2, None]
 
 
@@ -142,6 +142,34 @@ def test_gradient_rows_against_the_functions_they_stand_for(run):
     assert rows["all", "contribution"] == pytest.approx(float(pulls.mean()), rel=1e-5)
     inside = torch.isin(examples.train.index[torch.cat(steps)], examples.index[:40])
     assert rows["first", "contribution"] == pytest.approx(float(pulls[inside].mean()), rel=1e-5)
+
+
+def test_examples_without_a_gradient_are_not_counted_in_cosines(digits):
+    torch.manual_seed(0)
+    net = unseen.mlp(64, (64,))
+    examples = digits.train.select(range(40))
+    x, labels, _ = examples.batch(torch.arange(40))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(10):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), labels).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(20)  # so sure of itself that in float32 some probabilities are 1, and gradients 0
+    norms = torch.stack([_norm(net, examples, i) for i in range(40)])
+    assert 0 < (norms <= 1e-18).sum() < 38
+    index = examples.index.tolist()
+    rows = gradient_rows(net, examples, {"all": index, "half": index[:20]}, [])
+    counts = {(row["subset"], row["quantity"]): row["examples"] for row in rows}
+    assert counts["all", "norm"] == 40 and counts["all", "cosine_similarity"] == (norms > 1e-18).sum()
+    assert counts["all", "cosine_between"] == (norms[:20] > 1e-18).sum()
+
+
+def _norm(net, examples, position):
+    x, labels, _ = examples.batch(torch.tensor([position]))
+    gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(net(x), labels), list(net.parameters()))
+    return torch.cat([gradient.flatten() for gradient in gradients]).norm()
 
 
 def test_training_on_a_subset_leaves_the_others_alone(run, tmp_path):

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import reference
 import unseen
 from unseen import Place, TurnOverNet, UnseenError
 from unseen.masks.leaks import advice
-from unseen.masks.places import find_places
+from unseen.masks.places import check_capacity, find_places
 
 NETS = {
     "mlp": (lambda: unseen.mlp(12, (32, 64), 3), (12,)),
@@ -200,6 +201,30 @@ def test_groups_share_and_ties_repeat():
     untied = TurnOverNet(unseen.mlp(4, (64, 64), 2))
     first, second = (untied.net.get_submodule(place.module).turn_over for place in untied.masked_layers())
     assert not torch.equal(first.mask(index), second.mask(index))
+
+
+@pytest.mark.parametrize(
+    ("width", "groups", "advice"),
+    [
+        (0.25, 16, "(--width 0.5 --groups 32)"),
+        (0.25, 4, "(--width 0.5 --groups 32)"),
+        (0.125, 8, "(--width 0.375 --groups 24)"),
+        (0.3125, 10, "Use more groups: 20 divide every width"),
+        (0.5, 16, "Use more groups: 32 divide every width"),
+    ],
+)
+def test_the_advice_for_too_few_groups_works(width, groups, advice):
+    """Every number that is named divides all widths, and is enough."""
+
+    def check(width, groups):
+        net = TurnOverNet(unseen.vgg11(width=width), groups=groups, tied=True)
+        check_capacity(net.masked_layers(), 60_000, width)
+
+    with pytest.raises(UnseenError) as refused:
+        check(width, groups)
+    assert advice in str(refused.value)
+    named = re.search(r"--width ([\d.]+)", str(refused.value))
+    check(float(named[1]) if named else width, int(re.search(r"--groups (\d+)", str(refused.value))[1]))
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,17 @@ class Bomb:
         return (Path.touch, (Path("executed"),))
 
 
+def _loads_tensors_alone(call: ast.Call) -> bool:
+    """torch.load(..., weights_only=True), whose unpickler builds tensors and nothing else; the weights come with an installed package."""
+    return ast.unparse(call.func) == "torch.load" and any(
+        word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords
+    )
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_nothing_that_executes_data_is_called(path):
-    called = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)}
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    called = {ast.unparse(node.func) for node in calls if not _loads_tensors_alone(node)}
     assert not called & FORBIDDEN
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"^\s*(import|from) (pickle|marshal|shelve|dill|joblib|yaml)\b", text, re.MULTILINE)

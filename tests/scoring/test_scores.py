@@ -4,7 +4,8 @@ import pytest
 
 import unseen
 from reference_scores import free_scores
-from unseen.scoring.scores import final_scores, label_issues, noise_floor, rank_correlation, self_confidence
+from unseen.scoring.floor import floor_lines, least_discoveries, noise_floor
+from unseen.scoring.scores import final_scores, label_issues, rank_correlation, self_confidence
 
 SIDES = ("seen", "unseen", "full")
 
@@ -51,6 +52,33 @@ def test_seeds_are_averaged_with_a_standard_error():
     assert table["memorization_se"].to_list() == pytest.approx([np.std([1, 3], ddof=1) / 2**0.5, 0.0])
     assert table["predicted_unseen"].to_list() == [0, 0]  # 0.8 and 0.6 on average
     assert "memorization_se" not in final_scores([final([1.0], [0], [0.9])]).columns
+
+
+FLOOR = {"discoveries_q10": 0, "trained": 1000, "null_examples": 99, "null": "held out", "null_gap_std": 1.0}
+
+
+@pytest.mark.parametrize("null", [9, 10, 99, 400])
+def test_the_least_discoveries_are_the_first_that_are_called(null):
+    least, gaps = least_discoveries(null, 1000), np.zeros(1000)
+    floor = np.arange(null, dtype=float)
+    for count in (least or 1000, (least or 1000) - 1):
+        gaps[:] = -1
+        gaps[:count] = null
+        assert (noise_floor(gaps, floor)[1] < 0.1).sum() == (count if least and count >= least else 0)
+
+
+def test_the_screen_says_what_a_floor_cannot_tell():
+    def said(**facts):
+        return " ".join(floor_lines(FLOOR | facts))
+
+    assert floor_lines(FLOOR | {"discoveries_q10": None}) == []
+    assert "no call is possible: this is zero of power, not of memorization" in said(null_examples=9)
+    assert "needs 101 of 1,000 examples above all 99 never trained" in said()
+    assert "coarse" in said(discoveries_q10=200) and "coarse" not in said(discoveries_q10=200, null_examples=2000)
+    tests = {"null": "test examples", "discoveries_q10": 300, "null_examples": 2000}
+    assert "40% of the labels are wrong" in said(wrong_labels=400, **tests)
+    assert "--null-fraction" not in said(wrong_labels=100, **tests) and "prefer --null-fraction" in said(**tests)
+    assert "prefer" not in said(wrong_labels=400, **tests | {"null": "held out"})
 
 
 def test_the_noise_floor_finds_what_was_planted():

@@ -310,7 +310,7 @@ def test_members_score_too(tmp_path):
     assert equal(tables(run), tables(score("digits", out=tmp_path / "again", **options)))
 
 
-SMALL_MEMBERS = FAST | {"estimator": "members", "members": 8, "limit": 200, "epochs": 4}
+SMALL_MEMBERS = FAST | {"estimator": "members", "members": 8, "limit": 200, "epochs": 4, "null_fraction": 0.05}
 
 
 @pytest.mark.parametrize("when", ["history-0-000001", "members-0-0-of-1", "seed-0", "cost-0", "final-0"])

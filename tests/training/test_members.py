@@ -12,7 +12,8 @@ from reference_members import losses_of, train_one
 from unseen import Config, UnseenError, load
 from unseen.data import noise
 from unseen.judge import retraining as truth_module
-from unseen.judge.retraining import leave_one_out, reliability, retrain
+from unseen.judge.evaluation import spearman
+from unseen.judge.retraining import ceiling, leave_one_out, reliability, retrain
 from unseen.judge.retraining import subset_truth as truth
 from unseen.runs.run import Run
 from unseen.training.members import Members, members_losses, membership, new_members, small, train_members
@@ -205,6 +206,17 @@ def test_reliability_is_the_correlation_with_as_many_new_members():
     values = [draw() - effect * member for _ in range(2)]
     again = np.corrcoef([two_samples(some, member).gap for some in values])[0, 1]
     assert reliability(values[0], member) == pytest.approx(again, abs=0.04)
+
+
+def test_no_estimator_passes_the_ceiling_and_a_perfect_one_reaches_it():
+    random = np.random.default_rng(2)
+    effect = random.normal(size=4000)
+    member = membership(torch.arange(4000), 0, 40, 0.5).numpy()
+    values = random.normal(size=(40, 4000)) * 3 - effect * member
+    known = reliability(values, member)
+    reached = spearman(effect, two_samples(values, member).gap, 1).value
+    assert reached == pytest.approx(ceiling(known), abs=0.03) and reached > known + 0.1
+    assert ceiling(None) is None and ceiling(-0.1) == 0
 
 
 def test_truth_finds_wrong_labels_and_a_stopped_one_goes_on(corrupted, tmp_path, monkeypatch):

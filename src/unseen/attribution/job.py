@@ -12,7 +12,7 @@ from unseen.attribution.members import top_by_members
 from unseen.attribution.queries import Asked, Queries, parse_queries
 from unseen.attribution.ranking import Extremes, extremes, influence_table, joined
 from unseen.attribution.turnover import queries_at_once, top_influence
-from unseen.config import Config
+from unseen.config import CHOICES, Config
 from unseen.data import Examples, trained
 from unseen.errors import UnseenError
 from unseen.runs import Run
@@ -37,7 +37,7 @@ def influence(
     model: nn.Module | None = None,
     data_dir: str | Path | None = None,
     memory_gib: float = 2.0,
-    precision: str = "auto",
+    precision: str | None = None,
     devices: int = 1,
     **options: Any,
 ) -> "pl.DataFrame":
@@ -53,7 +53,7 @@ def influence(
         model: likewise.
         data_dir: where mnist/, cifar10/ … lie.
         memory_gib: ceiling for what this adds to memory.
-        precision: "32", "bf16", or "auto" for bf16 where the hardware gains from it.
+        precision: "32", "bf16", or "auto" for bf16 where the hardware gains from it; by default the run's own.
         devices: processes, or GPUs, which share the queries.
         options: of ``gradient_influence``.
 
@@ -61,14 +61,17 @@ def influence(
         A frame, see ``influence_table``: a row per query, end and rank.
 
     Raises:
-        UnseenError: no weights, queries that are not there, other data or another model than the run's.
+        UnseenError: no weights, queries that are not there, other data or another model than the run's, a precision that is none.
     """
     config, examples = run_examples(run, data, model, data_dir)
     chosen = Queries.of(parse_queries(queries, examples) if isinstance(queries, str) else queries)
     world = min(process_count(devices), len(chosen))
+    precision = precision or config.training.precision
+    if precision not in CHOICES["precision"]:
+        raise UnseenError(f"--precision is {precision!r}; it must be one of {', '.join(CHOICES['precision'])}.")
     options |= {"memory_gib": memory_gib} if method == "gradient" else {"memory_gib": memory_gib, "precision": precision}
     with holding(run):
-        launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, config.training.precision)
+        launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, precision)
         return first(partial(_joined_shares, run, config, examples, chosen, world))
 
 

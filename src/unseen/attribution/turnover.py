@@ -167,7 +167,7 @@ def top_influence(
     queries: Asked | Queries,
     top: int = 20,
     memory_gib: float = 2.0,
-    precision: str = "auto",
+    precision: str = "32",
 ) -> Extremes:
     """The training examples that help and hurt each query most, by turn-over dropout.
 

@@ -78,11 +78,15 @@ def print_runs(runs: Sequence[Run], as_json: bool) -> None:
 
 def print_truth(run: Run, table: "pl.DataFrame", facts: dict[str, Any], as_json: bool) -> None:
     """How far the truth can be trusted, and where it is."""
+    from unseen.judge import ceiling
+
     if as_json:
         print(json.dumps(facts, indent=1))
         return
     print_rows(_shown(table.sort("memorization", descending=True).head(10), also="memorization_se"), title="The most memorized examples")
     print(", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in facts.items() if value is not None))
+    if (most := ceiling(facts["reliability"])) is not None:
+        print(f"No score can be expected to correlate with this truth above {most:.3f}, the root of its reliability.")
     print(run.path / "truth.parquet")
 
 
@@ -116,7 +120,10 @@ def print_dynamics(curves: "pl.DataFrame", times: "pl.DataFrame", side: str, as_
     times = times.filter(pl.col("split") == "train")
     learned, seeds = times["learned_epoch"].drop_nulls().to_list(), times["seed"].n_unique()
     half = f", half of these for good by epoch {sorted(learned)[len(learned) // 2]}" if learned else ""
-    count, forgotten = len(times) // seeds, int(times["forgetting_events"].sum()) / seeds
+    count, forgotten = (
+        len(times) // seeds,
+        int(times.filter(pl.col("first_learned_epoch").is_not_null())["forgetting_events"].sum()) / seeds,
+    )
     print(f"{len(learned) / len(times):.1%} of {count:,} training examples end learned{half}; {forgotten:,.0f} forgotten on the way.")
 
 
@@ -227,18 +234,14 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 
 
 def _sentences(facts: dict[str, Any]) -> list[str]:
+    from unseen.scoring import floor_lines
+
     lines = [facts["how"]] if "how" in facts else []
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."
         )
-    if facts["discoveries_q10"] is not None:
-        lines.append(
-            f"{facts['discoveries_q10']:,} examples stand out from the {facts['null_examples']:,} never trained ({facts['null']}) "
-            "at a false discovery rate of 10%."
-        )
-        if facts["null_examples"] < 1000:
-            lines[-1] += " With so few of them the estimate is coarse: --null-fraction holds out more."
+    lines += [" ".join(floor)] if (floor := floor_lines(facts)) else []
     if facts["null_examples"] >= 100 and not full_is_readable(facts):
         lines.append(
             "The full network is worse than its halves on the test set: do not read loss_full and predicted_full here "

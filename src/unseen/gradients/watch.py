@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unseen.data import Examples, null_mask
+from unseen.gradients.ghost import SMALLEST_NORM
 from unseen.gradients.statistics import contributions, cosine_matrix, gradient_statistics
 from unseen.hashing import uniform
 from unseen.training import epoch_order
@@ -31,20 +32,22 @@ def gradient_rows(
 
     Returns:
         Rows with the keys subset, other (the second subset of a cosine between two, else None), quantity, value and examples (how many it
-        was measured on). Quantities: cosine_similarity, norm (mean, GraNd), coherence, variance (see ``GradientStatistics``),
+        was measured on: of cosines those whose gradient has a direction, as that of a loss of 0 in float32 may not; of two subsets those of
+        the smaller one). Quantities: cosine_similarity, norm (mean, GraNd), coherence, variance (see ``GradientStatistics``),
         cosine_between, and contribution: mean over the subset's members in the mini-batches, and over all of them under the name ``all``.
 
     Cost: about three plain forward and backward passes of the members taken, and two of the mini-batches.
     """
     places = {int(index): position for position, index in enumerate(examples.index.tolist())}
     chosen = {name: examples.select(_sample([places[i] for i in members], examples, most, seed)) for name, members in subsets.items()}
-    rows = []
+    rows, directed = [], {}
     for name, part in chosen.items():
         found = gradient_statistics(net, part)
-        values = {"cosine_similarity": found.cosine_similarity, "norm": float(found.norms.mean())}
-        values |= {"coherence": found.coherence, "variance": found.variance}
+        directed[name] = int((found.norms > SMALLEST_NORM).sum())
+        rows.append(_row(name, None, "cosine_similarity", found.cosine_similarity, directed[name]))
+        values = {"norm": float(found.norms.mean()), "coherence": found.coherence, "variance": found.variance}
         rows += [_row(name, None, quantity, value, len(part)) for quantity, value in values.items()]
-    return rows + _between(net, chosen) + _pulls(net, examples.train, subsets, steps)
+    return rows + _between(net, chosen, directed) + _pulls(net, examples.train, subsets, steps)
 
 
 def gradient_table(rows: list[dict[str, Any]]) -> "pl.DataFrame":
@@ -72,14 +75,12 @@ def _sample(positions: list[int], examples: Examples, most: int, seed: int) -> T
     return chosen[hashes.argsort()[:most]].sort().values
 
 
-def _between(net: nn.Module, chosen: dict[str, Examples]) -> list[dict[str, Any]]:
+def _between(net: nn.Module, chosen: dict[str, Examples], directed: dict[str, int]) -> list[dict[str, Any]]:
     if len(chosen) < 2:
         return []
     matrix, names = cosine_matrix(net, chosen), list(chosen)
     pairs = [(a, b) for a in range(len(names)) for b in range(a)]
-    return [
-        _row(names[b], names[a], "cosine_between", float(matrix[a, b]), min(len(chosen[names[a]]), len(chosen[names[b]]))) for a, b in pairs
-    ]
+    return [_row(names[b], names[a], "cosine_between", float(matrix[a, b]), min(directed[names[a]], directed[names[b]])) for a, b in pairs]
 
 
 def _pulls(net: nn.Module, train: Examples, subsets: Mapping[str, Sequence[int]], steps: Sequence[Tensor]) -> list[dict[str, Any]]:

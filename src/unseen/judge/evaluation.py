@@ -1,7 +1,7 @@
 r"""How right the scores are: tables in, numbers out. Nothing is trained here.
 
-Detection of known wrong labels; rank correlation with the truth of retraining, beside the truth's own reliability, which
-no estimator can pass; the linear datamodeling score of influence; and whether standard errors and the noise floor keep
+Detection of known wrong labels; rank correlation with the truth of retraining, beside the truth's own reliability, whose root
+no estimator can be expected to pass; the linear datamodeling score of influence; and whether standard errors and the noise floor keep
 their promise. Intervals are bootstrap percentiles over examples (over queries for the linear datamodeling score).
 """
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unseen.errors import UnseenError
 from unseen.hashing import key
+from unseen.judge.retraining import ceiling
 from unseen.runs import Run
 from unseen.scoring import detection, noise_floor, rank_correlation
 
@@ -48,9 +49,9 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
     Returns a row per score of ``SUSPECT`` that the run has, with the keys score; auroc, average_precision and precision_at_n
     for known wrong labels (None where true labels are not known, or all are right); spearman, spearman_correct and
     spearman_top, with the truth on all examples, those with correct labels and the 5% most memorized; low and high, the 90%
-    interval of spearman_correct (of spearman where true labels are not known); reliability of the truth on all examples (None
-    without ``truth.parquet``); cost in plain training runs, where the run measured it. All are taken with the sign that makes
-    high suspect, over the examples that were trained.
+    interval of spearman_correct (of spearman where true labels are not known); reliability of the truth on all examples and
+    ceiling, its root, which spearman can reach (None without ``truth.parquet``); cost in plain training runs, where the run measured it.
+    All are taken with the sign that makes high suspect, over the examples that were trained.
 
     And what only some runs tell: seed_stability (several seeds; losses and memorization); leave_one_out, the Pearson
     correlation, and its ceiling (after ``unseen truth --leave-one-out``); coverage, the share of 90% intervals of memorization that
@@ -76,7 +77,7 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
     rows.sort(key=lambda row: row[by] if isinstance(row[by], str) else -row[by])
     if "losses" in facts and (run.path / "influence.parquet").exists():
         lds = _lds(run, facts)
-        found = {"score": "influence", "lds": lds.value, "low": lds.low, "high": lds.high, "reliability": facts["reliability"]}
+        found = {"score": "influence", "lds": lds.value, "low": lds.low, "high": lds.high}
         rows.append(dict.fromkeys(rows[0]) | found)
     run.write_json("metrics.json", rows)
     return rows
@@ -107,7 +108,7 @@ def _row(scores: "pl.DataFrame", name: str, facts: dict[str, Any], cost: float |
         row |= {name: estimate.value for name, estimate in agreed.items()}
         interval = agreed.get("spearman_correct", agreed["spearman"])
         row |= {"low": interval.low, "high": interval.high}
-    return row | {"reliability": facts.get("reliability"), "cost": cost}
+    return row | {"reliability": facts.get("reliability"), "ceiling": ceiling(facts.get("reliability")), "cost": cost}
 
 
 def _more(scores: "pl.DataFrame", name: str, facts: dict[str, Any], history: "pl.DataFrame | None") -> dict[str, Any]:

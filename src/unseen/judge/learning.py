@@ -49,12 +49,15 @@ def learning_times(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame
     """When each example is learned and forgotten, by the predictions of one side at the epochs measured.
 
     Returns a row per seed and index: first_learned_epoch, the first at which the prediction is the given label; learned_epoch, from
-    which on it always is; both null where there is none; forgetting_events, how often right turned wrong (Toneva et al. 2019), and
-    last_forgotten_epoch, the last at which it did, null where it never did.
+    which on it always is; both null where there is none; forgetting_events, how often right turned wrong, and of an example that was never
+    right one more than there are epochs (Toneva et al. 2019: infinite); and
+    last_forgotten_epoch, the last at which it did, null where it never did. Of members all of it is of what most of
+    those that train on the example predict; ``scores.parquet`` counts events in each of them.
     """
     import polars as pl
 
     right = pl.col(f"correct_{side}") > 0.5
+    epochs = history["epoch"].n_unique()
     forgotten = right.not_() & right.shift(1, fill_value=False)
     return (
         history.sort("epoch")
@@ -63,7 +66,7 @@ def learning_times(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame
             first_learned_epoch=pl.col("epoch").filter(right).min(),
             # the first epoch of the last unbroken row of right predictions
             learned_epoch=pl.when(right.last()).then(pl.col("epoch").filter(right & (right.not_().cum_sum() == right.not_().sum())).min()),
-            forgetting_events=forgotten.sum(),
+            forgetting_events=pl.when(right.any()).then(forgotten.sum()).otherwise(epochs + 1).cast(pl.UInt32),
             last_forgotten_epoch=pl.col("epoch").filter(forgotten).max(),
         )
         .sort("seed", "index")

@@ -33,11 +33,17 @@ CHUNK = 8  # members at once: on a CPU the weights of a small MLP stay in its ca
 
 
 def reliability(values: Floats, member: Bools, rows: Bools | None = None, repeats: int = 10, seed: int = 0) -> float:
-    """How well the same number of other members would rank the examples: the ceiling of every estimator's correlation.
+    """How well the same number of other members would rank the examples.
 
     Spearman correlation r of the gaps from random halves of the members, stepped up to all of them, 2r / (1 + r) (Spearman
-    1910, Brown 1910); mean over ``repeats``. Args: values, member (members, n). rows: examples to look at, bool (n,); those that a
-    half has on one side only are left out of that repeat.
+    1910, Brown 1910); mean over ``repeats``. An estimator without noise of its own can reach its root, see ``ceiling``.
+
+    Args:
+        values: (members, n).
+        member: bool, the same shape.
+        rows: examples to look at, bool (n,); those that a half has on one side only are left out of that repeat.
+        repeats: how many random halvings.
+        seed: of them.
     """
     random = np.random.default_rng(key(seed, "halves"))
     found = []
@@ -49,6 +55,17 @@ def reliability(values: Floats, member: Bools, rows: Bools | None = None, repeat
         correlation = rank_correlation(gaps)
         found.append(2 * correlation / (1 + correlation))
     return float(np.mean(found))
+
+
+def ceiling(reliability: float | None) -> float | None:
+    """The largest correlation with the truth that its own noise allows: the root of its reliability (Spearman 1904, attenuation).
+
+    None where the reliability is not known; 0 where it is negative, as chance makes it where members agree in nothing.
+
+    >>> ceiling(0.81)
+    0.9
+    """
+    return None if reliability is None else float(max(0.0, reliability) ** 0.5)
 
 
 def subset_truth(

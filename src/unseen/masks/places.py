@@ -10,6 +10,7 @@ is cheapest. Any other module is read by width:
 - the output layer has its input masked again, for what joins on the way to it or is not 0 at 0 (a sigmoid).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -91,8 +92,10 @@ def choose(places: list[Place], only: Sequence[str] | None, skip: Sequence[str] 
     return [place for place in places if place.layer in keep]
 
 
-def check_capacity(places: Sequence[Place], examples: int | None) -> None:
-    """Raise UnseenError unless one of the places alone gives each of ``examples`` examples its own mask."""
+def check_capacity(places: Sequence[Place], examples: int | None, width: float | None = None) -> None:
+    """Raise UnseenError unless one of the places alone gives each of ``examples`` examples its own mask. width: the option, of a network
+    that has one; the advice then names the value that works.
+    """
     if examples is None or not places:
         return
     widest = max(places, key=lambda place: capacity(place.groups or place.units))
@@ -101,8 +104,26 @@ def check_capacity(places: Sequence[Place], examples: int | None) -> None:
         raise UnseenError(
             f"Two examples would share a mask: the widest masked layer, {widest.layer!r}, has "
             f"{widest.groups or widest.units} independent units, enough for {most:,} examples, and the data set has {examples:,}. "
-            f"Make a hidden layer wider or use more groups: {_units_for(examples)} are enough."
+            f"{_advice(places, widest, examples, width)}"
         )
+
+
+def _advice(places: Sequence[Place], widest: Place, examples: int, width: float | None) -> str:
+    """What makes room: a wider layer; of groups, which must divide every width, a number that does, or widths that some number divides."""
+    if not widest.groups:
+        return f"Make a hidden layer wider: {_units_for(examples)} units are enough."
+    widths = sorted({place.units for place in places})
+    common = math.gcd(*widths)
+    if enough := [groups for groups in range(2, common + 1, 2) if common % groups == 0 and capacity(groups) >= examples]:
+        return f"Use more groups: {enough[0]} divide every width and are enough (--groups {enough[0]})."
+    times = -(-_units_for(examples) // common)
+    times += common * times % 2
+    option = f" (--width {width * times:g} --groups {common * times})" if width else ""
+    listed = ", ".join(map(str, widths))
+    return (
+        f"No number of groups that is enough divides every width ({listed}): make all of them {times} times as wide{option}; "
+        f"{common * times} groups then divide them and are enough."
+    )
 
 
 def _units_for(examples: int) -> int:

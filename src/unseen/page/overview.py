@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from unseen.config import Config
+from unseen.judge import ceiling
 from unseen.page.tabs import Listed
 from unseen.runs import Run, full_is_readable, has_many_networks
+from unseen.scoring import floor_lines
 
 if TYPE_CHECKING:
     import polars as pl
@@ -110,10 +112,12 @@ def _retraining(run: Run) -> Verdict | None:
     value = row.get("spearman")
     if value is None:
         return None
-    reliability = f" (retraining agrees with itself to {row['reliability']:.2f})" if row.get("reliability") else ""
+    itself = ""
+    if (known := row.get("reliability")) and (most := ceiling(known)):
+        itself = f" (retraining agrees with itself to {known:.2f}, so {most:.2f} is the most that can be expected)"
     return (
         GOOD if value >= 0.8 else FAIR if value >= 0.5 else POOR, "Does it agree with retraining?",
-        f"Rank correlation {value:.2f} with what networks retrained without each example say{reliability}.",
+        f"Rank correlation {value:.2f} with what networks retrained without each example say{itself}.",
     )  # fmt: skip
 
 
@@ -121,14 +125,9 @@ def _noise_floor(facts: dict[str, Any]) -> Verdict | None:
     question = "Is it more than noise?"
     if facts.get("discoveries_q10") is None:
         return (NONE, question, "Not measured: there are no examples that were never trained. --null-fraction 0.05 holds some out.")
-    found, floor = facts["discoveries_q10"], facts["null_examples"]
-    coarse = " With so few of them this is coarse." if floor < 1000 else ""
-    return (
-        GOOD if found else POOR, question,
-        f"{found:,} of {facts['trained']:,} examples are memorized beyond what {floor:,} examples show that were never trained "
-        f"({facts['null']}), at a false discovery rate of 10%. Gaps of the never trained spread by {facts['null_gap_std']:.2f} nats; "
-        f"smaller scores mean little.{coarse}",
-    )  # fmt: skip
+    first, *more = floor_lines(facts)
+    spread = f"Gaps of the never trained spread by {facts['null_gap_std']:.2f} nats; smaller scores mean little."
+    return (GOOD if facts["discoveries_q10"] else POOR, question, " ".join((first, spread, *more)))
 
 
 def _spread(facts: dict[str, Any], scores: "pl.DataFrame") -> Verdict:

@@ -1,7 +1,7 @@
 """Beyond the paper: how early can one stop and keep the order of the scores?
 
 The run of figure 2 (a): rank correlation of memorization after each epoch with that after the last one (the paper's appendix D made
-quantitative), and, as the ceiling that chance sets, of the last epoch's between seeds. Cost: none beyond figure 2.
+quantitative), and beside it of the last epoch's between seeds, which says how much of that order is chance. Cost: none beyond figure 2.
 """
 
 from typing import TYPE_CHECKING

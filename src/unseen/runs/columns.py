@@ -39,7 +39,8 @@ COLUMNS: dict[str, Column] = {
     "memorization_mean": Column("memorization, mean over the later epochs (the first tenth left out)", "nats", "", "memorized"),
     "unseen_loss_mean": Column("loss_unseen, mean over the later epochs", *NATS, "hard without having seen it"),
     "memorization_probability": Column(
-        "probability of the given label, seen minus unseen (Feldman & Zhang 2020)", "probability", "-1..1", "memorized"
+        "probability of the given label, seen minus unseen, each a mean over members or seeds (Feldman & Zhang 2020)", "probability",
+        "-1..1", "memorized",
     ),
     "z_score": Column("(memorization - mean) / standard deviation of examples never trained", "", "", "above the noise"),
     "q_value": Column(
@@ -49,7 +50,11 @@ COLUMNS: dict[str, Column] = {
     "cumulative_loss": Column("sum over epochs of the loss (CSL, Ravikumar et al. 2025)", *NATS, "learned late"),
     "aum": Column("mean over epochs of the margin (Pleiss et al. 2020)", "logits", "", "learned early"),
     "el2n": Column("norm of softmax minus one-hot, mean over the first tenth of epochs (Paul et al. 2021)", "", "0..sqrt 2", "difficult"),
-    "forgetting_events": Column("number of epochs at which right turned wrong (Toneva et al. 2019)", "events", "", "difficult"),
+    "forgetting_events": Column(
+        "number of measured epochs at which right turned wrong; of an example that was never right those epochs + 1, more than any "
+        "other has (Toneva et al. 2019: infinite); of members counted in each that trains on it, and averaged",
+        "events", ">= 0", "difficult",
+    ),
     "confidence": Column("mean over epochs of the given label's probability (Swayamdipta et al. 2020)", *PROBABILITY, "easy"),
     "variability": Column("standard deviation over epochs of the given label's probability (same)", "probability", "0..0.5", "ambiguous"),
     "correctness": Column("share of epochs at which the prediction was the given label (same)", *PROBABILITY, "easy"),
@@ -75,7 +80,10 @@ COLUMNS: dict[str, Column] = {
     "side": Column("half or network: seen, unseen, full; in influence.parquet top (helps most) or bottom (hurts most)"),
     "loss": Column("mean cross entropy of the subset", *NATS),
     "accuracy": Column("share of the subset whose prediction is the given label", *PROBABILITY),
-    "examples": Column("how many examples it was measured on", "", ">= 1"),
+    "examples": Column(
+        "how many examples it was measured on; of cosines those whose gradient has a direction: a loss of 0 in float32 may have none",
+        "", ">= 0",
+    ),
     "quantity": Column("cosine_similarity (Liu et al. 2021, eq. 3), cosine_between, contribution (eq. 4), norm, coherence, variance"),
     "value": Column("of the quantity"),
     "first_learned_epoch": Column("first epoch at which the prediction is the given label", "epochs", ">= 1", "learned late"),
@@ -106,7 +114,7 @@ COLUMNS: dict[str, Column] = {
     for side in ("seen", "unseen", "full")
     for name, column in {
         f"predicted_{side}": Column(f"most probable class, {side}", "class number"),
-        f"probability_{side}": Column(f"probability of the given label, {side}", *PROBABILITY),
+        f"probability_{side}": Column(f"probability of the given label, {side}; of several networks the mean of theirs", *PROBABILITY),
         f"margin_{side}": Column(f"logit of the given label minus the best other, {side}", "logits", "", "confident"),
         f"correct_{side}": Column(f"the prediction is the given label, {side}"),
         f"error_norm_{side}": Column(f"norm of softmax minus one-hot, {side}", "", "0..sqrt 2", "difficult"),

@@ -229,7 +229,7 @@ def _shown(value: Any, most: int = 60) -> str:
 def tensors_fault(name: str, tensors: "Mapping[str, Tensor]", notes: Mapping[str, str]) -> str | None:
     """Why these are not the tensors, and the notes, of the file of that name under ``weights/``."""
     kind = name.partition("-")[0]
-    needed = {"truth": "losses", "leave": "losses", "members": "sum.probabilities", "privacy": "log_odds"}.get(kind)
+    needed = {"truth": "losses", "leave": "losses", "members": "forgetting.right", "privacy": "log_odds"}.get(kind)
     if needed and needed not in tensors:
         return f"it has no tensor {needed!r}"
     if kind in ("seed", "members", "sums") and not notes.get("epoch", "").isdecimal():

@@ -17,7 +17,8 @@ SUMS = (
     "margin",
     "early",
     "el2n",
-    "forgetting_events",
+    "forgotten",
+    "learned",
     "correct",
     "probability",
     "squares",
@@ -28,13 +29,20 @@ SUMS = (
     "unseen",
     "full",
 )
-"""Each float64 (n,); correct is that of the last epoch, squares the sum of squared differences from the mean probability, visits, early,
-later and later_halves (of which both halves were measured) count epochs."""
+"""Each float64 (n,).
+
+correct is that of the last epoch, forgotten the events so far, learned whether it was ever right, squares the sum of squared differences
+from the mean probability; visits, early, later and later_halves (of which both halves were measured) count epochs.
+"""
 
 
 @dataclass(frozen=True)
 class MeasuredEpochs:
-    """Which epochs of a run are measured. The first tenth of them is early, and says more of the initial weights than of the examples."""
+    """Which epochs of a run are measured.
+
+    The first tenth of them, rounded and at least one, is early: it says more of the initial weights than of the examples. EL2N is of the
+    early ones, means over epochs are of the later ones; where there is but one, it is early and later both.
+    """
 
     epochs: tuple[int, ...]
 
@@ -45,13 +53,21 @@ class MeasuredEpochs:
         return cls(tuple(epoch for epoch in range(1, last + 1) if epoch % every == 0 or epoch == last))
 
     def is_early(self, epoch: int) -> bool:
-        """Whether an epoch is of the first tenth, which is at least one."""
-        return self.epochs.index(epoch) < max(1, round(len(self.epochs) / 10))
+        """Whether an epoch is of the first tenth."""
+        return self.epochs.index(epoch) < self._early
+
+    def is_later(self, epoch: int) -> bool:
+        """Whether an epoch counts in means over the later epochs."""
+        return not self.is_early(epoch) or len(self.epochs) == 1
 
     @property
-    def is_one(self) -> bool:
-        """Whether there is only one, which then is early and later both."""
-        return len(self.epochs) == 1
+    def later(self) -> int:
+        """How many of them are later ones."""
+        return max(1, len(self.epochs) - self._early)
+
+    @property
+    def _early(self) -> int:
+        return max(1, round(len(self.epochs) / 10))
 
 
 class FreeScores:
@@ -61,30 +77,39 @@ class FreeScores:
         tensors: the sums so far, by ``SUMS``; empty at the beginning.
         side: whose: "seen" is the half that trains, the counterpart of the network whose training such scores are defined on; "full"
             where there is but one network.
-        only: whether there is one epoch alone.
 
     What was not measured is NaN, and does not count.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], side: str = "seen", only: bool = False) -> None:
+    def __init__(self, tensors: dict[str, Tensor], side: str = "seen") -> None:
         self.tensors = {name: tensors[name] for name in SUMS if name in tensors}
-        self.side, self.only = side, only
+        self.side = side
 
-    def add(self, measured: dict[str, Tensor], is_early: bool) -> None:
-        """Add an epoch. Args: measured: float32 (n,) under ``<quantity>_<side>``. is_early: see ``MeasuredEpochs``."""
+    def add(self, measured: dict[str, Tensor], is_early: bool, is_later: bool) -> None:
+        """Add an epoch.
+
+        Args:
+            measured: float32 (n,) under ``<quantity>_<side>``. Of several networks, means over them: then also probability, forgotten
+                (the share of them that was right at the epoch before and is wrong now) and learned (the share that was ever right), which
+                cannot be told from the means of loss and correct.
+            is_early: see ``MeasuredEpochs``.
+            is_later: likewise.
+        """
         value = {name: column.double() for name, column in measured.items() if column.dim() == 1}
         loss = value[f"loss_{self.side}"]
         sums = self.tensors or {name: torch.zeros_like(loss) for name in SUMS}
         visited = ~loss.isnan()
-        probability, correct, visits = (-loss).exp(), value[f"correct_{self.side}"], sums["visits"] + visited
+        correct, visits = value[f"correct_{self.side}"], sums["visits"] + visited
+        probability = value.get(f"probability_{self.side}", (-loss).exp())
+        forgotten = value.get(f"forgotten_{self.side}", (correct < sums["correct"]).double() * (sums["visits"] > 0))
+        learned = value.get(f"learned_{self.side}", torch.maximum(sums["learned"], correct))
         apart = probability - sums["probability"] / sums["visits"].clamp_min(1)
         gap = value["loss_unseen"] - value["loss_seen"] if "loss_unseen" in value else torch.full_like(loss, torch.nan)
-        is_later = not is_early or self.only
         new = {
             "cumulative_loss": loss,
             "margin": value[f"margin_{self.side}"],
             "el2n": value[f"error_norm_{self.side}"] * float(is_early),
-            "forgetting_events": (correct < sums["correct"]).double() * (sums["visits"] > 0),
+            "forgotten": forgotten * visited,
             "probability": probability,
             "squares": apart.square() * (sums["visits"] / visits.clamp_min(1)),  # Welford 1962
             "correctness": correct,
@@ -100,7 +125,8 @@ class FreeScores:
             "later_halves": ~gap.isnan() & is_later,
         }
         total |= {name: sums[name] + count for name, count in counts.items()}
-        self.tensors = total | {"correct": torch.where(visited, correct, sums["correct"])}
+        now = {"correct": correct, "learned": learned}
+        self.tensors = total | {name: torch.where(visited, column, sums[name]) for name, column in now.items()}
 
 
 def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int) -> "pl.DataFrame":
@@ -113,8 +139,8 @@ def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int) -> "p
 
     Returns:
         index; cumulative_loss (sum over epochs), aum (mean margin), el2n (mean over the first tenth of the epochs), forgetting_events
-        (epochs at which right turned wrong), confidence, variability and correctness; and memorization_mean, unseen_loss_mean and
-        full_loss_mean over the later epochs. A column that nothing was measured for is left out.
+        (epochs at which right turned wrong; epochs + 1 of an example that was never right), confidence, variability and correctness; and
+        memorization_mean, unseen_loss_mean and full_loss_mean over the later epochs. A column that nothing was measured for is left out.
     """
     import polars as pl
 
@@ -133,7 +159,7 @@ def _scores(sums: dict[str, Tensor], epochs: int) -> dict[str, Tensor]:
         "cumulative_loss": sums["cumulative_loss"] * (epochs / visits),
         "aum": sums["margin"] / visits,
         "el2n": sums["el2n"] / early,
-        "forgetting_events": sums["forgetting_events"],
+        "forgetting_events": sums["forgotten"] + (1 - sums["learned"]) * (epochs + 1),  # never learned: more than any other can have
         "confidence": sums["probability"] / visits,
         "variability": (sums["squares"] / visits).sqrt(),
         "correctness": sums["correctness"] / visits,

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unseen.hashing import uniform
-from unseen.scoring.scores import Floats, detection
+from unseen.scoring.floor import Floats
+from unseen.scoring.scores import detection
 
 if TYPE_CHECKING:
     import polars as pl

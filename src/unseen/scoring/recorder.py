@@ -247,13 +247,13 @@ def _free_scores(history: "pl.DataFrame", side: str) -> "pl.DataFrame":
     """The free scores; of an example that an epoch left out, over the epochs that had it."""
     index, (epochs, parts) = np.unique(history["index"].to_numpy()), _by_epoch(history)
     measured = MeasuredEpochs(epochs)
-    free = FreeScores({}, side, measured.is_one)
+    free = FreeScores({}, side)
     for epoch, part in zip(epochs, parts, strict=True):
         rows = np.searchsorted(index, part["index"].to_numpy())
         values = {name: np.full(len(index), np.nan, np.float32) for name in part.columns if name.endswith(tuple(Side))}
         for name, column in values.items():
             column[rows] = part[name].to_numpy()
-        free.add({name: torch.from_numpy(column) for name, column in values.items()}, measured.is_early(epoch))
+        free.add({name: torch.from_numpy(column) for name, column in values.items()}, measured.is_early(epoch), measured.is_later(epoch))
     return free_table(torch.from_numpy(index), [free.tensors], len(epochs))
 
 

@@ -1,6 +1,5 @@
-"""From measurements to one row per example: memorization, out-of-sample predictions, the free scores, the noise floor."""
+"""From measurements to one row per example: memorization, out-of-sample predictions, the free scores."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,26 +8,28 @@ from numpy.typing import NDArray
 from unseen.config import Config
 from unseen.data import null_mask
 from unseen.masks import Side
+from unseen.scoring.floor import Floats, NoiseFloor
 
 if TYPE_CHECKING:
     import polars as pl
 
-Floats = NDArray[np.floating[Any]]
 SLACK = 1e-6  # below a threshold that still reaches it: cleanlab's, so that both say the same
 
 
 def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
     """Join the last measurements of each seed: means over seeds, and, of halves, memorization's standard error and 90% interval.
 
-    Args: finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each; from members
-    also memorization_se and half_width. Turn-over dropout has a standard error where there are several seeds.
+    Args:
+        finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each; from members also
+            probability_*, whose mean is not exp of the mean loss, memorization_se and half_width. Turn-over dropout has a standard error
+            where there are several seeds.
     """
     import polars as pl
 
     sides = [side for side in Side if f"loss_{side}" in finals[0].columns]
     losses = {side: np.stack([final[f"loss_{side}"].to_numpy() for final in finals]) for side in sides}  # (seeds, n)
     columns: dict[str, Any] = {f"loss_{side}": loss.mean(0) for side, loss in losses.items()}
-    chances = {side: np.exp(-loss).mean(0) for side, loss in losses.items()}
+    chances = {side: np.mean([_probability(final, side) for final in finals], axis=0) for side in sides}
     if Side.SEEN in sides:
         columns |= _memorization(finals, losses[Side.UNSEEN] - losses[Side.SEEN])
     columns |= {f"probability_{side}": chance for side, chance in chances.items()}
@@ -40,6 +41,13 @@ def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
     if Side.UNSEEN in sides:
         columns["predicted_unseen"] = mean_probabilities(finals).argmax(1)
     return pl.DataFrame({"index": finals[0]["index"]} | {name: pl.Series(name, values) for name, values in columns.items()})
+
+
+def _probability(final: "pl.DataFrame", side: Side) -> Floats:
+    """Of the given label, (n,): as it was measured, or of one network from its loss."""
+    name = f"probability_{side}"
+    found: Floats = final[name].to_numpy() if name in final.columns else np.exp(-final[f"loss_{side}"].to_numpy())
+    return found
 
 
 def _memorization(finals: "list[pl.DataFrame]", gaps: Floats) -> dict[str, Floats]:
@@ -70,55 +78,6 @@ def mean_probabilities(finals: "list[pl.DataFrame]") -> Floats:
 
     mean: Floats = np.mean([final.select(selectors.starts_with("p_")).to_numpy() for final in finals], axis=0)
     return mean
-
-
-@dataclass(frozen=True)
-class NoiseFloor:
-    """Memorization of examples that kept a mask and were never trained, ascending; with its mean and standard deviation."""
-
-    gaps: Floats
-    mean: float
-    deviation: float
-
-    @classmethod
-    def of(cls, gaps: Floats) -> "NoiseFloor":
-        """Args: gaps (m,), m at least 2, in any order."""
-        return cls(np.sort(gaps), gaps.mean(), max(float(gaps.std()), 1e-12))
-
-    def z_scores(self, gaps: Floats) -> Floats:
-        """How many standard deviations each gap is above the mean."""
-        z: Floats = (gaps - self.mean) / self.deviation
-        return z
-
-    def above(self, gaps: Floats) -> NDArray[np.int64]:
-        """How many of the never trained have a gap at least as large, 0 to m."""
-        below: NDArray[np.int64] = len(self.gaps) - np.searchsorted(self.gaps, gaps, side="left")
-        return below
-
-    def q_values(self, counts: NDArray[np.int64]) -> Floats:
-        """The q-value of each number of ``above``, (m + 1,). Args: counts (m + 1,), how many gaps have that number.
-
-        Empirical p-values (1 + above) / (1 + m), adjusted by Benjamini & Hochberg (1995): the least of p n / rank from here up.
-        """
-        levels = np.flatnonzero(counts)
-        adjusted = (1 + levels) / (1 + len(self.gaps)) * (counts.sum() / np.cumsum(counts)[levels])
-        values = np.ones(len(counts))
-        values[levels] = np.clip(np.minimum.accumulate(adjusted[::-1])[::-1], 0, 1)
-        return values
-
-
-def noise_floor(gaps: Floats, null_gaps: Floats) -> tuple[Floats, Floats]:
-    """How far each gap stands out from those of examples that were never trained.
-
-    Args: gaps: memorization of the trained examples (n,). null_gaps: of examples with a mask that never trained (m,).
-
-    Returns z-scores against the null's mean and standard deviation, and q-values (see ``NoiseFloor``). A trained and an untrained example
-    differ in nothing but training only if the null has the same mix of hard and mislabelled examples (``null_fraction``
-    gives that; test examples have clean labels).
-    """
-    floor = NoiseFloor.of(null_gaps)
-    above = floor.above(gaps)
-    return floor.z_scores(gaps), floor.q_values(np.bincount(above, minlength=len(null_gaps) + 1))[above]
 
 
 def self_confidence(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
@@ -156,20 +115,20 @@ def label_issues(probabilities: Floats, labels: NDArray[np.int64], confidence: F
 def joined_scores(examples: "pl.DataFrame", free: "pl.DataFrame", finals: "list[pl.DataFrame]", config: Config) -> "pl.DataFrame":
     """A row per example, in the order of ``examples``: what it is, its last measurements, its free scores, and whether it was trained."""
     import polars as pl
-    import torch
 
     table = examples
     for part in (final_scores(finals), free):
         table = table.join(part, on="index", how="left", maintain_order="left")
-    held_out = null_mask(torch.from_numpy(table["index"].to_numpy().copy()), config.noise.null_fraction, config.seed).numpy()
-    return table.with_columns(trained=(pl.col("split") == "train") & ~pl.Series(held_out))
+    return table.with_columns(trained=pl.Series(is_trained(table, config)))
 
 
-def null_rows(table: "pl.DataFrame", config: Config) -> "pl.DataFrame":
-    """The rows of the noise floor: train examples held out at random, or else the test examples."""
-    import polars as pl
+def is_trained(examples: "pl.DataFrame", config: Config) -> NDArray[np.bool_]:
+    """Which rows were trained on, (n,): those of the train split that are not held out for the noise floor."""
+    import torch
 
-    return table.filter(pl.col("trained").not_() & (pl.col("split") == ("train" if config.noise.null_fraction else "test")))
+    held_out = null_mask(torch.from_numpy(examples["index"].to_numpy().copy()), config.noise.null_fraction, config.seed).numpy()
+    trained: NDArray[np.bool_] = (examples["split"] == "train").to_numpy() & ~held_out
+    return trained
 
 
 def with_judgement(
@@ -177,13 +136,16 @@ def with_judgement(
 ) -> "pl.DataFrame":
     """Add what depends on the whole: z_score and q_value, where there is a floor, and label_score, predicted_label, is_label_issue.
 
+    The trained examples are the hypotheses: others have no q_value.
+
     Args: q_values: of ``NoiseFloor.q_values``. confidence: ``self_confidence`` of the trained examples of the whole.
     """
     import polars as pl
 
     gaps, labels = table["memorization"].to_numpy(), table["given_label"].to_numpy()
     if floor is not None:
-        table = table.with_columns(z_score=pl.Series(floor.z_scores(gaps)), q_value=pl.Series(q_values[floor.above(gaps)]))
+        q_value = pl.when("trained").then(pl.Series(q_values[floor.above(gaps)]))
+        table = table.with_columns(z_score=pl.Series(floor.z_scores(gaps)), q_value=q_value)
     return table.with_columns(
         label_score=pl.Series(np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]),
         predicted_label=pl.col("predicted_unseen"),
@@ -206,16 +168,6 @@ def _majority(predictions: list[Floats]) -> NDArray[np.int64]:
     votes = np.stack([(stacked == c).sum(0) for c in range(stacked.max() + 1)])
     most: NDArray[np.int64] = votes.argmax(0)
     return most
-
-
-def floor_facts(table: "pl.DataFrame", null_gaps: Floats, config: Config) -> dict[str, Any]:
-    """What the noise floor is, and how many of the trained examples stand out from it at a false discovery rate of 10%."""
-    import polars as pl
-
-    facts: dict[str, Any] = {"null": "held out" if config.noise.null_fraction else "test examples", "null_examples": len(null_gaps)}
-    facts["null_gap_std"] = float(null_gaps.std()) if len(null_gaps) else None
-    found = table.filter("trained").select(pl.col("q_value") < 0.1).sum().item() if "q_value" in table.columns else None
-    return facts | {"discoveries_q10": found}
 
 
 def in_order(table: "pl.DataFrame", leading: str | None = None) -> "pl.DataFrame":

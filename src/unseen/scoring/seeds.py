@@ -12,7 +12,7 @@ from unseen.hashing import uniform
 from unseen.masks import Side
 from unseen.runs import Run
 from unseen.scoring.estimators import Job, Observed, Visit, estimator_of
-from unseen.scoring.free import FreeScores, MeasuredEpochs
+from unseen.scoring.free import SUMS, FreeScores, MeasuredEpochs
 from unseen.scoring.parts import SeedParts, States
 from unseen.scoring.ranks import kth_smallest
 from unseen.training import Bar, Laps, new_network, plain_seconds
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 HISTORY_ROWS = 2_000_000  # of data in shards; those in memory have all of theirs
-HISTORY = [f"{quantity}_{side}" for quantity in ("loss", "margin", "correct", "error_norm") for side in Side]
-FINAL = [f"{quantity}_{side}" for quantity in ("loss", "predicted") for side in Side] + ["memorization_se", "half_width"]
+HISTORY = [f"{quantity}_{side}" for quantity in ("loss", "margin", "correct", "error_norm", "probability") for side in Side]
+FINAL = [f"{quantity}_{side}" for quantity in ("loss", "probability", "predicted") for side in Side] + ["memorization_se", "half_width"]
 
 
 def train_seeds(fabric: "Fabric", run: Run, config: Config, data: Sharded, model: str | nn.Module, progress: bool) -> None:
@@ -86,8 +86,8 @@ class _Seed:
         epoch, last = done[0], self.job.config.training.epochs
         allowed = {max((other for other in self.measured.epochs if other < epoch), default=0), epoch}
         for number in range(len(self.job.data)):
-            summed = self.parts.sums(number)[1]
-            if summed not in allowed or (summed == last and not self.parts.has_final(number)):
+            sums, summed = self.parts.sums(number)
+            if summed not in allowed or (summed and not sums.keys() >= set(SUMS)) or (summed == last and not self.parts.has_final(number)):
                 return False
         return True
 
@@ -121,8 +121,8 @@ class _Seed:
         if last:
             self.parts.write_final(number, final_table(examples.index, final))
         before, _ = self.parts.sums(number)
-        sums = FreeScores(before, "seen" if self.estimator.has_halves else "full", self.measured.is_one)
-        sums.add(observed.values, self.measured.is_early(epoch))
+        sums = FreeScores(before, "seen" if self.estimator.has_halves else "full")
+        sums.add(observed.values, self.measured.is_early(epoch), self.measured.is_later(epoch))
         self.parts.write_sums(number, sums.tensors | {"index": observed.index.cpu()}, epoch)
 
     def _write_gradients(self, epoch: int) -> None:

@@ -12,18 +12,16 @@ from unseen.config import Config
 from unseen.data import Sharded
 from unseen.runs import Run, shard_name
 from unseen.scoring.estimators import estimator_of
+from unseen.scoring.floor import Floats, NoiseFloor, floor_facts, null_rows
 from unseen.scoring.free import MeasuredEpochs, free_table
 from unseen.scoring.parts import SeedParts
 from unseen.scoring.ranks import Detection, Sample
 from unseen.scoring.scores import (
-    Floats,
-    NoiseFloor,
     accuracies,
-    floor_facts,
     in_order,
+    is_trained,
     joined_scores,
     mean_probabilities,
-    null_rows,
     rank_correlation,
     self_confidence,
     tally,
@@ -87,7 +85,7 @@ def _halves(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> 
 
     totals = _totals(run, config, data, seeds)
     floor = NoiseFloor.of(totals.null_gaps) if len(totals.null_gaps) > 1 else None
-    q_values = np.ones(1) if floor is None else _q_values(floor, data, seeds)
+    q_values = np.ones(1) if floor is None else _q_values(run, config, floor, data, seeds)
     discoveries, leading = 0, estimator_of(config).leading
     for number, (table, finals) in enumerate(_joined(run, config, data, seeds)):
         probabilities = mean_probabilities(finals)
@@ -104,10 +102,13 @@ def _halves(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> 
     return facts | {"seed_correlation": rank_correlation(totals.gaps.values) if several else None}  # type: ignore[arg-type]
 
 
-def _q_values(floor: NoiseFloor, data: Sharded, seeds: list[SeedParts]) -> Floats:
+def _q_values(run: Run, config: Config, floor: NoiseFloor, data: Sharded, seeds: list[SeedParts]) -> Floats:
+    """Of the trained examples: the others are no hypotheses."""
     above = np.zeros(len(floor.gaps) + 1, np.int64)
     for number in range(len(data)):
-        above += np.bincount(floor.above(_gaps(_finals(seeds, number)).mean(0)), minlength=len(above))
+        gaps = _gaps(_finals(seeds, number)).mean(0)
+        kept = is_trained(run.table(table_name("examples", number, data)), config)
+        above += np.bincount(floor.above(gaps[kept]), minlength=len(above))
     return floor.q_values(above)
 
 

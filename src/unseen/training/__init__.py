@@ -22,4 +22,4 @@ from unseen.training.members import Pass, members_at, members_losses, membership
 from unseen.training.networks import Members, Ordinary, look_at, new_network
 from unseen.training.processes import bf16_gains, first, holding, launch, make_fabric, share
 from unseen.training.progress import Bar, counter
-from unseen.training.samples import LOST, first_epochs, two_samples
+from unseen.training.samples import LOST, two_samples

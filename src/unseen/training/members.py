@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NARROWEST = 0.125  # of VGG-11's widths
 WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this
 STEPS = 600  # of the estimator's members at least, where the network takes as many: fewer did not fit the wrong labels
-OBSERVED = ("loss", "margin", "correct", "error_norm")
+OBSERVED = ("loss", "margin", "correct", "error_norm", "probability")
 
 
 def membership(index: Tensor, seed: int, members: int, fraction: float) -> Tensor:
@@ -71,14 +71,17 @@ class Pass:
         number: of the epoch, from 1.
         losses: float32 (K, n) on the CPU, nats: of each example when its batch came up, before the step; by all members.
         unseen_probabilities: float32 (n, classes): mean softmax of the members without the example, at the same moment.
-        observed: float32 (n,) under ``<quantity>_<side>``: loss, margin, correct and error_norm (see ``measure.statistics``), means over
-            the members with the example (seen), without it (unseen) and all (full), at the same moment.
+        correct: bool (K, n): whose prediction was the given label, at the same moment.
+        observed: float32 (n,) under ``<quantity>_<side>``: loss, margin, correct and error_norm (see ``measure.statistics``), and
+            probability, that of the given label; means over the members with the example (seen), without it (unseen) and all (full), at
+            the same moment. The mean of probabilities is not exp of the mean loss.
         members: gives the networks as they are now. state: gives what ``train_members`` goes on from, bit for bit.
     """
 
     number: int
     losses: Tensor
     unseen_probabilities: Tensor
+    correct: Tensor
     observed: dict[str, Tensor]
     members: Callable[[], Members]
     state: Callable[[], dict[str, Tensor]]
@@ -197,17 +200,18 @@ class _Observed:
         self.losses = torch.zeros(members, examples, device=device)
         self.probabilities = torch.zeros(examples, classes, device=device)
         self.sides = torch.zeros(len(Side), len(OBSERVED), examples, device=device)
+        self.correct = torch.zeros(members, examples, dtype=torch.bool, device=device)
 
     def note(self, log_probabilities: Tensor, labels: Tensor, positions: Tensor, inside: Tensor) -> None:
         """Losses of all members, what the outsiders predict, and the means of each side."""
         losses = _losses(log_probabilities, labels)
         others = log_probabilities.scatter(2, labels.expand(len(losses), -1)[..., None], -torch.inf).amax(2)
-        probabilities = log_probabilities.exp()
-        norms = (probabilities.square().sum(2) - 2 * (-losses).exp() + 1).clamp_min(0).sqrt()
-        observed = torch.stack((losses, -losses - others, (-losses > others).float(), norms))  # (quantities, K, B)
+        probabilities, own, correct = log_probabilities.exp(), (-losses).exp(), -losses > others
+        norms = (probabilities.square().sum(2) - 2 * own + 1).clamp_min(0).sqrt()
+        observed = torch.stack((losses, -losses - others, correct.float(), norms, own))  # (quantities, K, B)
         for side, chosen in enumerate((inside, ~inside, torch.ones_like(inside))):
             self.sides[side, :, positions] = (observed * chosen).sum(1) / chosen.sum(0).clamp_min(1)
-        self.losses[:, positions] = losses
+        self.losses[:, positions], self.correct[:, positions] = losses, correct
         outside = (~inside).float()
         self.probabilities[positions] = (probabilities * outside[..., None]).sum(0) / outside.sum(0).clamp_min(1)[:, None]
 
@@ -221,7 +225,7 @@ class _Observed:
             )
         names = [f"{quantity}_{side}" for side in Side for quantity in OBSERVED]
         observed = dict(zip(names, self.sides.flatten(0, 1).cpu(), strict=True))
-        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), observed, steps.write, steps.state)
+        return Pass(number, self.losses.cpu(), self.probabilities.cpu(), self.correct.cpu(), observed, steps.write, steps.state)
 
 
 def small(config: Config, examples: int) -> Config:

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
-WARM_UP = 0.1  # share of the epochs whose losses say more about the initial weights than about the examples
 LOST = 0.01  # share of the inputs' sum of squares that the estimator's members do without
 
 
@@ -43,8 +42,3 @@ def two_samples(values: Floats, member: Bools) -> TwoSamples:
     total = errors[0] + errors[1]
     parts = errors[0] ** 2 / np.maximum(degrees[0], 1) + errors[1] ** 2 / np.maximum(degrees[1], 1)
     return TwoSamples(means[0], means[1], np.sqrt(total), total**2 / np.maximum(parts, 1e-300))
-
-
-def first_epochs(epochs: int) -> int:
-    """How many epochs means over epochs leave out: their first tenth, but never all."""
-    return min(int(WARM_UP * epochs), epochs - 1)

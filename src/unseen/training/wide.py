@@ -61,7 +61,8 @@ class WideSteps:
         inputs = _inputs(examples, has_bias=f"{self.layers[0]}.bias" in self.weights)
         self.axes = principal_axes(inputs, self.dtype, lost) if rotates and inputs.shape[1] <= MOST_ROTATED else None
         self.inputs = self._rotated(inputs).to(self.dtype)
-        self.matrices = nn.ParameterList([self._rotated(self._first_layer()), *(self._copy(name, "weight") for name in self.layers[1:])])
+        self.start = self._first_layer()  # what ``write`` begins with: it may come often, and rounding must not add up
+        self.matrices = nn.ParameterList([self._rotated(self.start), *(self._copy(name, "weight") for name in self.layers[1:])])
         biased = [i for i, name in enumerate(self.layers) if i and f"{name}.bias" in self.weights]
         self.biases = nn.ParameterDict({str(i): self._copy(self.layers[i], "bias")[..., None] for i in biased})
         self.trained = nn.ModuleList([self.matrices, self.biases])
@@ -142,7 +143,7 @@ class WideSteps:
     @torch.no_grad()
     def write(self) -> Members:
         """The members with their weights as they are now."""
-        first, start = self.matrices[0].detach(), self._first_layer()
+        first, start = self.matrices[0].detach(), self.start
         if self.axes is not None:  # what is outside the span of the inputs stays as it was
             first = start + (first - start @ self.axes) @ self.axes.T
         weight = self.weights[f"{self.layers[0]}.weight"]

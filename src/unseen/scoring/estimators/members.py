@@ -12,14 +12,15 @@ from unseen.errors import UnseenError
 from unseen.hashing import key
 from unseen.masks import Side, evaluating
 from unseen.runs import Run
+from unseen.scoring.estimators.forgetting import Forgetting
 from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
+from unseen.scoring.free import MeasuredEpochs
 from unseen.training import (
     LOST,
     Members,
     Pass,
     channels_last,
-    first_epochs,
     look_at,
     members_at,
     membership,
@@ -55,8 +56,11 @@ class ManyMembers:
         self.recipe = _recipe(config, self.kept, job.model)
         self.own = share(config.members.members, fabric.global_rank, fabric.world_size)
         self.member = self._membership(self.kept.index)
+        self.measured = MeasuredEpochs.of(config)
+        self.never = job.data[0].select(self._never_trained(job.data[0]))
+        self.forgetting = Forgetting(self.member.cpu())
         self.observed: dict[str, Tensor] = {}
-        self.probabilities = torch.zeros(())
+        self.probabilities = {"trained": torch.zeros(()), "never": torch.zeros(())}
         self.networks: Members | None = None
 
     @classmethod
@@ -115,22 +119,40 @@ class ManyMembers:
         if state is not None:
             yield self._again(networks, state, done[0])
         for epoch in train_members(networks, self.kept, config, self.member, order, job.fabric, lost=LOST, state=state, done=done[0]):
-            self.observed, chances = _over_processes(job.fabric, epoch, self.member)
-            if epoch.number > first_epochs(config.epochs):
-                self.probabilities = self.probabilities + chances
+            self._look(epoch)
             if epoch.number == config.epochs:
                 self.networks = epoch.members()
             progress(len(self.kept), epoch.losses.mean())
             yield Visit(epoch.number, 1, 1, lambda found=epoch: self._state(found.state()))  # type: ignore[misc]
 
+    def _look(self, epoch: Pass) -> None:
+        """Keep what an epoch that is measured showed: of every example, and the unseen probabilities of the later epochs."""
+        if epoch.number not in self.measured.epochs:
+            return
+        forgetting = self.forgetting.after(epoch.correct)
+        self.observed, chances = _over_processes(self.job.fabric, epoch, self.member, forgetting)
+        if not self.measured.is_later(epoch.number):
+            return
+        self.probabilities["trained"] = self.probabilities["trained"] + chances
+        if len(self.never):
+            member = self._membership(self.never.index, every=True)
+            found = measure_members(epoch.members(), self.never, member, self.job.fabric)
+            self.probabilities["never"] = self.probabilities["never"] + found["probabilities"]
+
+    def _never_trained(self, examples: Examples) -> Tensor:
+        """Which examples of the train split are not trained on, bool (n,): they stand in the tables beside the trained ones."""
+        of_train = torch.tensor([split != "test" for split in examples.split])
+        return of_train & ~torch.isin(examples.index.cpu(), self.kept.index.cpu())
+
     def _state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         observed = {f"observed.{name}": value for name, value in self.observed.items()}
-        return state | observed | {"sum.probabilities": self.probabilities}
+        sums = {f"sum.{name}": value for name, value in self.probabilities.items()}
+        return state | observed | sums | {f"forgetting.{name}": value for name, value in self.forgetting.state().items()}
 
     def _again(self, networks: Members, state: dict[str, Tensor], epoch: int) -> Visit:
         """Where training goes on from."""
-        self.probabilities = state.pop("sum.probabilities")
-        self.observed = {name.removeprefix("observed."): state.pop(name) for name in list(state) if name.startswith("observed.")}
+        self.probabilities, self.observed = _popped(state, "sum."), _popped(state, "observed.")
+        self.forgetting.load(_popped(state, "forgetting."))
         if epoch == self.recipe.training.epochs:
             self.networks = members_at(networks, self.kept, self.recipe.training, state, self.job.fabric, LOST)
         return Visit(epoch, 1, 1, lambda: self._state(state))
@@ -140,12 +162,12 @@ class ManyMembers:
         return Observed(self.kept.index.cpu(), self.observed)
 
     def finish(self, examples: Examples, observed: Observed) -> dict[str, Tensor]:
-        """A measurement by all members; of the trained ones the probabilities are the mean over the later epochs, which is less noisy."""
+        """A measurement by all members; of the train split the probabilities are the mean over the later epochs, which is less noisy."""
         assert self.networks is not None
         measured = measure_members(self.networks, examples, self._membership(examples.index, every=True), self.job.fabric)
-        inside = torch.isin(examples.index.cpu(), self.kept.index.cpu())
-        epochs = self.recipe.training.epochs
-        measured["probabilities"][inside] = self.probabilities / (epochs - first_epochs(epochs))
+        places = {"trained": torch.isin(examples.index.cpu(), self.kept.index.cpu()), "never": self._never_trained(examples)}
+        for name, inside in places.items():
+            measured["probabilities"][inside] = self.probabilities[name] / self.measured.later
         return measured
 
     def _membership(self, index: Tensor, every: bool = False) -> Tensor:
@@ -173,13 +195,22 @@ def _seeds(config: Config, seed: int) -> list[int]:
     return [key(seed, "member", number) % 2**31 for number in range(config.members.members)]
 
 
-def _over_processes(fabric: "Fabric", epoch: Pass, member: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """An epoch's ``observed`` and ``unseen_probabilities``, means over the members of all processes. member: this one's, (K, n)."""
+def _popped(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What is under the prefix, taken out."""
+    return {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
+
+
+def _over_processes(fabric: "Fabric", epoch: Pass, member: Tensor, more: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """An epoch's ``observed``, with more of its kind, and ``unseen_probabilities``: means over the members of all processes.
+
+    member: this process's, bool (K, n).
+    """
+    observed = epoch.observed | more
     if fabric.world_size == 1:
-        return epoch.observed, epoch.unseen_probabilities
+        return observed, epoch.unseen_probabilities
     counts = {"seen": member.sum(0), "unseen": (~member).sum(0), "full": torch.full(member.shape[1:], len(member))}
     totals = {side: _summed(fabric, count) for side, count in counts.items()}
-    sums = {name: _summed(fabric, mean * counts[name.rpartition("_")[2]]) for name, mean in epoch.observed.items()}
+    sums = {name: _summed(fabric, mean * counts[name.rpartition("_")[2]]) for name, mean in observed.items()}
     chances = _summed(fabric, epoch.unseen_probabilities * counts["unseen"][:, None]) / totals["unseen"][:, None]
     return {name: value / totals[name.rpartition("_")[2]] for name, value in sums.items()}, chances
 
@@ -200,7 +231,8 @@ def _gathered(fabric: "Fabric", value: Tensor) -> Tensor:
 def measure_members(members: Members, examples: Examples, member: Tensor, fabric: "Fabric", batch_size: int = 256) -> dict[str, Tensor]:
     """What members with and without each example, and all, say of it: as ``measure``, means over members, for all examples.
 
-    loss is the mean of losses, predicted the largest mean probability; beside them memorization_se and half_width (90%) of the gap,
+    loss is the mean of losses, probability that of the given label's probabilities, predicted the largest mean probability; beside
+    them memorization_se and half_width (90%) of the gap,
     by Welch's two-sample t. members: of this process; member: bool (all members, examples).
     """
     import numpy as np
@@ -223,4 +255,7 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
     result |= {"memorization_se": gap.standard_error, "half_width": t.ppf(0.95, np.maximum(gap.degrees, 1)) * gap.standard_error}
     tensors = {name: torch.from_numpy(values).float() for name, values in result.items()}
     predicted = {f"predicted_{side}": sides[number].argmax(1).float() for number, side in enumerate(Side)}
-    return tensors | predicted | {"probabilities": sides[1] / (~member).sum(0)[:, None]}
+    counts = (member.sum(0), (~member).sum(0), torch.full(member.shape[1:], len(member)))
+    own = sides.gather(2, examples.labels.cpu().expand(len(sides), -1)[..., None]).squeeze(2)
+    chances = {f"probability_{side}": own[number] / counts[number] for number, side in enumerate(Side)}
+    return tensors | chances | predicted | {"probabilities": sides[1] / counts[1][:, None]}

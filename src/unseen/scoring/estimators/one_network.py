@@ -129,7 +129,8 @@ class TurnOverDropout(OneNetwork):
         masks = config.masks
         bare = new_network(config.network, examples, seed, None if isinstance(model, str) else model)
         net = TurnOverNet(bare, seed=seed, scale=masks.mask_scale, groups=masks.groups, tied=masks.tied, only=masks.only, skip=masks.skip)
-        check_capacity(net.masked_layers(), int(examples.index.max()) + 1)
+        width = config.network.width if config.network.model == "vgg11" else None
+        check_capacity(net.masked_layers(), int(examples.index.max()) + 1, width)
         return net
 
     @classmethod
