@@ -33,6 +33,7 @@ def risky(run: Run, least: str = "raised") -> "pl.DataFrame":
 
     from unseen.privacy.records import RISKS
 
+    _ = run.config  # refuses a folder that is no run's
     table = run.table("privacy")
     wanted = RISKS[RISKS.index(least) :]
     rows = table.filter(pl.col("risk").is_in(wanted)).sort([ORDER, "index"], descending=[True, False])
@@ -48,5 +49,5 @@ def _beside(run: Run, rows: "pl.DataFrame") -> "pl.DataFrame":
     if run.finished:
         scores, classes = run.scores, dict(enumerate(run.classes))
         rows = rows.join(scores.select("index", *(n for n in BESIDE if n in scores.columns)), on="index", how="left", maintain_order="left")
-        rows = rows.with_columns(given_class=pl.col("given_label").replace_strict(classes, return_dtype=pl.String))
+        rows = rows.with_columns(given_class=pl.col("given_label").replace_strict(classes, default=None, return_dtype=pl.String))
     return with_paths(run, rows)
