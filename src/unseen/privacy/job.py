@@ -228,7 +228,7 @@ def _free(run: Run) -> "pl.DataFrame | None":
             found = {name: score(losses) for name, score in FREE.items()}
             found["cumulative_loss"] = found["cumulative_loss"] * (run.config.training.epochs / len(losses))
             parts.append(pl.DataFrame({"index": index} | found))
-    return pl.concat(parts).group_by("index").agg(pl.col(*FREE).mean()) if parts else None
+    return pl.concat(parts).group_by("index", maintain_order=True).agg(pl.col(*FREE).mean()) if parts else None
 
 
 def _facts(plan: Plan, shadows: Shadows, targets: Targets | None, scores: dict[str, Floats], table: "pl.DataFrame") -> dict[str, Any]:
