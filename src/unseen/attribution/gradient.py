@@ -88,21 +88,24 @@ def gradient_influence(
 
     Args:
         net: a ``TurnOverNet``, or any module called as ``net(x)``; not changed.
-        train, queries: see ``top_influence``.
+        train: see ``top_influence``.
+        queries: see ``train``.
         epochs: weights (a ``state_dict`` of ``net``) and learning rate of each saved epoch.
         damping: added to A and S, times their mean diagonal; None: C = 1, TracInCP.
-        normalise: "none": nats, but for the factor 1 / (1 - momentum) and the number of steps between saved epochs; "query":
-            by the norm of the query's gradient in every epoch, so that epochs in which it is large do not drown the others; "both":
-            cosines, where large gradients of training examples do not win either.
-        side: of a ``TurnOverNet``, where the gradient of a training example is taken: in the network without masks, or in
-            the half that it trained. The query's is always taken without masks.
+        normalise: "none": nats, but for the factor 1 / (1 - momentum) and the number of steps between saved epochs; "query": by the norm of
+            the query's gradient in every epoch, so that epochs in which it is large do not drown the others; "both": cosines, where large
+            gradients of training examples do not win either.
+        side: of a ``TurnOverNet``, where the gradient of a training example is taken: in the network without masks, or in the half that it
+            trained. The query's is always taken without masks.
         batch_size: training examples at a time.
 
-    Returns float32 (queries, train), positive = training on it helps the query. Cost per saved epoch: a forward and a backward
-    pass of each example (two with damping, and the third power of each layer's widths), and per pair the widths of all
-    linear layers. Memory: the result, the queries' factors and, with damping, A⁻¹ and S⁻¹.
+    Returns:
+        float32 (queries, train), positive = training on it helps the query. Cost per saved epoch: a forward and a backward pass of each
+        example (two with damping, and the third power of each layer's widths), and per pair the widths of all linear layers. Memory: the
+        result, the queries' factors and, with damping, A⁻¹ and S⁻¹.
 
-    Raises UnseenError: no saved epochs, or weights of another network.
+    Raises:
+        UnseenError: no saved epochs, or weights of another network.
     """
     net, queries = copy.deepcopy(net).eval(), Queries.of(queries)
     total = torch.zeros(len(queries), len(train), device=train.labels.device)

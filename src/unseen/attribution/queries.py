@@ -62,7 +62,8 @@ class Queries:
 def parse_queries(text: str, examples: Examples) -> Examples:
     """Queries as written on the command line: ``test``, ``test[:100]``, ``train[5]``, ``train[10:20]``, or an index list ``3,17,99``.
 
-    Raises UnseenError for anything else, for positions that are not there, and for an empty choice.
+    Raises:
+        UnseenError: for anything else, for positions that are not there, and for an empty choice.
 
     >>> import unseen
     >>> digits = unseen.load("digits")

@@ -30,7 +30,8 @@ class Extremes:
 def extremes(tiles: Iterable[tuple[Tensor, Tensor]], top: int) -> Extremes:
     """Streamed top and bottom ``top`` per query; the same as sorting all.
 
-    Args: tiles: pairs of train_index (train,) and influence (queries, train). Holds one tile and 4 * top numbers per query.
+    Args:
+        tiles: pairs of train_index (train,) and influence (queries, train). Holds one tile and 4 * top numbers per query.
     """
     best: dict[bool, tuple[Tensor, Tensor]] = {}
     for index, tile in tiles:

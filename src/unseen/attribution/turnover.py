@@ -46,12 +46,15 @@ def influence_tile(net: TurnOverNet, query_x: Tensor, query_labels: Tensor, trai
     """Influence of each training example on each query.
 
     Args:
-        net: trained with turn-over masks. query_x: (queries, ...), standardised as in training. query_labels: int64 (queries,).
+        net: trained with turn-over masks.
+        query_x: (queries, ...), standardised as in training.
+        query_labels: int64 (queries,).
         train_index: int64 (train,), the index of each training example; their inputs are not needed.
         precision: "32"; "bf16" rounds the products to 8 bits, for last-layer masks alone (errors of about 1% of an influence).
 
-    Returns float32 (queries, train), nats, positive = training on it helps the query. Cost per pair: 2 units (classes - 1)
-    operations with one mask before a linear read-out; else two passes through what comes behind the first mask.
+    Returns:
+        float32 (queries, train), nats, positive = training on it helps the query. Cost per pair: 2 units (classes - 1) operations with one
+        mask before a linear read-out; else two passes through what comes behind the first mask.
     """
     return query_tiles(net, query_x, query_labels, precision)(train_index)
 
@@ -173,12 +176,17 @@ def top_influence(
 
     Args:
         net: trained with turn-over masks; several (seeds of one run): the mean of their influences.
-        train: candidates. queries: an ``Examples``, or inputs of your own, standardised, and their labels.
+        train: candidates.
+        queries: an ``Examples``, or inputs of your own, standardised, and their labels.
         top: how many on either side, at least 1; all where there are fewer.
         memory_gib: ceiling for what this adds to memory; queries are taken in as many rounds as it needs.
         precision: "32", "bf16", or "auto" for bf16 where the hardware gains from it; see ``influence_tile``.
 
-    Returns ``Extremes``. Raises UnseenError: nothing to compare, or a ceiling below what one query takes.
+    Returns:
+        ``Extremes``.
+
+    Raises:
+        UnseenError: nothing to compare, or a ceiling below what one query takes.
     """
     nets, queries = [net] if isinstance(net, TurnOverNet) else list(net), Queries.of(queries)
     if top < 1 or not len(train) or not len(queries):

@@ -4,7 +4,6 @@ Only safetensors and ``weights_only`` files are read, no pickle runs and no remo
 """
 
 import json
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -88,13 +87,13 @@ def damage_of(path: Path | str) -> Iterator[None]:
         yield
     except UnseenError:
         raise
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (RuntimeError, KeyError, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise UnseenError(
             f"The weights in {path} cannot be read ({reason}). Allowed: a checkpoint of plain tensors. Install or download it again."
         ) from error
-    except Exception as error:  # safetensors raises an Exception of its own
-        if type(error).__module__.partition(".")[0] not in ("safetensors", "builtins", "huggingface_hub", "safetensors_rust"):
+    except Exception as error:  # safetensors and the unpickler raise Exceptions of their own
+        if type(error).__module__.partition(".")[0] not in ("safetensors", "_pickle", "builtins", "huggingface_hub", "safetensors_rust"):
             raise
         raise UnseenError(f"The weights in {path} cannot be read ({error}). Install or download them again.") from error
 

@@ -46,12 +46,13 @@ class Estimate:
 def evaluate(run: Run) -> list[dict[str, Any]]:
     """Judge every score of a run, best first, and write the same to ``metrics.json``.
 
-    Returns a row per score of ``SUSPECT`` that the run has, with the keys score; auroc, average_precision and precision_at_n
-    for known wrong labels (None where true labels are not known, or all are right); spearman, spearman_correct and
-    spearman_top, with the truth on all examples, those with correct labels and the 5% most memorized; low and high, the 90%
-    interval of spearman_correct (of spearman where true labels are not known); reliability of the truth on all examples and
-    ceiling, its root, which spearman can reach (None without ``truth.parquet``); cost in plain training runs, where the run measured it.
-    All are taken with the sign that makes high suspect, over the examples that were trained.
+    Returns:
+        A row per score of ``SUSPECT`` that the run has, with the keys score; auroc, average_precision and precision_at_n for known wrong
+        labels (None where true labels are not known, or all are right); spearman, spearman_correct and spearman_top, with the truth on all
+        examples, those with correct labels and the 5% most memorized; low and high, the 90% interval of spearman_correct (of spearman where
+        true labels are not known); reliability of the truth on all examples and ceiling, its root, which spearman can reach (None without
+        ``truth.parquet``); cost in plain training runs, where the run measured it. All are taken with the sign that makes high suspect,
+        over the examples that were trained.
 
     And what only some runs tell: seed_stability (several seeds; losses and memorization); leave_one_out, the Pearson
     correlation, and its ceiling (after ``unseen truth --leave-one-out``); coverage, the share of 90% intervals of memorization that
@@ -59,7 +60,8 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
     more held out). Where there are ``influence.parquet`` and a truth of random subsets, a last row, influence, has lds with
     low and high; pairs that the table does not hold count as 0, so keep many (``unseen influence --top``).
 
-    Raises UnseenError where the run has no scores yet.
+    Raises:
+        UnseenError: where the run has no scores yet.
     """
     scores = run.scores
     null, scores = scores.filter(~scores["trained"]), scores.filter("trained")
@@ -213,9 +215,11 @@ def linear_datamodeling_score(influence: Floats, member: Bools, losses: Floats, 
     Args: influence (queries, train), positive = training on it helps. member: bool (members, train), who trained on what.
         losses (members, queries) of each member on each query.
 
-    Returns the mean over queries; its interval is over queries, for these members.
+    Returns:
+        The mean over queries; its interval is over queries, for these members.
 
-    Raises UnseenError where the shapes do not fit.
+    Raises:
+        UnseenError: where the shapes do not fit.
     """
     if influence.shape != (losses.shape[1], member.shape[1]) or len(member) != len(losses):
         raise UnseenError(
@@ -236,10 +240,13 @@ def linear_datamodeling_score(influence: Floats, member: Bools, losses: Floats, 
 def leave_one_out_correlation(scores: "pl.DataFrame", exact: "pl.DataFrame", score: str = "memorization") -> dict[str, float]:
     """How a score follows exact leave-one-out: pearson, spearman, and ceiling, over the examples of both tables.
 
-    Args: scores: index and the score. exact: index, memorization and, where it has several seeds, memorization_se, as ``leave_one_out``
-    gives it. ceiling: the largest Pearson correlation that its own noise allows, the root of the share of its variance that is not noise.
+    Args:
+        scores: index and the score.
+        exact: index, memorization and, where it has several seeds, memorization_se, as ``leave_one_out`` gives it. ceiling: the largest
+            Pearson correlation that its own noise allows, the root of the share of its variance that is not noise.
 
-    Raises UnseenError where fewer than three examples are in both.
+    Raises:
+        UnseenError: where fewer than three examples are in both.
     """
     errors = [name for name in ("memorization_se",) if name in exact.columns]
     table = exact.select("index", *errors, exact="memorization").join(scores.select("index", score=score), on="index")
@@ -293,8 +300,9 @@ def planted_discoveries(gaps: Floats, null_gaps: Floats, level: float = 0.1, rep
 
     Args: gaps (n,) of trained, null_gaps (m,) of never trained examples. level: of the false discovery rate.
 
-    Returns false_discovery_rate: planted ones among all called, mean over repeats (0 where none are called), which must not exceed
-    ``level``; called_null and called_trained, the share of each that is called.
+    Returns:
+        False_discovery_rate: planted ones among all called, mean over repeats (0 where none are called), which must not exceed ``level``;
+        called_null and called_trained, the share of each that is called.
     """
     random = np.random.default_rng(key("planted"))
     found = []

@@ -34,8 +34,11 @@ def truth(
 ) -> "tuple[pl.DataFrame, dict[str, Any]]":
     """What a run's scores should have said: retraining by its recipe, kept in its ``truth.parquet`` and ``truth.json``.
 
-    Args: left_out: positions for exact leave-one-out in place of random subsets. data, model: what the run was made of, where that was
-    not a name. devices: processes (or GPUs), which share the chunks of members. Chunks that were finished before are not trained again.
+    Args:
+        left_out: positions for exact leave-one-out in place of random subsets.
+        data: what the run was made of, where that was not a name.
+        model: see ``data``.
+        devices: processes (or GPUs), which share the chunks of members. Chunks that were finished before are not trained again.
     """
     config, examples = run_examples(run, data, model, data_dir)
     job = partial(_truth, run, config, examples, members, fraction, left_out, model)

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 def subset_curves(history: "pl.DataFrame", subsets: Mapping[str, Sequence[int]]) -> "pl.DataFrame":
     """Mean loss and accuracy of each subset at each epoch, in both halves and the full network.
 
-    Args: history: columns seed, epoch, index, loss_<side>, correct_<side>. subsets: index of the members, by name.
+    Args:
+        history: columns seed, epoch, index, loss_<side>, correct_<side>.
+        subsets: index of the members, by name.
 
-    Returns a row per seed, epoch, subset and side (seen, unseen, full): loss (nats), accuracy (0..1) and examples, how many.
+    Returns:
+        A row per seed, epoch, subset and side (seen, unseen, full): loss (nats), accuracy (0..1) and examples, how many.
     """
     import polars as pl
 
@@ -48,11 +51,12 @@ def subset_curves(history: "pl.DataFrame", subsets: Mapping[str, Sequence[int]])
 def learning_times(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
     """When each example is learned and forgotten, by the predictions of one side at the epochs measured.
 
-    Returns a row per seed and index: first_learned_epoch, the first at which the prediction is the given label; learned_epoch, from
-    which on it always is; both null where there is none; forgetting_events, how often right turned wrong, and of an example that was never
-    right one more than there are epochs (Toneva et al. 2019: infinite); and
-    last_forgotten_epoch, the last at which it did, null where it never did. Of members all of it is of what most of
-    those that train on the example predict; ``scores.parquet`` counts events in each of them.
+    Returns:
+        A row per seed and index: first_learned_epoch, the first at which the prediction is the given label; learned_epoch, from which on it
+        always is; both null where there is none; forgetting_events, how often right turned wrong, and of an example that was never right
+        one more than there are epochs (Toneva et al. 2019: infinite); and last_forgotten_epoch, the last at which it did, null where it
+        never did. Of members all of it is of what most of those that train on the example predict; ``scores.parquet`` counts events in each
+        of them.
     """
     import polars as pl
 
@@ -76,9 +80,12 @@ def learning_times(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame
 def run_subsets(run: Run, texts: Sequence[str] = (), scores: str | Path | None = None) -> dict[str, list[int]]:
     """Subsets of a finished run, by name: those written in ``texts``, else those that were watched, else easy, difficult and all.
 
-    Args: texts: see ``subsets.py``. scores: the run whose scores rank the examples; default: this one.
+    Args:
+        texts: see ``subsets.py``.
+        scores: the run whose scores rank the examples; default: this one.
 
-    Raises UnseenError as ``find_subsets``.
+    Raises:
+        UnseenError: as ``find_subsets``.
     """
     if not texts and (run.path / "subsets.parquet").exists():
         watched = run.table("subsets")
@@ -130,7 +137,8 @@ def run_gradients(
     Args: texts, scores as ``run_subsets``. most: members of each subset to measure. data, model: what the run was made of, where that was
     not a name. Where only the last weights were kept, only these are measured.
 
-    Raises UnseenError: no weights, another data set or model than the run's, and as ``find_subsets``.
+    Raises:
+        UnseenError: no weights, another data set or model than the run's, and as ``find_subsets``.
     """
     config, examples = run_examples(run, data, model, data_dir)
     subsets = run_subsets(run, texts, scores)

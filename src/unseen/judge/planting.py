@@ -29,12 +29,15 @@ def selfcheck(
 ) -> Run:
     """Change a share of the labels to other classes, score, and write what share of the changed ones the scores find.
 
-    Args: share: of the training labels to change. Others as ``score``. The run is one as any other; beside its tables stand
-    ``selfcheck.json`` and ``selfcheck.png``, the precision-recall curve. Runs of the same recipe in the same folder take the error rates
-    of their lists from it.
+    Args:
+        share: of the training labels to change. Others as ``score``. The run is one as any other; beside its tables stand
+            ``selfcheck.json`` and ``selfcheck.png``, the precision-recall curve. Runs of the same recipe in the same folder take the error
+            rates of their lists from it.
 
-    Labels that were wrong before count against the scores, so precision is a lower bound. Raises UnseenError where fewer than 10 labels
-    would be changed.
+    Labels that were wrong before count against the scores, so precision is a lower bound.
+
+    Raises:
+        UnseenError: where fewer than 10 labels would be changed.
     """
     if not 0 < share < 0.5:
         raise UnseenError(f"--share is {share:g}; it must be above 0 and below 0.5, the share of labels to change.")

@@ -84,17 +84,20 @@ def subset_truth(
     """Retrain ``members`` networks, each on a random ``fraction`` of the training examples, by the configured recipe.
 
     Args:
-        examples: the training examples are trained on, all are measured. model: a network of your own (``new_members``).
+        examples: the training examples are trained on, all are measured.
+        model: a network of your own (``new_members``).
         run: where each finished chunk of members is kept, so that a stopped call goes on; processes of ``fabric`` share the chunks.
         chunk: members trained at once, on the same batches in the same order; the order is another in each chunk.
         progress: called with the number of members after each chunk.
 
-    Returns a frame, one row per training example: index, given_label, true_label where known, loss_seen and loss_unseen (means over members
-    with and without it), memorization (their difference, nats), memorization_se, memorization_probability (probability of the given
-    label, seen minus unseen: Feldman & Zhang's) and memorization_probability_se; and facts: members, fraction, reliability and, of the
-    correct labels alone, reliability_correct, both again for the probability.
+    Returns:
+        A frame, one row per training example: index, given_label, true_label where known, loss_seen and loss_unseen (means over members
+        with and without it), memorization (their difference, nats), memorization_se, memorization_probability (probability of the given
+        label, seen minus unseen: Feldman & Zhang's) and memorization_probability_se; and facts: members, fraction, reliability and, of the
+        correct labels alone, reliability_correct, both again for the probability.
 
-    Raises UnseenError where an example would be in all members, or none.
+    Raises:
+        UnseenError: where an example would be in all members, or none.
     """
     losses, member = retrain(
         examples, config, members, fraction, seed=seed, run=run, fabric=fabric, model=model, chunk=chunk, progress=progress
@@ -118,8 +121,11 @@ def retrain(
 ) -> tuple[Tensor, Tensor]:
     """The members behind ``subset_truth``: losses of each at the end on every example, train and test, and who learned from what.
 
-    Takes finished chunks from ``run``. Returns float32 (members, all examples), nats, and bool (members, training examples). The margin
-    log p/(1-p) of the given label, which influence is often measured in, is -log(exp(loss) - 1).
+    Takes finished chunks from ``run``.
+
+    Returns:
+        float32 (members, all examples), nats, and bool (members, training examples). The margin log p/(1-p) of the given label, which
+        influence is often measured in, is -log(exp(loss) - 1).
     """
     member = membership(examples.train.index, seed, members, fraction)
     seeds = [key(seed, "member", number) % 2**31 for number in range(members)]
@@ -216,8 +222,9 @@ def leave_one_out(
     Both have the same initial weights and batches, so that the example is the only difference. Args: left_out: positions among the
     training examples. seeds: of weights and order; each trains 1 + len(left_out) networks.
 
-    Returns a row per example left out: index, loss_seen, loss_unseen, memorization, means over the seeds, and
-    memorization_se, the standard error over them (null for one seed): the noise of training, not of the definition.
+    Returns:
+        A row per example left out: index, loss_seen, loss_unseen, memorization, means over the seeds, and memorization_se, the standard
+        error over them (null for one seed): the noise of training, not of the definition.
     """
     import polars as pl
 

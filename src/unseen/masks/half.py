@@ -47,7 +47,8 @@ class HalfMask(nn.Module):
 
     Args:
         units: width of the layer (or number of groups of units that share a fate), at least 2.
-        seed: any integer. layer: number of the layer; the same number ties the masks of two layers.
+        seed: any integer.
+        layer: number of the layer; the same number ties the masks of two layers.
 
     State does not grow with the number of examples: a table of words and a multiplier per word, neither
     of them in the ``state_dict``.

@@ -48,10 +48,12 @@ def audit(net: TurnOverNet, x: Inputs, labels: Tensor, index: Tensor, loss: Loss
         index: int64 (n,).
         loss: of logits and labels.
 
-    Returns a ``Leak`` per parameter, in the order of the parameters. Costs 2n passes forward and backward. What goes from example to
-    example through a batch's statistics it cannot see: ``leak_of_a_step`` does.
+    Returns:
+        A ``Leak`` per parameter, in the order of the parameters. Costs 2n passes forward and backward. What goes from example to example
+        through a batch's statistics it cannot see: ``leak_of_a_step`` does.
 
-    Raises UnseenError where a mask stands on the logits.
+    Raises:
+        UnseenError: where a mask stands on the logits.
     """
     names = [name for name, parameter in net.net.named_parameters() if parameter.requires_grad]
     parameters = [parameter for parameter in net.net.parameters() if parameter.requires_grad]
@@ -95,8 +97,14 @@ def leak_of_a_step(
     :math:`\sum_z |\Delta L(f^{\tilde m}, z)| / \sum_z |\Delta L(f^m, z)|`,
     both measured in evaluation, as scores are. 0 is perfect separation, 1 none.
 
-    Args: net, x, labels, index: as ``audit``, a batch of at least two. lr: of the step. examples: the first so many are left out in
-    turn. The net stays as it is. Costs a training step and two passes per example, in float64.
+    Args:
+        net: as ``audit``, a batch of at least two.
+        x: see ``net``.
+        labels: see ``net``.
+        index: see ``net``.
+        lr: of the step.
+        examples: the first so many are left out in turn. The net stays as it is. Costs a training step and two passes per example, in
+            float64.
     """
     rows = batch_size(x)
     whole = _after_a_step(net, x, labels, index, lr, loss)

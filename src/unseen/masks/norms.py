@@ -25,10 +25,11 @@ def convert_batch_norm(net: nn.Module, to: Literal["group", "frozen"] = "group")
 
     Args:
         net: any network.
-        to: "group": group norm of at most 32 groups, weights and biases kept; the leak is exactly 0. For training from scratch.
-            "frozen": the running statistics, which no longer change; the leak is exactly 0. For fine-tuning from given weights.
+        to: "group": group norm of at most 32 groups, weights and biases kept; the leak is exactly 0. For training from scratch. "frozen":
+            the running statistics, which no longer change; the leak is exactly 0. For fine-tuning from given weights.
 
-    Raises UnseenError: an unknown way, masks that are attached already, or batch norms without running statistics to freeze.
+    Raises:
+        UnseenError: an unknown way, masks that are attached already, or batch norms without running statistics to freeze.
     """
     if to not in WAYS:
         raise UnseenError(f"Batch norm can become {' or '.join(WAYS)}; got {to!r}.")

@@ -26,7 +26,8 @@ def classifier(net: nn.Module, x: Tensor, classes: int) -> nn.Module:
         x: the first examples (n, ...), of another number than there are classes, where there are enough (``first_rows``).
         classes: how many there are, at least 2.
 
-    Returns ``net``.
+    Returns:
+        ``net``.
 
     Raises:
         UnseenError: weights that cannot be trained (see ``check_weights``), a network that cannot be called with a batch alone, and an

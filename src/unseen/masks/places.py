@@ -28,12 +28,13 @@ class Place:
     """Where one mask goes: on the output of ``module``.
 
     Args:
-        module: name of the module in the network. layer: name of the hidden layer that it belongs to.
+        module: name of the module in the network.
+        layer: name of the hidden layer that it belongs to.
         units: width of the output along ``dim`` (1 for feature maps, channels first; -1 for neurons).
         groups: units share a mask in this many equal, contiguous groups; None: every unit its own.
         stream: places of one stream have the same mask, as a residual stream needs.
-        scale: what a seen unit is multiplied by; None: ``attach``'s. After a norm over units of which half are
-            zero, a seen unit is sqrt(2) too large already, so sqrt(2) does. 1 masks again what was masked before.
+        scale: what a seen unit is multiplied by; None: ``attach``'s. After a norm over units of which half are zero, a seen unit is sqrt(2)
+            too large already, so sqrt(2) does. 1 masks again what was masked before.
         input: on the first input of the module in place of its output.
     """
 
@@ -50,13 +51,15 @@ class Place:
 def find_places(net: nn.Module, output: str | None = None) -> list[Place]:
     """Hidden layers of a net in order of registration, and where the mask of each goes.
 
-    Args: output: name of the output layer; default: the last layer with weights.
+    Args:
+        output: name of the output layer; default: the last layer with weights.
 
     Inside a chain a mask moves behind the activation, the dropout and the pooling that follow, where that is equal and cheaper;
     behind a batch norm that directly follows too. A norm over units (layer, group) would mix the halves, so it gets the
     layer's mask before and behind. Any other module is read by width (see above).
 
-    Raises UnseenError: no hidden layer, no such output layer, or a module whose batch is not its first dimension.
+    Raises:
+        UnseenError: no hidden layer, no such output layer, or a module whose batch is not its first dimension.
     """
     found = _places_of_chain(net) if is_chain(net) and output is None else _places_by_width(net, output)
     if not found:

@@ -19,7 +19,8 @@ def convert_recurrent(net: nn.Module) -> nn.Module:
     a ``MaskedRecurrent`` nothing is shared. Parameters and ``state_dict`` keys stay. It is a loop in Python over time, which costs
     several times the fused layer on short sequences (docs/results/architectures.md).
 
-    Raises UnseenError: a layer with batch_first=False or with projections (proj_size).
+    Raises:
+        UnseenError: a layer with batch_first=False or with projections (proj_size).
     """
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):

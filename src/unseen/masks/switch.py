@@ -79,7 +79,8 @@ class Switch:
     def active(self) -> tuple[Tensor | None, str]:
         """Index and side of the forward that is running, or of the one that a checkpoint computes again.
 
-        Raises UnseenError where a recomputation cannot be told from others.
+        Raises:
+            UnseenError: where a recomputation cannot be told from others.
         """
         if torch.compiler.is_compiling():
             return (self.index, self.side) if self.is_turned or not torch.is_grad_enabled() else self._asked_in_eager()

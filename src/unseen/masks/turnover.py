@@ -43,7 +43,9 @@ class TurnOver(nn.Module):
     is computed again.
 
     Args:
-        place: see ``Place``. seed, layer: what the masks are a function of, beside the index.
+        place: see ``Place``.
+        seed: what the masks are a function of, beside the index.
+        layer: see ``seed``.
         switch: the network's switch.
 
     Shapes: input (batch, units) or (batch, ..., units), or (batch, units, ...) where ``dim`` is 1; output the
@@ -136,10 +138,10 @@ class TurnOverNet(nn.Module):
     the keys of ``net.state_dict()`` stay as they were.
 
     Args:
-        net: any module whose first dimension is the batch, with ``attach``'s options: seed, groups, tied, only, skip, scale,
-            places, output, examples.
-        fork: on sides "both" and "all", run what comes before the first mask once; wrong for a network in which something from
-            before the first mask joins again behind it. Default: for chains and models that name their own places.
+        net: any module whose first dimension is the batch, with ``attach``'s options: seed, groups, tied, only, skip, scale, places,
+            output, examples.
+        fork: on sides "both" and "all", run what comes before the first mask once; wrong for a network in which something from before the
+            first mask joins again behind it. Default: for chains and models that name their own places.
 
     Example:
         >>> import torch, unseen
@@ -174,11 +176,13 @@ class TurnOverNet(nn.Module):
             index: int64 (batch,), the examples' positions in the data set.
             side: "seen", "unseen", "full" (no masks), "both" or "all"; default: seen with an index, full without.
 
-        Returns the net's output (its ``logits``, where it gives more); for "both" the pair (seen, unseen) and for "all" the triple
-        (seen, unseen, full), with one common pass up to the first mask where the net allows it.
+        Returns:
+            The net's output (its ``logits``, where it gives more); for "both" the pair (seen, unseen) and for "all" the triple (seen,
+            unseen, full), with one common pass up to the first mask where the net allows it.
 
-        Raises UnseenError: an unknown side, an index that is missing or not an int64 vector of the batch's length, or a copy of the
-        network that ``nn.DataParallel`` runs in a thread.
+        Raises:
+            UnseenError: an unknown side, an index that is missing or not an int64 vector of the batch's length, or a copy of the network
+                that ``nn.DataParallel`` runs in a thread.
         """
         if getattr(self, "_is_replica", False):
             raise UnseenError(IN_THREADS)
@@ -237,17 +241,17 @@ def attach(
         tied: all layers with the same number of groups have the same masks.
         only: names of the hidden layers that get one, ``fnmatch`` patterns allowed.
         skip: names of those that get none.
-        scale: what a seen unit is multiplied by, where the place does not say otherwise. 2 keeps the mean of what the next
-            layer sees, so that with one masked layer the full network is the average of its halves. sqrt(2) keeps the
-            variance: in a deep network of rectifiers half the units times 2 double the variance at every layer, so that
-            the full network, without that factor, is out of range (LOG.md has the measurements). Default: 2 for chains and
-            models that name their own places, sqrt(2) for all others.
+        scale: what a seen unit is multiplied by, where the place does not say otherwise. 2 keeps the mean of what the next layer sees, so
+            that with one masked layer the full network is the average of its halves. sqrt(2) keeps the variance: in a deep network of
+            rectifiers half the units times 2 double the variance at every layer, so that the full network, without that factor, is out of
+            range (LOG.md has the measurements). Default: 2 for chains and models that name their own places, sqrt(2) for all others.
         places: your own list instead.
         output: name of the output layer, where it is not the last one registered.
         examples: size of the data set; checks that no two examples share a mask.
 
-    Raises UnseenError: no hidden layer, a name that is not there, a net that has masks already, or too few units for
-    ``examples`` different masks.
+    Raises:
+        UnseenError: no hidden layer, a name that is not there, a net that has masks already, or too few units for ``examples`` different
+            masks.
     """
     if any(isinstance(module, TurnOver) for module in net.modules()):
         raise UnseenError("This network has turn-over masks already. Build it anew, or wrap a copy made before attaching.")

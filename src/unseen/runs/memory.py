@@ -22,7 +22,10 @@ WIDTHS |= {"Categorical": 4, "Enum": 4, "Int16": 2, "UInt16": 2, "Int8": 1, "UIn
 def refuse_large(path: Path, shown: Path, columns: Sequence[str] | None = None) -> None:
     """Raise UnseenError where the rows of a Parquet file cannot fit into memory; only its metadata are read.
 
-    Args: path: what to open. shown: how to call it. columns: those that would be read; default all.
+    Args:
+        path: what to open.
+        shown: how to call it.
+        columns: those that would be read; default all.
     """
     import polars as pl
 

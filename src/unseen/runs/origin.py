@@ -21,10 +21,12 @@ def home_of(run: Run) -> Path | None:
 def source_of(run: Run, names: tuple[str, ...] = ()) -> str:
     """What to load as the run's data: a name, ``hf:owner/name``, or a path, a relative one from where the run was made.
 
-    Args: names: of data sets that need no path.
+    Args:
+        names: of data sets that need no path.
 
-    Raises UnseenError for a stranger's run that names what lies outside of its own folder, or on the network, unless the run is trusted
-    (``--trust-paths``, ``open_run(path, trust_paths=True)``).
+    Raises:
+        UnseenError: for a stranger's run that names what lies outside of its own folder, or on the network, unless the run is trusted
+            (``--trust-paths``, ``open_run(path, trust_paths=True)``).
     """
     config = run.config
     data = config.data.data

@@ -303,7 +303,8 @@ def open_run(path: str | Path, trust_paths: bool = False) -> Run:
 def start_run(path: Path, config: Config, resume: bool = False, force: bool = False) -> Run:
     """Make the folder of a run, or find it.
 
-    Raises UnseenError: a run of another configuration is there; an unfinished one is there and ``resume`` is not given.
+    Raises:
+        UnseenError: a run of another configuration is there; an unfinished one is there and ``resume`` is not given.
     """
     run = Run(path)
     replaced = force and (path / "config.json").exists()

@@ -55,12 +55,14 @@ class NoiseFloor:
 def noise_floor(gaps: Floats, null_gaps: Floats) -> tuple[Floats, Floats]:
     """How far each gap stands out from those of examples that were never trained.
 
-    Args: gaps: memorization of the trained examples (n,), which are the hypotheses. null_gaps: of examples with a mask that never trained
-    (m,).
+    Args:
+        gaps: memorization of the trained examples (n,), which are the hypotheses.
+        null_gaps: of examples with a mask that never trained (m,).
 
-    Returns z-scores against the null's mean and standard deviation, and q-values (see ``NoiseFloor``). A trained and an untrained example
-    differ in nothing but training only if the null has the same mix of hard and mislabelled examples (``null_fraction``
-    gives that; test examples have clean labels).
+    Returns:
+        Z-scores against the null's mean and standard deviation, and q-values (see ``NoiseFloor``). A trained and an untrained example
+        differ in nothing but training only if the null has the same mix of hard and mislabelled examples (``null_fraction`` gives that;
+        test examples have clean labels).
     """
     floor = NoiseFloor.of(null_gaps)
     above = floor.above(gaps)

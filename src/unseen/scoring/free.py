@@ -75,8 +75,8 @@ class FreeScores:
 
     Args:
         tensors: the sums so far, by ``SUMS``; empty at the beginning.
-        side: whose: "seen" is the half that trains, the counterpart of the network whose training such scores are defined on; "full"
-            where there is but one network.
+        side: whose: "seen" is the half that trains, the counterpart of the network whose training such scores are defined on; "full" where
+            there is but one network.
 
     What was not measured is NaN, and does not count.
     """
@@ -89,9 +89,9 @@ class FreeScores:
         """Add an epoch.
 
         Args:
-            measured: float32 (n,) under ``<quantity>_<side>``. Of several networks, means over them: then also probability, forgotten
-                (the share of them that was right at the epoch before and is wrong now) and learned (the share that was ever right), which
-                cannot be told from the means of loss and correct.
+            measured: float32 (n,) under ``<quantity>_<side>``. Of several networks, means over them: then also probability, forgotten (the
+                share of them that was right at the epoch before and is wrong now) and learned (the share that was ever right), which cannot
+                be told from the means of loss and correct.
             is_early: see ``MeasuredEpochs``.
             is_later: likewise.
         """

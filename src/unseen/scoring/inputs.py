@@ -66,7 +66,8 @@ WHOLE = ("limit", "test_limit", "train_on", "watch", "gradients_every", "text")
 def settings_of(data: Any, model: str | nn.Module, options: dict[str, Any]) -> Config:
     """The resolved configuration; as it was asked for, where the estimator depends on the data.
 
-    Raises UnseenError for an option that is not there, or a value out of range.
+    Raises:
+        UnseenError: for an option that is not there, or a value out of range.
     """
     name = model if isinstance(model, str) else _fingerprint(model)
     in_shards = bool(options.get("shards")) or isinstance(data, Shards) or is_stream(data)
@@ -191,7 +192,8 @@ def run_examples(
 ) -> tuple[Config, Examples]:
     """The run's configuration and examples. as_scored: with features in place of inputs, where it scored those.
 
-    Raises UnseenError where data or model are not what it was made of.
+    Raises:
+        UnseenError: where data or model are not what it was made of.
     """
     config = run.config
     name = model or config.network.model

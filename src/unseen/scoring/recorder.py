@@ -98,7 +98,8 @@ class Recorder:
             ids: names of the examples, by index.
             classes: names of the labels, by number.
 
-        Returns the run.
+        Returns:
+            The run.
 
         Raises:
             UnseenError: nothing recorded; fewer ids or classes than there are; other files in the folder; an index with two labels (then

@@ -99,7 +99,8 @@ def label_issues(probabilities: Floats, labels: NDArray[np.int64], confidence: F
         labels: int64 (n,).
         confidence: ``self_confidence`` of the trained examples, where these are a part of them or others stand among them.
 
-    Returns bool (n,).
+    Returns:
+        bool (n,).
     """
     counts, sums = self_confidence(probabilities, labels) if confidence is None else confidence
     thresholds = np.where(
@@ -138,7 +139,9 @@ def with_judgement(
 
     The trained examples are the hypotheses: others have no q_value.
 
-    Args: q_values: of ``NoiseFloor.q_values``. confidence: ``self_confidence`` of the trained examples of the whole.
+    Args:
+        q_values: of ``NoiseFloor.q_values``.
+        confidence: ``self_confidence`` of the trained examples of the whole.
     """
     import polars as pl
 

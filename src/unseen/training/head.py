@@ -34,7 +34,10 @@ class Sums:
     """What a ridge head needs of its examples: sums that add up over chunks and processes, float64.
 
     Args:
-        count: examples. features: Σ x, (d,). labels: Σ y, (classes,), how many there are of each class. gram: Σ x x', (d, d).
+        count: examples.
+        features: Σ x, (d,).
+        labels: Σ y, (classes,), how many there are of each class.
+        gram: Σ x x', (d, d).
         cross: Σ x y', (d, classes). All of features less ``shift``, (d,), the mean of the first chunk: no digits are lost to large means.
     """
 
@@ -87,7 +90,11 @@ class Sums:
 class Predictions:
     """What the head says of n examples: of each with it (``seen``) and without it (``unseen``).
 
-    Args: seen, unseen: scores, float64 (n, classes), about 1 for the class and 0 for others. leverage: float64 (n,). labels: int64 (n,).
+    Args:
+        seen: scores, float64 (n, classes), about 1 for the class and 0 for others.
+        unseen: see ``seen``.
+        leverage: float64 (n,).
+        labels: int64 (n,).
         scale: what scores are multiplied by before the softmax.
     """
 
@@ -253,7 +260,8 @@ def some_of(chunks: Iterable[Chunk], count: int) -> list[Chunk]:
 def solve(sums: Sums, standardise: bool = True) -> Head:
     """The eigenproblem of standardised features; the ridge is the mean eigenvalue until it is chosen.
 
-    Args: standardise: divide each feature by its standard deviation first, so that units do not matter. Constant features are left out.
+    Args:
+        standardise: divide each feature by its standard deviation first, so that units do not matter. Constant features are left out.
     """
     mean = sums.features / sums.count
     gram = sums.gram - sums.count * torch.outer(mean, mean)

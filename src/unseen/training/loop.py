@@ -41,13 +41,19 @@ def train(
     """Train ``net`` on ``examples``, each in its own seen half, and yield after every epoch.
 
     Args:
-        net: a ``TurnOverNet``; any module that takes (x, index). examples: all of them are trained on.
-        config: resolved. seed: of the order and the augmentation. fabric: device, precision and processes.
-        state, done: an ``Epoch.state`` and its number, to go on from there, bit for bit where threads and processes are the same.
+        net: a ``TurnOverNet``; any module that takes (x, index).
+        examples: all of them are trained on.
+        config: resolved.
+        seed: of the order and the augmentation.
+        fabric: device, precision and processes.
+        state: an ``Epoch.state`` and its number, to go on from there, bit for bit where threads and processes are the same.
+        done: see ``state``.
         progress: called with the number of examples and the loss (a tensor) after every step.
 
     Each process takes its share of every batch; the gradient is that of the whole batch's mean loss.
-    Raises UnseenError for a loss that is not finite, naming epoch and batch; the last state yielded is still good.
+
+    Raises:
+        UnseenError: for a loss that is not finite, naming epoch and batch; the last state yielded is still good.
     """
     fabric = fabric or make_fabric(1, config.precision)
     optimizer = make_optimizer(net, config)
@@ -74,7 +80,10 @@ def take_steps(
 ) -> Tensor:
     """Train on every example once, in the order of (seed, epoch, index); returns the losses of the steps.
 
-    Args: model, optimizer: as ``fabric.setup`` gives them. steps: of this epoch, how many were taken before, and how many there are.
+    Args:
+        model: as ``fabric.setup`` gives them.
+        optimizer: see ``model``.
+        steps: of this epoch, how many were taken before, and how many there are.
     """
     losses = []
     augment = (seed, epoch) if config.augment else None

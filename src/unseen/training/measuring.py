@@ -22,8 +22,9 @@ QUANTITIES = ("loss", "margin", "correct", "error_norm", "predicted")
 def statistics(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Per-example statistics. Args: logits (n, classes), labels int64 (n,).
 
-    Returns float32 (n,): loss in nats; margin, the label's logit minus the best other; correct, 0 or 1; error_norm, the
-    norm of softmax minus one-hot (EL2N); predicted, the class.
+    Returns:
+        float32 (n,): loss in nats; margin, the label's logit minus the best other; correct, 0 or 1; error_norm, the norm of softmax minus
+        one-hot (EL2N); predicted, the class.
     """
     columns = logits.float().T.contiguous()  # (classes, n): along few classes, reductions are several times slower
     own = labels[None]
@@ -111,8 +112,9 @@ def memorization(net: TurnOverNet, examples: Examples | Iterable[tuple[Inputs, T
         net: trained with turn-over masks, on the same ``index``.
         examples: an ``Examples``, or batches (x, labels, index), a loader of your own.
 
-    Returns float32 (n,) in nats, in the order given; high = memorized. (Eq. 6 as printed has m twice; the first must
-    be the complement, as in eq. 5.)
+    Returns:
+        float32 (n,) in nats, in the order given; high = memorized. (Eq. 6 as printed has m twice; the first must be the complement, as in
+        eq. 5.)
     """
     batches = _batches(examples, batch_size) if isinstance(examples, Examples) else examples
     gaps = []

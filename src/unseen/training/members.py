@@ -44,7 +44,11 @@ def membership(index: Tensor, seed: int, members: int, fraction: float) -> Tenso
 
     Args: index, int64 (n,). members: how many, at least 2. fraction: share of the members that learn from an example.
 
-    Returns bool (members, n). Raises UnseenError unless every example has a member with it and one without.
+    Returns:
+        bool (members, n).
+
+    Raises:
+        UnseenError: unless every example has a member with it and one without.
 
     >>> import torch
     >>> membership(torch.arange(3), seed=0, members=10, fraction=0.7).sum(0)
@@ -73,9 +77,10 @@ class Pass:
         unseen_probabilities: float32 (n, classes): mean softmax of the members without the example, at the same moment.
         correct: bool (K, n): whose prediction was the given label, at the same moment.
         observed: float32 (n,) under ``<quantity>_<side>``: loss, margin, correct and error_norm (see ``measure.statistics``), and
-            probability, that of the given label; means over the members with the example (seen), without it (unseen) and all (full), at
-            the same moment. The mean of probabilities is not exp of the mean loss.
-        members: gives the networks as they are now. state: gives what ``train_members`` goes on from, bit for bit.
+            probability, that of the given label; means over the members with the example (seen), without it (unseen) and all (full), at the
+            same moment. The mean of probabilities is not exp of the mean loss.
+        members: gives the networks as they are now.
+        state: gives what ``train_members`` goes on from, bit for bit.
     """
 
     number: int
@@ -105,13 +110,18 @@ def train_members(
     would be, had it been given only its own examples of the batch. A batch without any gives no gradient.
 
     Args:
-        members: see ``new_members``; trained in place. examples: all of them, in an order that depends on ``seed``.
-        config: epochs, batch_size, optimizer, schedule, augment. member: bool (K, n). fabric: device and precision.
+        members: see ``new_members``; trained in place.
+        examples: all of them, in an order that depends on ``seed``.
+        config: epochs, batch_size, optimizer, schedule, augment.
+        member: bool (K, n).
+        fabric: device and precision.
         wide: whether to take the fast path of ``wide.py``; default: where it applies.
         lost: share of the inputs' sum of squares that the fast path may leave out (their last principal axes) to be faster.
-        state, done: a ``Pass.state()`` and its number, to go on from there; the members must be fresh, as they were at the start.
+        state: a ``Pass.state()`` and its number, to go on from there; the members must be fresh, as they were at the start.
+        done: see ``state``.
 
-    Raises UnseenError for a loss that is not finite, naming epoch and member.
+    Raises:
+        UnseenError: for a loss that is not finite, naming epoch and member.
     """
     fabric = fabric or make_fabric(1, config.precision)
     examples, member = examples.to(fabric.device), member.to(fabric.device)
@@ -162,7 +172,8 @@ class Steps:
     def __call__(self, positions: Tensor, inside: Tensor, rate: float, when: tuple[int, int]) -> Tensor:
         """One step on the examples at ``positions``, int64 (B,); ``inside`` bool (K, B): who learns; ``when``: (seed, epoch).
 
-        Returns log-probabilities before the step: float32 (K, B, classes).
+        Returns:
+            Log-probabilities before the step: float32 (K, B, classes).
         """
         x, labels, _ = self.examples.batch(positions, when if self.config.augment else None)
         with self.fabric.autocast():

@@ -64,7 +64,8 @@ def _first_batch(examples: Examples) -> Tensor:
 class Members(nn.Module):
     """K networks of one architecture: ``members(x)`` gives the logits of all, (K, batch, classes).
 
-    Args: nets: equal but for their weights. They are copied: parameters of this module are theirs, stacked, (K, ...).
+    Args:
+        nets: equal but for their weights. They are copied: parameters of this module are theirs, stacked, (K, ...).
 
     One batched forward; on a CPU convolutions run one member after the other, since K of them as one grouped convolution take three
     times as long. Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come

@@ -65,7 +65,8 @@ def bf16_gains() -> bool:
 def launch(job: "Callable[[Fabric], object]", devices: int = 1, precision: str = "auto") -> None:
     """Call ``job(fabric)`` in every process. What it finds, it leaves in files.
 
-    Raises UnseenError where a process raised it, or ended before its time: then the others are ended too.
+    Raises:
+        UnseenError: where a process raised it, or ended before its time: then the others are ended too.
     """
     fabric = make_fabric(process_count(devices), precision)
     if fabric.world_size == 1:

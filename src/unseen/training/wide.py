@@ -49,8 +49,10 @@ def fits(net: nn.Module, examples: Examples, config: TrainingOptions) -> bool:
 class WideSteps:
     """Steps of gradient descent of K MLPs at once.
 
-    Args: members: of an architecture that ``fits``; their weights are read at the start and written by ``write``.
-    Products are in bf16 where ``fabric``'s precision says so; weights and momenta stay float32. lost: see ``principal_axes``.
+    Args:
+        members: of an architecture that ``fits``; their weights are read at the start and written by ``write``. Products are in bf16 where
+            ``fabric``'s precision says so; weights and momenta stay float32.
+        lost: see ``principal_axes``.
     """
 
     def __init__(self, members: Members, examples: Examples, config: TrainingOptions, fabric: "Fabric", lost: float = 0.0) -> None:
@@ -88,7 +90,8 @@ class WideSteps:
     def __call__(self, positions: Tensor, inside: Tensor, rate: float, when: tuple[int, int]) -> Tensor:
         """One step on the examples at ``positions``, int64 (B,); ``inside`` bool (K, B): who learns.
 
-        Returns log-probabilities before the step: float32 (K, B, classes).
+        Returns:
+            Log-probabilities before the step: float32 (K, B, classes).
         """
         x = self.inputs[positions]
         hidden = self._forward(x.mT)
@@ -160,7 +163,10 @@ class WideSteps:
 def principal_axes(inputs: Tensor, dtype: torch.dtype, lost: float = 0.0) -> Tensor:
     """Principal axes of the inputs (n, d), about zero, less those that together hold at most ``lost`` of their sum of squares.
 
-    At least what rounding to ``dtype`` loses anyway, eps**2 / 12, is left out. Returns orthonormal float32 (d, r).
+    At least what rounding to ``dtype`` loses anyway, eps**2 / 12, is left out.
+
+    Returns:
+        Orthonormal float32 (d, r).
     """
     products = torch.zeros(inputs.shape[1], inputs.shape[1], dtype=torch.float64, device=inputs.device)
     for some in inputs.split(8192):
