@@ -173,6 +173,18 @@ def test_the_command_line(run, table, capsys):
     assert f"At risk: {len(rows):,} of 300" in capsys.readouterr().out
 
 
+def test_data_and_a_network_of_ones_own(tmp_path):
+    data = (torch.randn(120, 6), torch.arange(120) % 3)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    run = unseen.score(data, model, estimator="plain", out=tmp_path / "run", epochs=2)
+    table = privacy_risk(run, members=4, held_out_targets=2, data=data, model=model)
+    assert table["index"].equals(run.scores["index"])
+    own = privacy_risk(run, members=4, target=model, data=data, model=model)
+    assert len(own) == len(table) and not own["lira_online"].equals(table["lira_online"])
+    with pytest.raises(UnseenError):
+        privacy_risk(run, members=4, held_out_targets=2)  # the arrays are not in the run
+
+
 def test_a_run_with_an_unseen_side(tmp_path):
     options = OPTIONS | {"limit": 80, "epochs": 2}
     run = unseen.score("digits", estimator="turnover", out=tmp_path / "run", **options)

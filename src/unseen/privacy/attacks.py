@@ -89,7 +89,7 @@ def rmia_online(known: Knowledge) -> Floats:
     z: the population, never trained on by any, for which p(z) is the mean of all members; without one, the target's own other records.
     For one target it ranks as the likelihood ratio itself: z and gamma make targets comparable.
     """
-    return _dominated(known, *known.likelihoods[:1], _likelihood(known.own, known.chances, None))
+    return _dominated(known, known.likelihoods[0], _likelihood(known.own, known.chances, None))
 
 
 def rmia_offline(known: Knowledge) -> Floats:
@@ -99,7 +99,7 @@ def rmia_offline(known: Knowledge) -> Floats:
 
     for which a says how members move: p_in is about a p_out + 1 - a.
     """
-    return _dominated(known, *known.likelihoods[1:], _likelihood(known.own, known.chances, known.offline_a))
+    return _dominated(known, known.likelihoods[1], _likelihood(known.own, known.chances, known.offline_a))
 
 
 def calibrated_loss(known: Knowledge) -> Floats:
