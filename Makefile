@@ -56,7 +56,7 @@ results: $(INSTALLED)
 
 # The pages' blocks are executed, then the site is built: a dead link or a stale name fails.
 docs: $(INSTALLED_DOCS)
-	$(BIN)/python tests/run_readme.py docs/index.md docs/cluster.md docs/streaming.md docs/tutorials/*.md
+	$(BIN)/python tests/run_readme.py docs/index.md docs/cluster.md docs/streaming.md docs/privacy.md docs/tutorials/*.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "$(CURDIR)/site/index.html"
 

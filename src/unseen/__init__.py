@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from unseen.models import cct, mlp, vgg11
     from unseen.page import report
+    from unseen.privacy import privacy_risk, risky
     from unseen.runs import open_run
     from unseen.scoring import Recorder, score
     from unseen.training import measure, measure_batches, memorization, train
@@ -66,9 +67,11 @@ __all__ = [
     "memorization",
     "mlp",
     "open_run",
+    "privacy_risk",
     "prune",
     "rare",
     "report",
+    "risky",
     "score",
     "selfcheck",
     "subset",
@@ -93,6 +96,7 @@ _ROOMS = (
     "attribution",
     "curate",
     "judge",
+    "privacy",
     "page",
 )
 

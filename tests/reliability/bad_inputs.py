@@ -38,6 +38,17 @@ BAD: dict[str, tuple[str, ...]] = {
     "influence": ("influence run --queries tset", "influence run --top 0", "influence foreign-weights"),
     "language": ("language nowhere.txt", "language broken.csv --out table.csv"),
     "evaluate": ("evaluate nowhere", "evaluate foreign-config"),
+    "privacy": (
+        "privacy nowhere",
+        "privacy run --members 3",
+        "privacy run --held-out-targets 1",
+        "privacy run --members 5 --held-out-targets 0",
+        "privacy run --fraction 0.99",
+        "privacy run --target thesis.tex",
+        "privacy run --target classes.npy",
+        "privacy run --target nan.npy",
+    ),
+    "risky": ("risky run", "risky nowhere --json --csv", "risky run --top -1"),
     "dynamics": ("dynamics run --subset purple", "dynamics run --subset wrong"),
     "gradients": ("gradients run --subset class:77",),
     "recipe": ("recipe fig1",),
@@ -73,4 +84,6 @@ def prepare(folder: Path) -> None:
     (folder / "missing.csv").write_text("x,label\n1,a\n,b\n", encoding="utf-8")
     (folder / "decisions.csv").write_text("id,decision,label\nrow/0,delete,\n", encoding="utf-8")
     (folder / "escape.csv").write_text("id,decision,label\n../../etc/passwd,drop,\n", encoding="utf-8")
+    np.save(folder / "classes.npy", np.zeros((60, 3)))
+    np.save(folder / "nan.npy", np.full((60, 10), np.nan))
     np.savez(folder / "pickled.npz", x=np.array([{}, {}], dtype=object), y=np.arange(2))

@@ -31,6 +31,8 @@ COMMANDS = [
     ["influence", "RUN", "--queries", "test[:2]"],
     ["influence", "RUN", "--queries", "test[:2]", "--method", "gradient"],
     ["evaluate", "RUN"],
+    ["privacy", "RUN", "--members", "4", "--held-out-targets", "2"],
+    ["risky", "RUN"],
     ["dynamics", "RUN"],
     ["gradients", "RUN", "--examples", "8"],
     ["apply", "DECISIONS", "RUN", "OUT"],
@@ -62,10 +64,11 @@ def tell(command, folder):
 
 @pytest.fixture(scope="module")
 def reads(healthy):
-    """Which files of the run each command reads, found by watching it."""
+    """Which files of the run each command reads, but for those that it has written anew before, found by watching it."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        seen = set()
+        seen, written = set(), set()
+        patch.setattr(Run, "write_json", _watched(Run.write_json, "{}", written))
         for name, ending in (
             ("table", "{}.parquet"),
             ("files", "{}.parquet"),
@@ -75,15 +78,16 @@ def reads(healthy):
             patch.setattr(Run, name, _watched(getattr(Run, name), ending, seen))
         for number, command in enumerate(COMMANDS):
             seen.clear()
+            written.clear()
             tell(command, healthy)
-            found[number] = sorted(file for file in seen if (healthy / "run" / file).exists())
+            found[number] = sorted(file for file in seen - written if (healthy / "run" / file).exists())
     return found
 
 
 def _watched(read, ending, seen):
-    def watched(run, name):
+    def watched(run, name, *values):
         seen.add(ending.format(name))
-        return read(run, name)
+        return read(run, name, *values)
 
     return watched
 

@@ -44,6 +44,7 @@ COMMANDS = {
     "score": [*TURNOVER, "--resume", "--out", "run"],
     "score members": [*MEMBERS, "--resume", "--out", "run"],
     "truth": ["truth", "run", "--members", "200" if SOAK else "32"],
+    "privacy": ["privacy", "run", "--members", "64" if SOAK else "16", "--held-out-targets", "4"],
     "leave one out": ["truth", "run", "--leave-one-out", "0,3,5"],
     "influence": ["influence", "run", "--queries", "test[:20]"],
     "influence gradient": ["influence", "run", "--queries", "test[:20]", "--method", "gradient"],

@@ -64,6 +64,8 @@ COMMANDS = [
     ["export", "RUN"],
     ["export", "RUN", "--format", "cartography"],
     ["evaluate", "RUN"],
+    ["risky", "RUN"],
+    ["risky", "RUN", "--csv"],
     ["dynamics", "RUN"],
     ["prune", "RUN", "--stratify", "--drop-suspects"],
     ["runs", "ABOVE"],
@@ -77,7 +79,8 @@ def healthy(tmp_path_factory):
     path = tmp_path_factory.mktemp("mutants") / "run"
     options = {"limit": 60, "hidden": (16,), "epochs": 2, "random_labels": 0.1, "null_fraction": 0.1, "estimator": "turnover"}
     unseen.score("digits", out=path, watch=("wrong", "right"), **options)
-    for command in (["suspects"], ["evaluate"], ["truth", "--members", "16"], ["influence", "--queries", "test[:3]"]):
+    audit = ["privacy", "--members", "4", "--held-out-targets", "2"]
+    for command in (["suspects"], ["evaluate"], ["truth", "--members", "16"], ["influence", "--queries", "test[:3]"], audit):
         assert tell([command[0], "RUN", *command[1:]], path) == (0, "")
     return path
 

@@ -5,7 +5,7 @@ A command calls one function of the rooms below and prints; it computes nothing.
 
 from typing import Any
 
-from unseen.commands import clean, data, judge, language, report, score, study
+from unseen.commands import clean, data, judge, language, privacy, report, score, study
 from unseen.commands.terminal import printable
 
 SHARED = (score.Score, judge.Truth, judge.Influence, clean.Selfcheck)  # by all of torchrun's processes; any other by the first alone
@@ -27,6 +27,8 @@ COMMANDS: dict[str, Any] = {
     "influence": judge.Influence,
     "language": language.Language,
     "evaluate": judge.Evaluate,
+    "privacy": privacy.Privacy,
+    "risky": privacy.Risky,
     "dynamics": study.Dynamics,
     "gradients": study.Gradients,
     "recipe": study.Recipe,

@@ -168,7 +168,7 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
         support=pl.Series(np.full(len(labels), None) if support is None else support, dtype=pl.Float64),
         difficulty=pl.col(difficulty(run)),
     )
-    return _stated(run, _with_paths(run, table).filter("trained"))
+    return _stated(run, with_paths(run, table).filter("trained"))
 
 
 def _stated(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
@@ -277,7 +277,7 @@ def _listed(rows: "pl.DataFrame", by: str, score: str, descending: bool = True) 
     return ordered.select(*front, *shown, *(name for name in ("text",) if name in rows.columns))
 
 
-def _with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
+def with_paths(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
     """Add ``path`` where the data is a folder and ids are files in it."""
     import polars as pl
 

@@ -7,4 +7,4 @@ from unseen.judge.evaluation import evaluate, linear_datamodeling_score, seed_st
 from unseen.judge.job import truth
 from unseen.judge.learning import class_names, dynamics, learning_times, run_gradients, run_subsets, subset_curves
 from unseen.judge.planting import selfcheck
-from unseen.judge.retraining import ceiling, leave_one_out, reliability, subset_truth
+from unseen.judge.retraining import ceiling, leave_one_out, reliability, retrain, subset_truth

@@ -100,6 +100,15 @@ COLUMNS: dict[str, Column] = {
     "label_score": Column("out-of-sample probability of the given label (cleanlab's self-confidence)", *PROBABILITY, "label right"),
     "is_label_issue": Column("another class passes its mean self-confidence, and leads (Northcutt et al. 2021)"),
     "predicted_label": Column("most probable class by the unseen half", "class number"),
+    "lira_online": Column("log-likelihood ratio of Gaussians with and without the record (Carlini et al. 2022)", "nats", "", "member"),
+    "lira_offline": Column("log-odds above those without the record, in their standard deviations (same)", "", "", "member"),
+    "bavaria": Column("log-likelihood ratio of Student's t by a conjugate prior (BaVarIA, 2603.11799)", "nats", "", "member"),
+    "rmia_online": Column("share of other records that its likelihood ratio dominates (Zarifzadeh et al. 2024)", "share", "0..1", "member"),
+    "rmia_offline": Column("the same without members that trained on it", "share", "0..1", "member"),
+    "calibrated_loss": Column("loss of members without the record minus the target's (Watson et al. 2022)", "nats", "", "member"),
+    "plain_loss": Column("minus the loss of the target (Yeom et al. 2018)", "nats", "<= 0", "member"),
+    "loss_trace_spread": Column("interquartile range over epochs of the loss (2411.05743)", *NATS, "at risk"),
+    "risk": Column("high, raised, unclear or low: where the interval of tpr_at_1_percent lies (privacy/records.py)"),
 } | {
     name: column
     for side in ("seen", "unseen", "full")
@@ -110,6 +119,10 @@ COLUMNS: dict[str, Column] = {
         f"correct_{side}": Column(f"the prediction is the given label, {side}"),
         f"error_norm_{side}": Column(f"norm of softmax minus one-hot, {side}", "", "0..sqrt 2", "difficult"),
     }.items()
+} | {
+    f"tpr_at_{name}{end}": Column(f"{what}how often an attacker finds the record at false alarms of {rate}", *PROBABILITY, "at risk")
+    for name, rate in (("1_percent", "1%"), ("tenth_percent", "0.1%"))
+    for end, what in (("", ""), ("_low", "lower end of the 90% interval: "), ("_high", "upper end of the 90% interval: "))
 }  # fmt: skip
 
 

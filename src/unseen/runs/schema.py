@@ -23,6 +23,7 @@ TABLES = {
     "neighbours": ("index", "rank", "neighbour_index", "similarity"),
     "subsets": ("subset", "index"),
     "truth": ("index", "memorization"),
+    "privacy": ("index", "id", "given_label", "tpr_at_1_percent", "tpr_at_1_percent_low", "tpr_at_1_percent_high", "risk"),
     "influence": ("query_index", "query_id", "train_index", "train_id", "side", "rank", "influence"),
     "final": ("index", "loss_full", "predicted_full"),
     "gradients": ("seed", "epoch", "subset", "other", "quantity", "value", "examples"),
@@ -30,7 +31,7 @@ TABLES = {
 """Columns that each table has, whatever the run."""
 HALVES = ("loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "unseen_loss_mean", "predicted_label", "is_label_issue")
 """What scores with a memorization have beside it."""
-TEXTS = ("id", "split", "subset", "other", "side", "quantity", "query_id", "train_id", "text")
+TEXTS = ("id", "split", "subset", "other", "side", "quantity", "query_id", "train_id", "text", "risk")
 TRUTHS = ("trained", "is_label_issue")
 WHOLE = ("index", "given_label", "true_label", "seed", "epoch", "rank", "neighbour_index", "train_index", "predicted_label")
 
@@ -66,6 +67,10 @@ JSON: dict[str, dict[str, Field]] = {
     "truth.json": {"reliability": replace(CORRELATION, needed=True), "seed": Field(int, 0, 2**62), "share": SHARE, "left_out": COUNT}
     | {"members": Field(int, 1, 10**7), "seeds": Field(int, 1, 10**6)},
     "selfcheck.json": {"sentence": replace(WORDS, needed=True)},
+    "privacy.json": dict.fromkeys(("members", "targets"), Field(int, 1, 10**7, needed=True))
+    | {"records": NEEDED_COUNT, "attacked": replace(WORDS, needed=True), "risks": Field(dict[str, int], 0, 10**6, needed=True)}
+    | {"attacks": Field(dict[str, dict[str, Any]], 1, 100, needed=True)}
+    | {"record_tests": Field(dict[str, dict[str, float]] | None, needed=True)},
     "origin.json": {"folder": replace(WORDS, needed=True), "mark": replace(WORDS, needed=True)},
 }
 """Fields of the JSON files of a run. Others may be there, and nobody reads them."""
@@ -87,10 +92,12 @@ LARGEST_JSON = 2**26
 SLACK = 1e-3
 """Of a bound on numbers that were rounded."""
 LABELS = ("given_label", "true_label", "predicted_label", "predicted_seen", "predicted_unseen", "predicted_full")
-FILLED = ("id", "split", "subset", "trained", "quantity")
+FILLED = ("id", "split", "subset", "trained", "quantity", "risk")
 """Texts and truth values that every row has."""
-NEVER_EMPTY = ("examples", "scores", "history", "unseen_probabilities", "subsets", "truth", "neighbours", "influence")
-UNIQUE = ("examples", "scores", "unseen_probabilities", "truth")
+NEVER_EMPTY = ("examples", "scores", "history", "unseen_probabilities", "subsets", "truth", "neighbours", "influence", "privacy")
+UNIQUE = ("examples", "scores", "unseen_probabilities", "truth", "privacy")
+RATES, RISKS = ("auc", "tpr_at_0.01", "tpr_at_0.001", "tpr_at_0.0001"), ("low", "unclear", "raised", "high")
+"""Of each attack of ``privacy.json``, and the classes that it counts."""
 COSTS = ("training_seconds", "measuring_seconds", "plain_seconds")
 
 
@@ -173,9 +180,25 @@ def json_fault(name: str, value: Any) -> str | None:
         return fault
     if name == "truth.json" and not re.fullmatch(r"truth-[0-9a-f]{8}", str(value.get("losses", "truth-00000000"))):
         return f"its 'losses' is {value['losses']!r}, no folder of this run"
+    if name == "privacy.json" and (fault := _privacy_fault(value)):
+        return fault
     if name.startswith("parts/cost-") and not (isinstance(value, dict) and all(_is(value.get(cost), float) for cost in COSTS)):
         return f"it does not hold the numbers {', '.join(COSTS)}"
     return None
+
+
+def _privacy_fault(value: dict[str, Any]) -> str | None:
+    for name, attack in value["attacks"].items():
+        for rate in RATES:
+            found = attack.get(rate)
+            if not isinstance(found, dict) or not all(_is(found.get(end, ""), float | None) for end in ("value", "low", "high")):
+                return f"its {rate!r} of {_shown(name)} is {_shown(found)}"
+            if not _is(found.get("reason", 0), str | None):
+                return f"its reason for {rate!r} of {_shown(name)} is {_shown(found.get('reason'))}"
+    if set(value["risks"]) != set(RISKS):
+        return f"its 'risks' is {_shown(value['risks'])}"
+    tests = value["record_tests"]
+    return None if tests is None or "false_positive" in tests.get("0.01", {}) else f"its 'record_tests' is {_shown(tests)}"
 
 
 def _fields_fault(name: str, value: dict[str, Any]) -> str | None:
@@ -206,7 +229,7 @@ def _shown(value: Any, most: int = 60) -> str:
 def tensors_fault(name: str, tensors: "Mapping[str, Tensor]", notes: Mapping[str, str]) -> str | None:
     """Why these are not the tensors, and the notes, of the file of that name under ``weights/``."""
     kind = name.partition("-")[0]
-    needed = {"truth": "losses", "leave": "losses", "members": "forgetting.right"}.get(kind)
+    needed = {"truth": "losses", "leave": "losses", "members": "forgetting.right", "privacy": "log_odds"}.get(kind)
     if needed and needed not in tensors:
         return f"it has no tensor {needed!r}"
     if kind in ("seed", "members", "sums") and not notes.get("epoch", "").isdecimal():
@@ -244,6 +267,8 @@ def _limits_fault(values: dict[str, Any]) -> str | None:
 
 def _is(value: Any, hint: Any) -> bool:
     """Whether a value of JSON is of a field's type; lists stand for tuples, whole numbers for floats."""
+    if hint is Any:
+        return True
     if get_origin(hint) in (Union, types.UnionType):
         return any(_is(value, arm) for arm in get_args(hint))
     if get_origin(hint) is Literal:
@@ -264,6 +289,7 @@ def _is(value: Any, hint: Any) -> bool:
 def what_writes(name: str) -> str:
     """A sentence on which command writes a file of a run."""
     writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
+    writers |= {"privacy": "unseen privacy", "privacy.json": "unseen privacy"}
     writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
     writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}
     return f"`{writers.get(name, 'unseen score')}` writes {name}; a run that was stopped goes on with --resume."

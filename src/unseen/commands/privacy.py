@@ -1,0 +1,121 @@
+"""Privacy: who could tell that a record was in the training set, and the records at risk."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional
+
+from unseen.errors import UnseenError
+from unseen.runs import Run, open_run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """Find out how well somebody with the network could tell that a record was in its training set: LiRA, RMIA and others."""
+
+    run: Positional[Path]
+    """a run folder: its recipe and records count, its scores are not needed"""
+    members: int = 64
+    """networks to train that attack"""
+    held_out_targets: int = 8
+    """networks to train that are attacked; 0: each member, by the others"""
+    target: Path | None = None
+    """attack your own network instead: .npy with logits (records, classes), train before test; or .safetensors with the weights of
+    the run's network. Members then train on test records too"""
+    fraction: float = 0.5
+    """share of the records that each network trains on"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> None:
+        """Train the networks that are missing, write privacy.parquet and privacy.json, and print how well each attack does."""
+        from unseen.privacy import privacy_risk
+        from unseen.training import counter
+
+        run = open_run(self.run)
+        with counter(self.members + (0 if self.target else self.held_out_targets), "networks") as advance:
+            privacy_risk(
+                run, self.members, self.held_out_targets, self.target, fraction=self.fraction, data_dir=self.data_dir, progress=advance
+            )
+        print_privacy(run, self.json)
+
+
+@dataclass(frozen=True)
+class Risky:
+    """List the records that an attacker would find in the training set, the surest first (after `unseen privacy`)."""
+
+    run: Positional[Path]
+    """a run folder"""
+    top: int = 20
+    """number of records; 0: all"""
+    least: Literal["raised", "high"] = "raised"
+    """the lowest class of risk to list. high: found more often than not at 1% false alarms; raised: ten times as often as by chance"""
+    json: bool = False
+    """print JSON: how many records are in which class of risk, and the rows"""
+    csv: bool = False
+    """print CSV"""
+
+    def __call__(self) -> None:
+        """Print the list."""
+        from unseen.privacy import risky
+
+        if self.json and self.csv:
+            raise UnseenError("--json and --csv are both given. Choose one.")
+        if self.top < 0:
+            raise UnseenError(f"--top is {self.top}; it must be at least 0 (0: all).")
+        run = open_run(self.run)
+        found = risky(run, self.least)
+        print_risky(run, found.head(self.top) if self.top else found, len(found), "json" if self.json else "csv" if self.csv else "table")
+
+
+def print_privacy(run: Run, as_json: bool) -> None:
+    """A row per attack with its rates and their bands, what could not be stated, and how many records are at risk."""
+    from unseen.commands.terminal import print_rows
+    from unseen.privacy import AT, RISKS
+
+    facts = run.read_json("privacy.json")
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    attacks = sorted(facts["attacks"].items(), key=lambda attack: -(attack[1]["auc"]["value"] or 0))
+    rates = ("auc", *(f"tpr_at_{rate:g}" for rate in AT))
+    rows = [{"attack": name} | {rate: _band(found[rate]) for rate in rates} for name, found in attacks]
+    print_rows(rows, title=f"Attacks by {facts['members']} members on {facts['targets']} ({facts['attacked']}); in brackets 90% bands")
+    for rate in rates:
+        if (reason := attacks[0][1][rate]["reason"]) is not None:
+            print(f"{rate} is unknown: {reason}.")
+    counts = ", ".join(f"{facts['risks'][name]:,} {name}" for name in reversed(RISKS))
+    print(f"Risk of {facts['records']:,} training records: {counts}.")
+    if facts["record_tests"]:
+        said = facts["record_tests"]["0.01"]
+        print(f"The tests of single records, at false alarms of 1% by their own account, have {said['false_positive']:.2%} on the targets.")
+    print(run.path / "privacy.parquet")
+
+
+def _band(rate: dict[str, Any]) -> str:
+    if rate["value"] is None:
+        return "unknown"
+    return f"{rate['value']:.4f} ({rate['low']:.4f} to {rate['high']:.4f})"
+
+
+def print_risky(run: Run, shown: "pl.DataFrame", count: int, form: str) -> None:
+    """The list as a table, JSON or CSV."""
+    from unseen.commands.terminal import print_rows
+
+    risks = run.read_json("privacy.json")["risks"]
+    if form == "csv":
+        print(shown.write_csv(), end="")
+    elif form == "json":
+        print(json.dumps({"list": "risky", "examples": count, "risks": risks, "rows": shown.to_dicts()}, indent=1))
+    else:
+        if len(shown):
+            print_rows(shown.drop("index", "given_label", "score", strict=False).to_dicts(), title="At risk")
+        unclear = f" {risks['unclear']:,} are unclear: more --members would tell." if risks["unclear"] else ""
+        print(f"At risk: {count:,} of {sum(risks.values()):,} training records.{unclear}")
