@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from unseen.attribution import influence
     from unseen.config import Config
-    from unseen.curate import apply, easy, export, label_quality, prune, rare, subset, suspects, to_datalab
+    from unseen.curate import apply, duplicates, easy, export, label_quality, leaks, outliers, prune, rare, subset, suspects, to_datalab
     from unseen.data import Examples, IndexedDataset, Shards, load, with_index
     from unseen.errors import UnseenError
     from unseen.gradients import contributions, cosine_similarity, gradient_statistics
@@ -53,6 +53,7 @@ __all__ = [
     "convert_batch_norm",
     "convert_recurrent",
     "cosine_similarity",
+    "duplicates",
     "dynamics",
     "easy",
     "evaluate",
@@ -61,12 +62,14 @@ __all__ = [
     "influence",
     "label_quality",
     "leak_of_a_step",
+    "leaks",
     "load",
     "measure",
     "measure_batches",
     "memorization",
     "mlp",
     "open_run",
+    "outliers",
     "privacy_risk",
     "prune",
     "rare",

@@ -5,7 +5,7 @@ A command calls one function of the rooms below and prints; it computes nothing.
 
 from typing import Any
 
-from unseen.commands import clean, data, judge, language, privacy, report, score, study
+from unseen.commands import clean, data, judge, language, oddities, privacy, report, score, study
 from unseen.commands.terminal import printable
 
 SHARED = (score.Score, judge.Truth, judge.Influence, clean.Selfcheck)  # by all of torchrun's processes; any other by the first alone
@@ -18,6 +18,9 @@ COMMANDS: dict[str, Any] = {
     "suspects": clean.Suspects,
     "rare": clean.Rare,
     "easy": clean.Easy,
+    "duplicates": oddities.Duplicates,
+    "leaks": oddities.Leaks,
+    "outliers": oddities.Outliers,
     "selfcheck": clean.Selfcheck,
     "prune": clean.Prune,
     "apply": clean.Apply,

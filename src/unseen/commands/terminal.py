@@ -311,7 +311,7 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
             print(printable(line))
         if len(shown):
             columns = [column for column in shown.columns if column not in ("index", "given_label", "suggested_label", "score")]
-            short = [{key: _short(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
+            short = [{key: shortened(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
             print_rows(short, title=LISTED[name])
         print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate}.")
         if name == "suspects" and (sentence := trust_sentence(run)):
@@ -320,7 +320,7 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
             print(f"Without nearest examples, which would make it better: {missing}")
 
 
-def _short(value: Any, most: int = 60) -> Any:
+def shortened(value: Any, most: int = 60) -> Any:
     """A text that fits a table."""
     return value[: most - 2] + " …" if isinstance(value, str) and len(value) > most else value
 

@@ -1,0 +1,191 @@
+"""Lists that need no label to be wrong: examples that stand in the data twice, in both splits, or outside of every class.
+
+They come from the data and its features (those of the run, where it scored features), not from the run's scores.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from unseen.curate.doubles import Pairs, groups, near_pairs, strangeness
+from unseen.curate.lists import with_paths
+from unseen.data import Examples, Lazy
+from unseen.errors import UnseenError
+from unseen.features import Features, extract
+from unseen.runs import Run
+from unseen.scoring import cache_folder, run_examples
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NEAR = 0.9  # cosine, with features of a network that others trained
+NEAR_WITHOUT = 0.95  # without: .9 finds pairs of any label (LOG.md)
+WITHOUT_NETWORK = ("pixels", "patches", "gradients", "tfidf")
+CHUNK = 1024
+FEWEST = 20  # examples, for a quartile to mean something
+FAR = 1.5  # interquartile ranges above the third quartile (Tukey)
+
+
+def duplicates(run: Run, near: float | None = None, data: Any = None, data_dir: str | Path | None = None) -> "pl.DataFrame":
+    """Training examples that stand in the data twice, or nearly so; those with different labels first, then the nearest.
+
+    To drop all of them leaves one of each group, the first.
+
+    Args:
+        run: finished, of data in memory.
+        near: least cosine of features; default .9, or .95 where no trained network made them. 1: only what is equal.
+        data: what the run was made of, where that was not a name.
+        data_dir: where mnist/, cifar10/ … lie.
+
+    Returns:
+        Columns index, id, path (where the data is a folder of files), given_class, other_index, other_id, other_class (the nearest before
+        it), cosine, exact (the inputs are equal), labels_differ (within its group), group.
+
+    Raises:
+        UnseenError: where the data cannot be read, or are not those of the run.
+    """
+    import polars as pl
+
+    examples, features = _described(run, data, data_dir)
+    train = ~_of_test(examples)
+    rows, kept = features.tensor()[train], examples.select(train)
+    pairs = near_pairs(rows, _near(near, features))
+    found = _table(run, pairs, kept, kept, turned=True)
+    group, labels = groups(pairs, len(kept)), kept.labels.cpu().numpy()
+    number = dict(zip(kept.index.tolist(), group.tolist(), strict=True))
+    mixed = pl.DataFrame({"group": group, "label": labels}).group_by("group").agg(labels_differ=pl.col("label").n_unique() > 1)
+    found = found.with_columns(group=pl.col("index").replace_strict(number, return_dtype=pl.Int64)).join(mixed, on="group", how="left")
+    return found.sort(["labels_differ", "cosine", "index"], descending=[True, True, False])
+
+
+def leaks(run: Run, near: float | None = None, data: Any = None, data_dir: str | Path | None = None) -> "pl.DataFrame":
+    """Test examples that stand in the training set too, or nearly so, the nearest first: they say nothing about unseen data.
+
+    Args:
+        run: as ``duplicates``.
+        near: as ``duplicates``.
+        data: as ``duplicates``.
+        data_dir: as ``duplicates``.
+
+    Returns:
+        As ``duplicates``, index and id of the test example, the others of the training example; without group.
+
+    Raises:
+        UnseenError: as ``duplicates``, and where the run has no test split.
+    """
+    import polars as pl
+
+    examples, features = _described(run, data, data_dir)
+    test = _of_test(examples)
+    train = ~test
+    if not test.any():
+        raise UnseenError("This run has no test split, so nothing can leak into it. Score data with one, or with --test-fraction.")
+    rows = features.tensor()
+    held, kept = examples.select(test), examples.select(train)
+    found = _table(run, near_pairs(rows[test], _near(near, features), rows[train]), held, kept)
+    return found.with_columns(labels_differ=pl.col("given_class") != pl.col("other_class")).sort(
+        ["cosine", "index"], descending=[True, False]
+    )
+
+
+def outliers(run: Run, data: Any = None, data_dir: str | Path | None = None) -> "pl.DataFrame":
+    """Training examples far from everything else, the farthest first: pictures of no class, garbage, or what is there once.
+
+    Listed are those whose ``strangeness`` is more than 1.5 interquartile ranges above the third quartile (Tukey's rule).
+
+    Args:
+        run: as ``duplicates``.
+        data: as ``duplicates``.
+        data_dir: as ``duplicates``.
+
+    Returns:
+        Columns index, id, path, given_class, strangeness: 1 minus the mean cosine with the ten nearest, between 0 and 2.
+
+    Raises:
+        UnseenError: as ``duplicates``, and for fewer than 20 training examples.
+    """
+    import polars as pl
+
+    examples, features = _described(run, data, data_dir)
+    train = ~_of_test(examples)
+    if (count := int(train.sum())) < FEWEST:
+        raise UnseenError(f"There are {count} training examples; at least {FEWEST} are needed to tell what is far from the others.")
+    kept, far = examples.select(train), strangeness(features.tensor()[train])
+    low, high = far.quantile(0.25), far.quantile(0.75)
+    found = (far > high + FAR * (high - low)).nonzero()[:, 0]
+    some = kept.select(found)
+    columns = {"index": some.index.tolist(), "id": list(some.ids), "given_class": _classes(some), "strangeness": far[found].tolist()}
+    schema = {"index": pl.Int64, "id": pl.String, "given_class": pl.String, "strangeness": pl.Float64}
+    return with_paths(run, pl.DataFrame(columns, schema=schema).sort(["strangeness", "index"], descending=[True, False]))
+
+
+def _described(run: Run, data: Any, data_dir: str | Path | None) -> tuple[Examples, Features]:
+    """The examples as they were read, and their features: those that the run scored, else what ``auto`` takes for such data."""
+    config, examples = run_examples(run, data, data_dir=data_dir, as_scored=False)
+    return examples, extract(examples, config.data.features or "auto", cache=cache_folder())
+
+
+def _near(near: float | None, features: Features) -> float:
+    if near is not None:
+        return near
+    return NEAR_WITHOUT if all(part in WITHOUT_NETWORK for part in features.kind.split("+")) else NEAR
+
+
+def _of_test(examples: Examples) -> Tensor:
+    return torch.tensor([part == "test" for part in examples.split], dtype=torch.bool)
+
+
+def _classes(examples: Examples) -> list[str]:
+    return [examples.classes[int(label)] for label in examples.labels]
+
+
+def _table(run: Run, pairs: Pairs, firsts: Examples, seconds: Examples, turned: bool = False) -> "pl.DataFrame":
+    """A row for each example with its nearest partner: for the first of each pair, or, turned, for the second."""
+    import polars as pl
+
+    exact = torch.cat([torch.zeros(0, dtype=torch.bool), *(_equal(firsts, one, seconds, two) for one, two in _parts(pairs))])
+    here, there = (pairs.second, pairs.first) if turned else (pairs.first, pairs.second)
+    mine, others = (seconds, firsts) if turned else (firsts, seconds)
+    _, best = _first_of_each(here)
+    some, partners = mine.select(here[best]), others.select(there[best])
+    columns = {
+        "index": some.index.tolist(),
+        "id": list(some.ids),
+        "given_class": _classes(some),
+        "other_index": partners.index.tolist(),
+        "other_id": list(partners.ids),
+        "other_class": _classes(partners),
+        "cosine": pairs.cosine[best].tolist(),
+        "exact": exact[best].tolist(),
+    }
+    whole, text = pl.Int64, pl.String
+    schema = dict(zip(columns, (whole, text, text, whole, text, text, pl.Float64, pl.Boolean), strict=True))
+    return with_paths(run, pl.DataFrame(columns, schema=schema))
+
+
+def _first_of_each(values: Tensor) -> tuple[list[int], Tensor]:
+    """The different values, and the place of the first of each; pairs stand nearest first."""
+    places: dict[int, int] = {}
+    for place, value in enumerate(values.tolist()):
+        places.setdefault(value, place)
+    return list(places), torch.tensor(list(places.values()), dtype=torch.int64)
+
+
+def _parts(pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(pairs.first.split(CHUNK), pairs.second.split(CHUNK), strict=True)
+
+
+def _equal(firsts: Examples, one: Tensor, seconds: Examples, two: Tensor) -> Tensor:
+    if firsts.texts is not None and seconds.texts is not None:
+        return torch.tensor(
+            [firsts.texts[i] == seconds.texts[j] for i, j in zip(one.tolist(), two.tolist(), strict=True)], dtype=torch.bool
+        )
+    return (_inputs(firsts, one) == _inputs(seconds, two)).flatten(1).all(1)
+
+
+def _inputs(examples: Examples, places: Tensor) -> Tensor:
+    inputs = examples.select(places).inputs
+    return inputs.gather(torch.arange(len(inputs))) if isinstance(inputs, Lazy) else inputs
