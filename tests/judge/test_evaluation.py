@@ -214,6 +214,8 @@ def test_evaluate_tells_what_intervals_floor_and_influence_are_worth(tmp_path, r
     influence = random.normal(size=(2, len(train)))
     grid = np.meshgrid(queries, train, indexing="ij")
     columns = {"query_index": grid[0].ravel(), "train_index": grid[1].ravel(), "influence": influence.ravel()}
+    columns |= {f"{name}_id": [f"row/{index}" for index in columns[f"{name}_index"]] for name in ("query", "train")}
+    columns |= {"side": ["top"] * influence.size, "rank": [1] * influence.size}
     run.write_table("influence", pl.DataFrame(columns).sample(fraction=1, shuffle=True, seed=0))
     row = evaluate(run)[-1]
     expected = linear_datamodeling_score(influence, member.numpy(), losses[:, [3, len(examples) - 1]].double().numpy())

@@ -263,7 +263,8 @@ def _refuse_empty(tree: Tree, places: list[Parts], path: Path) -> None:
         for parts in (*tree.empty, *unknown):
             if parts[: depth - 1] == start and len(parts) >= depth and parts[:depth] not in filled:
                 folder, allowed = path.joinpath(*parts[:depth]), ", ".join(sorted(IMAGE_SUFFIXES))
-                raise UnseenError(f"The class folder {folder} holds no images. Allowed: {allowed}. Fill it or delete it.")
+                other = f"; it holds {parts[-1]}, which is none" if len(parts) > depth else ""
+                raise UnseenError(f"The class folder {folder} holds no images{other}. Allowed: {allowed}. Fill it or delete it.")
 
 
 def _notes(members: list[Member]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
 from unseen.page.thumbnails import is_images, rows, sheets
 from unseen.runs import Run, require_halves, source_of, writing_out
-from unseen.scoring import run_examples
+from unseen.scoring import noted_fingerprint, run_examples
 
 POINTS = 100_000
 PICTURES = 4000
@@ -81,6 +81,7 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     """The run's examples, or None and what to do to see them."""
     if _shows_only(data):
         return None, ""
+    noted_fingerprint(run)  # a broken file is no reason to go on without
     try:
         return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
     except UnseenError as error:

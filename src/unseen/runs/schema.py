@@ -71,6 +71,7 @@ JSON: dict[str, dict[str, Field]] = {
     | {"records": NEEDED_COUNT, "attacked": replace(WORDS, needed=True), "risks": Field(dict[str, int], 0, 10**6, needed=True)}
     | {"attacks": Field(dict[str, dict[str, Any]], 1, 100, needed=True)}
     | {"record_tests": Field(dict[str, dict[str, float]] | None, needed=True)},
+    "fingerprint.json": {"format": Field(int, 1, 1000, needed=True), "kind": replace(WORDS, needed=True)},
     "origin.json": {"folder": replace(WORDS, needed=True), "mark": replace(WORDS, needed=True)},
 }
 """Fields of the JSON files of a run. Others may be there, and nobody reads them."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from unseen.data import NAMES, Shards, data_folder, difference, digest, is_stream, refuse_other
+from unseen.errors import UnseenError
 from unseen.runs import Run
 
 NAME = "fingerprint.json"
@@ -23,11 +24,20 @@ def fingerprint(data: Any, data_dir: str | Path | None, known: dict[str, Any] | 
     return digest(data_folder(data_dir) / data if named else data, known)
 
 
+def noted_fingerprint(run: Run) -> dict[str, Any] | None:
+    """What is noted of the data in the run; older runs do not know. Raises UnseenError for a broken file."""
+    return run.read_json(NAME) if (run.path / NAME).exists() else None
+
+
 def refuse_other_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
-    """Raise UnseenError, which says what changed, where these are not the data that the run was made of; older runs do not know."""
-    if not (run.path / NAME).exists():
+    """Raise UnseenError, which says what changed, where these are not the data that the run was made of."""
+    if (old := noted_fingerprint(run)) is None:
         return
-    old = run.read_json(NAME)
-    new = fingerprint(data, data_dir, old)
-    if new is not None and difference(old, new):
-        refuse_other(old, new, data if isinstance(data, str) else f"This {type(data).__name__}", run.path)
+    try:
+        new = fingerprint(data, data_dir, old)
+        if new is not None and difference(old, new):
+            refuse_other(old, new, data if isinstance(data, str) else f"This {type(data).__name__}", run.path)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UnseenError(
+            f"{run.path / NAME} is no fingerprint of data ({error!r}). Restore it, or start the run again with --force."
+        ) from error
