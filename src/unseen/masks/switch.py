@@ -31,7 +31,7 @@ class _Forward:
     side: str
     first: int
     end: float = float("inf")
-    thread: int = field(default_factory=threading.get_ident)
+    thread: threading.Thread = field(default_factory=threading.current_thread)  # its ident would go to the next thread
 
     def holds(self, number: int) -> bool:
         """Whether the node with this number is one of its own; true of nodes of other threads too."""
