@@ -6,40 +6,23 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from unseen.commands.options import Run
+from unseen.commands.options import Listing, Run
 from unseen.errors import UnseenError
 from unseen.runs import open_run
 
 
 @dataclass(frozen=True)
-class _List:
-    """The flags of a list."""
-
-    run: Positional[Path]
-    """a run folder"""
-    top: int = 20
-    """number of examples; 0: all"""
-    json: bool = False
-    """print JSON: the estimated error rate, where it comes from, and the rows"""
-    csv: bool = False
-    """print CSV"""
-    data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
-    trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+class _List(Listing):
+    """A list of ``curate``."""
 
     def __call__(self) -> None:
         """Find the nearest examples where they are not known yet, and print the list with its estimated error rate."""
         from unseen.commands.terminal import print_list
         from unseen.curate import find_neighbours
 
-        if self.json and self.csv:
-            raise UnseenError("--json and --csv are both given. Choose one.")
-        if self.top < 0:
-            raise UnseenError(f"--top is {self.top}; it must be at least 0 (0: all).")
-        run = open_run(self.run, self.trust_paths)
+        form, run = self.form(), open_run(self.run, self.trust_paths)
         missing = find_neighbours(run, self.data_dir)
-        print_list(run, type(self).__name__.lower(), self.top, "json" if self.json else "csv" if self.csv else "table", missing)
+        print_list(run, type(self).__name__.lower(), self.top, form, missing)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tyro.conf import Positional
-
-from unseen.errors import UnseenError
-from unseen.runs import Run, open_run
+from unseen.commands.options import Listing
+from unseen.runs import open_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,73 +14,45 @@ TITLES = {"duplicates": "There twice, or nearly", "leaks": "Test examples in the
 
 
 @dataclass(frozen=True)
-class _Oddities:
-    """The flags of a list that comes from the data alone."""
-
-    run: Positional[Path]
-    """a run folder"""
-    top: int = 20
-    """number of examples; 0: all"""
-    json: bool = False
-    """print JSON"""
-    csv: bool = False
-    """print CSV"""
-    data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
-    trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
-
-    def __call__(self) -> None:
-        """Print the list."""
-        if self.json and self.csv:
-            raise UnseenError("--json and --csv are both given. Choose one.")
-        if self.top < 0:
-            raise UnseenError(f"--top is {self.top}; it must be at least 0 (0: all).")
-        found = self.found(open_run(self.run, self.trust_paths))
-        print_oddities(type(self).__name__.lower(), found, self.top, "json" if self.json else "csv" if self.csv else "table")
-
-    def found(self, run: Run) -> "pl.DataFrame":
-        """The list."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Duplicates(_Oddities):
+class Duplicates(Listing):
     """List training examples that are there twice, or nearly so; those whose labels differ first. Dropping all leaves one of each."""
 
     near: float | None = None
     """least cosine of features, above 0.5; 1: only what is equal; default: 0.9, or 0.95 where no trained network made the features"""
 
-    def found(self, run: Run) -> "pl.DataFrame":
-        """The list."""
+    def __call__(self) -> None:
+        """Print the list."""
         from unseen.curate import duplicates
 
-        return duplicates(run, self.near, data_dir=self.data_dir)
+        form, run = self.form(), open_run(self.run, self.trust_paths)
+        print_oddities("duplicates", duplicates(run, self.near, data_dir=self.data_dir), self.top, form)
 
 
 @dataclass(frozen=True)
-class Leaks(_Oddities):
+class Leaks(Listing):
     """List test examples that stand in the training set too, or nearly so."""
 
     near: float | None = None
     """least cosine of features, above 0.5; 1: only what is equal; default: 0.9, or 0.95 where no trained network made the features"""
 
-    def found(self, run: Run) -> "pl.DataFrame":
-        """The list."""
+    def __call__(self) -> None:
+        """Print the list."""
         from unseen.curate import leaks
 
-        return leaks(run, self.near, data_dir=self.data_dir)
+        form, run = self.form(), open_run(self.run, self.trust_paths)
+        print_oddities("leaks", leaks(run, self.near, data_dir=self.data_dir), self.top, form)
 
 
 @dataclass(frozen=True)
-class Outliers(_Oddities):
+class Outliers(Listing):
     """List training examples that are far from all others: pictures of no class, garbage, or what is there once."""
 
-    def found(self, run: Run) -> "pl.DataFrame":
-        """The list."""
+    def __call__(self) -> None:
+        """Print the list."""
         from unseen.curate import outliers
 
-        return outliers(run, data_dir=self.data_dir)
+        form, run = self.form(), open_run(self.run, self.trust_paths)
+        print_oddities("outliers", outliers(run, data_dir=self.data_dir), self.top, form)
 
 
 def print_oddities(name: str, found: "pl.DataFrame", top: int, form: str) -> None:

@@ -17,6 +17,7 @@ from unseen.config import (
     NoiseOptions,
     TrainingOptions,
 )
+from unseen.errors import UnseenError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,32 @@ class Source(DataOptions):
     """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The flags of a list."""
+
+    run: Positional[Path]
+    """a run folder"""
+    top: int = 20
+    """number of examples; 0: all"""
+    json: bool = False
+    """print JSON: what is known of the list, and its rows"""
+    csv: bool = False
+    """print CSV"""
+    data_dir: Path | None = None
+    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+
+    def form(self) -> str:
+        """table, json or csv. Raises UnseenError for flags that contradict each other, or a negative number."""
+        if self.json and self.csv:
+            raise UnseenError("--json and --csv are both given. Choose one.")
+        if self.top < 0:
+            raise UnseenError(f"--top is {self.top}; it must be at least 0 (0: all).")
+        return "json" if self.json else "csv" if self.csv else "table"
 
 
 @dataclass(frozen=True)
