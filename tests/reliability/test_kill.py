@@ -100,7 +100,9 @@ def test_a_killed_command_goes_on_to_the_same_bits(server, finished, tmp_path, n
     stopped = 0
     for number, moment in enumerate(moments):
         folder = _new(finished, tmp_path / str(number) / "run", name)
-        stopped += server.run(*_command(name, folder), after=moment * seconds).status == -9
+        ended = server.run(*_command(name, folder), after=moment * seconds)
+        stopped += ended.status == -9
+        seconds = seconds if ended.status == -9 else min(seconds, ended.seconds)  # a busy moment made the first one slow
         gone_on = server.run(*_command(name, folder))
         assert gone_on.status == 0, f"killed after {moment:.3f} of {seconds:.2f} s: {gone_on.words}"
         assert differences(contents(folder), whole) == [], f"killed after {moment:.3f} of {seconds:.2f} s"
