@@ -123,11 +123,11 @@ def hosts():
         subprocess.run(["ip", "netns", "del", name], capture_output=True) if shutil.which("ip") else None
 
 
-def on_two_hosts(hosts, script, *arguments):
-    """Exit status and standard error of each host's torchrun."""
+def on_two_hosts(hosts, port, script, *arguments):
+    """Exit status and standard error of each host's torchrun. port: of one meeting only, for one that ends may hold it for a while."""
     address = "10.77.0.1" if hosts[0] else "127.0.0.1"
     common = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", address]
-    common += ["--master-port", "29571"]
+    common += ["--master-port", str(port)]
     started = [
         subprocess.Popen(
             [*host, *common, "--node-rank", str(rank), str(script), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -141,8 +141,8 @@ def on_two_hosts(hosts, script, *arguments):
 def test_two_hosts_under_torchrun(hosts, alone, tmp_path):
     script = tmp_path / "node.py"
     script.write_text(NODE.format(tests=[str(folder) for folder in Path(__file__).parents[:2]]))
-    codes, said = on_two_hosts(hosts, script, str(tmp_path / "runs"), "die")
+    codes, said = on_two_hosts(hosts, 29571, script, str(tmp_path / "runs"), "die")
     assert all(codes) and "Process 0 of 2 lost another process of this run" in said[0]
-    codes, said = on_two_hosts(hosts, script, str(tmp_path / "runs"), "resume")
+    codes, said = on_two_hosts(hosts, 29572, script, str(tmp_path / "runs"), "resume")
     assert codes == [0, 0], said
     agree(alone, tmp_path / "runs")
