@@ -382,3 +382,13 @@ def test_a_second_writer_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(one_network, "measure", meanwhile)
     run = unseen.score("digits", **options)
     assert run.finished and len(run.scores) == 100
+
+
+def test_a_finished_run_loses_the_state_that_a_kill_left(tmp_path):
+    options = {"hidden": (16,), "epochs": 2, "limit": 100, "estimator": "members", "members": 8, "out": tmp_path / "run"}
+    run = unseen.score("digits", **options)
+    left = run.path / "weights" / "members-0-0-of-1-000004.safetensors"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half a file")
+    unseen.score("digits", **options, resume=True)
+    assert not left.exists()

@@ -19,7 +19,7 @@ from unseen.scoring.options import Options, with_options
 from unseen.scoring.sameness import NAME as FINGERPRINT
 from unseen.scoring.sameness import fingerprint, refuse_other_data
 from unseen.scoring.seeds import train_seeds
-from unseen.scoring.tables import table_name, write_tables
+from unseen.scoring.tables import remove_leftovers, table_name, write_tables
 from unseen.torchrun import is_first, process_count
 from unseen.training import first, holding, launch
 
@@ -68,6 +68,7 @@ def score(
     settings = settings_of(data, model, dict(options))
     if settings.data.shards and isinstance(data, str) and not force and (there := _finished(settings, out)):
         refuse_other_data(there, data, data_dir)
+        first(partial(remove_leftovers, there))
         return there  # no example need be read to see that
     settings, examples = prepare(data, model, data_dir, settings)
     estimator_of(settings).check(settings, process_count(devices))
@@ -76,7 +77,7 @@ def score(
     run = first(partial(start_run, folder, settings, resume, force))
     first(partial(_same_data, run, data, data_dir))
     if run.finished:
-        first(run.remove_parts)  # of a run that was killed between its last table and this
+        first(partial(remove_leftovers, run))
         return run
     with holding(run):
         first(partial(_begin, run, settings, examples))

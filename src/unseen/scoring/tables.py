@@ -62,8 +62,13 @@ def write_tables(run: Run, config: Config, data: Sharded, model: str | nn.Module
     facts |= {"reading": list(data[0].reading.lines())} if data.is_whole else {"shards": len(numbers)}
     some = data[data.windows(config.seed, 1, config.data.shuffle_buffer)[0][0]]
     run.write_json("summary.json", facts | estimator.facts(config, some, model))
+    remove_leftovers(run)
+
+
+def remove_leftovers(run: Run) -> None:
+    """Delete what a finished run needs no more: of one that was killed between its last table and this, too."""
     for file in [*(run.path / "weights").glob("sums-*.safetensors"), *(run.path / "weights").glob("members-*.safetensors")]:
-        file.unlink()
+        file.unlink(missing_ok=True)
     run.remove_parts()
 
 
