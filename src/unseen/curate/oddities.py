@@ -146,11 +146,10 @@ def _table(run: Run, pairs: Pairs, firsts: Examples, seconds: Examples, turned: 
     """A row for each example with its nearest partner: for the first of each pair, or, turned, for the second."""
     import polars as pl
 
+    pairs = pairs.keep(_first_of_each(pairs.second if turned else pairs.first))
     exact = torch.cat([torch.zeros(0, dtype=torch.bool), *(_equal(firsts, one, seconds, two) for one, two in _parts(pairs))])
-    here, there = (pairs.second, pairs.first) if turned else (pairs.first, pairs.second)
-    mine, others = (seconds, firsts) if turned else (firsts, seconds)
-    _, best = _first_of_each(here)
-    some, partners = mine.select(here[best]), others.select(there[best])
+    some, partners = firsts.select(pairs.first), seconds.select(pairs.second)
+    some, partners = (partners, some) if turned else (some, partners)
     columns = {
         "index": some.index.tolist(),
         "id": list(some.ids),
@@ -158,20 +157,20 @@ def _table(run: Run, pairs: Pairs, firsts: Examples, seconds: Examples, turned: 
         "other_index": partners.index.tolist(),
         "other_id": list(partners.ids),
         "other_class": _classes(partners),
-        "cosine": pairs.cosine[best].tolist(),
-        "exact": exact[best].tolist(),
+        "cosine": pairs.cosine.tolist(),
+        "exact": exact.tolist(),
     }
     whole, text = pl.Int64, pl.String
     schema = dict(zip(columns, (whole, text, text, whole, text, text, pl.Float64, pl.Boolean), strict=True))
     return with_paths(run, pl.DataFrame(columns, schema=schema))
 
 
-def _first_of_each(values: Tensor) -> tuple[list[int], Tensor]:
-    """The different values, and the place of the first of each; pairs stand nearest first."""
+def _first_of_each(values: Tensor) -> Tensor:
+    """The place of the first of each value: pairs stand nearest first."""
     places: dict[int, int] = {}
     for place, value in enumerate(values.tolist()):
         places.setdefault(value, place)
-    return list(places), torch.tensor(list(places.values()), dtype=torch.int64)
+    return torch.tensor(list(places.values()), dtype=torch.int64)
 
 
 def _parts(pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
