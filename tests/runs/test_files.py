@@ -1,5 +1,6 @@
 """Files of a run: whole or nothing, whoever was killed, whatever was planted; and regular files only."""
 
+import gc
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 import unseen
 from unseen.cli import main
-from unseen.runs import free_memory, open_regular, whole, whole_folder, writing_out
+from unseen.runs import files, free_memory, open_regular, whole, whole_folder, writing_out
 from unseen.runs.files import is_leftover
 
 UnseenError = unseen.UnseenError
@@ -79,6 +80,40 @@ def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(tmp_path):
         for process in processes:
             process.kill()
             process.communicate()
+
+
+def test_a_stop_at_any_line_leaves_nothing(tmp_path):
+    """A KeyboardInterrupt as each line of the writer begins, one after the other, until one comes too late."""
+
+    def stopped_at(wanted):
+        passed = 0
+
+        def trace(frame, event, _):
+            nonlocal passed
+            if frame.f_code.co_filename != files.__file__:
+                return None
+            passed += event == "line"
+            if passed == wanted and event == "line":
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            with whole(tmp_path / "table") as path:
+                path.write_bytes(b"new")
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    stops = 0
+    while stopped_at(stops + 1):
+        stops += 1
+        gc.collect()
+        assert not list(tmp_path.glob(".*")), f"stopped at line {stops}"
+    assert stops > 20
 
 
 def test_the_next_command_clears_what_a_killed_one_left_anywhere_in_the_run(run):

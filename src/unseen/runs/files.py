@@ -39,13 +39,15 @@ def whole(final: Path, clear: bool = True, replace: bool = True) -> Iterator[Pat
         clear: delete what killed writers of the same file left.
         replace: whether a file that is there may be replaced.
     """
-    temporary, file = None, None
+    temporary = _temporary(final)  # known before it is there: a stop that comes between still deletes it
+    file: int | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _refuse_special(final)
         if clear:
             clear_leftovers(final.parent, final.name)
-        temporary, file = _new_file(final)
+        while (file := _new_file(temporary)) is None:
+            temporary = _temporary(final)
         yield path_of(file, temporary)
         _publish(file, temporary, final, replace)
     except OSError as error:
@@ -55,9 +57,9 @@ def whole(final: Path, clear: bool = True, replace: bool = True) -> Iterator[Pat
             raise UnseenError(_disk_error(final, OSError(str(error)))) from error
         raise
     finally:
-        if temporary is not None and file is not None:
-            with suppress(OSError):  # an error here would hide the first
-                temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # an error here would hide the first
+            temporary.unlink(missing_ok=True)
+        if file is not None:
             with suppress(OSError):
                 os.close(file)
 
@@ -255,15 +257,14 @@ def _temporary(final: Path) -> Path:
     return final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
 
 
-def _new_file(final: Path) -> tuple[Path, int]:
-    """A temporary file that nobody has, and its descriptor, which holds its lock."""
-    while True:
-        temporary = _temporary(final)
-        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | CLOSED, 0o666)
-        _hold(file)
-        if os.fstat(file).st_nlink:
-            return temporary, file
-        os.close(file)  # taken for a leftover between these two lines
+def _new_file(temporary: Path) -> int | None:
+    """The descriptor of a new file, which holds its lock. None: somebody took it for a leftover before it was locked."""
+    file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | CLOSED, 0o666)
+    _hold(file)
+    if os.fstat(file).st_nlink:
+        return file
+    os.close(file)
+    return None
 
 
 def _hold(file: int) -> None:
