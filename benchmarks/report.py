@@ -92,7 +92,7 @@ def _epoch(epoch: int, epochs: int, index: np.ndarray, seen: np.ndarray, unseen:
 
 def write(run: Path, out: Path) -> dict[str, float]:
     """Seconds, peak memory and size of one ``unseen report`` in a process of its own."""
-    code = f"from unseen.report import report; from unseen.runs import open_run; report(open_run({str(run)!r}), out={str(out)!r})"
+    code = f"from unseen.page import report; from unseen.runs import open_run; report(open_run({str(run)!r}), out={str(out)!r})"
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -113,7 +113,12 @@ def browse(page: Path, rounds: int) -> dict[str, float]:
         "filter_class_ms": "const s = by('class'); s.selectedIndex = 1 + {k} % 8; s.dispatchEvent(new Event('change'))",
         "filter_score_ms": "const s = by('low'); s.value = {k} / 10; s.dispatchEvent(new Event('input'))",
         "clear_ms": "by('clear').click()",
-        "list_ms": "document.querySelectorAll('#lists button')[{k} % 4].click()",
+        "list_ms": "const all = document.querySelectorAll('#lists button'); all[{k} % (all.length - 2)].click()",
+        "sort_ms": "const s = by('sort'); s.selectedIndex = 1 + {k} % 8; s.dispatchEvent(new Event('change'))",
+        "chart_ms": "document.querySelectorAll('#charts button')[{k} % 7].click()",
+        "lasso_ms": "location.hash = '#chart=losses&region=losses,.1,.1,.{k},.9,.9,.9,.9,.1'; dispatchEvent(new Event('hashchange'))",
+        "decide_ms": "document.dispatchEvent(new KeyboardEvent('keydown', {{key: 'kdrsk'[{k} - 1], bubbles: true}}))",
+        "undo_ms": "by('undo').click()",
     }
     times: dict[str, list[float]] = {"load_ms": []} | {name: [] for name in actions}
     with sync_playwright() as playwright:

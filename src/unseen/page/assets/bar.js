@@ -46,6 +46,7 @@ function wire(data, act) {
   addEventListener('resize', () => requestAnimationFrame(act.redrawChart))
   addEventListener('beforeunload', event => { if (journal.unsaved && decided.size) event.preventDefault() })
   for (const button of by('thumb').children) button.onclick = () => { view(button.dataset.view); act.redrawChart() }
+  by('fields').open = !matchMedia('(max-width: 900px)').matches
   bulk(data, act)
   view('work')
   say(journal.said)

@@ -34,12 +34,12 @@ function relatives(data, i, most) {
 /** One card. act: what its controls do. */
 function card(data, i, act) {
   const id = data.ids[i], decision = decided.get(id), [name, value, unit] = told(data, i), wide = data.media?.kind === 'rows'
-  const made = element('li', {className: `card${decision ? ' is-' + decision.decision : ''}${state.selected.has(i) ? ' chosen' : ''}`, tabIndex: -1, 'data-i': i, 'aria-label': `${id}, ${name} ${number(value)}, labelled ${named(data, data.given[i])}, unseen says ${named(data, data.said_unseen[i])}${decision ? `, ${decidedSaid(decision)}` : ''}`})
+  const made = element('li', {className: `card${decision ? ' is-' + decision.decision : ''}${state.selected.has(i) ? ' chosen' : ''}`, tabIndex: -1, 'data-i': i, 'aria-label': `${id}, ${name} ${number(value, unit)}, labelled ${named(data, data.given[i])}, unseen says ${named(data, data.said_unseen[i])}${decision ? `, ${decidedSaid(decision)}` : ''}`})
   const pick = element('input', {type: 'checkbox', checked: state.selected.has(i), 'aria-label': `Select ${id}`, onclick: event => act.select(i, event.shiftKey)})
   const open = element('button', {className: 'open', title: 'Open (Enter)', 'aria-label': `Open ${id}`, onclick: () => act.open(i)}, '⤢')
   const shown = what(data, data.picture[i], id)
   if (shown && !wide) { shown.classList.add('opens'); shown.onclick = () => act.open(i) }
-  const figures = element('div', {className: 'figures'}, element('p', {className: 'score'}, element('b', {}, number(value)), element('span', {}, ` ${unit ? unit + ' ' : ''}${name}`)), says(data, i))
+  const figures = element('div', {className: 'figures'}, element('p', {className: 'score'}, element('b', {}, number(value, unit)), element('span', {}, `${unit === 'nats' ? ' nats, ' : ' '}${name}`)), says(data, i))
   made.append(element('div', {className: 'top'}, element('label', {className: 'pick'}, pick), element('span', {className: 'id', title: id}, element('bdi', {}, ...marked(id))), open),
     element('div', {className: wide ? 'body wide-body' : 'body'}, ...(shown ? [shown] : []), figures),
     ...fall(data, i), ...relatives(data, i, 5),
