@@ -236,7 +236,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         found: Tensor = F.scaled_dot_product_attention(query, key, value)
         return found
     weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1, dtype=torch.float32)
-    return weights.to(value.dtype) @ value
+    mixed: Tensor = weights.to(value.dtype) @ value
+    return mixed
 
 
 def text(classes: int = 2, units: int = 64, output_bias: bool = True) -> nn.Module:
