@@ -149,7 +149,7 @@ def scores_of_network(setup: Setup, examples: Examples, device: Any, deadline: f
         net = Ordinary(net)
     net.to(device)
     measured = MeasuredEpochs.of(config)
-    free, heads, seconds, last = FreeScores({}, "seen" if setup.kind == "turnover" else "full"), Heads(), {}, {}
+    free, heads, last = FreeScores({}, "seen" if setup.kind == "turnover" else "full"), Heads(), {}
     clock = Clock(device)
     for epoch in train(net, examples, config.training, setup.seed, fabric):
         clock.lap("training")
@@ -229,11 +229,12 @@ def losses_of_truth(setup: Setup, examples: Examples, device: Any, deadline: flo
     member = membership(examples.index.cpu(), setup.seed, 100, setup.fraction)[chosen]
     order = key(setup.seed, "order", setup.first // setup.members)
     for epoch in train_members(networks, examples, config.training, member, order, fabric):
+        last = epoch
         if time.time() > deadline:
             raise TimeoutError
-    losses = members_losses(epoch.members(), examples, fabric)
+    losses = members_losses(last.members(), examples, fabric)
     clock.lap("training")
-    facts = {f"accuracy_{side}": float(epoch.observed[f"correct_{side}"].mean()) for side in Side}
+    facts = {f"accuracy_{side}": float(last.observed[f"correct_{side}"].mean()) for side in Side}
     return {"losses": losses, "member": member.float()}, facts | {"seconds": clock.seconds}
 
 
@@ -277,6 +278,7 @@ def load_examples(options: argparse.Namespace) -> Examples:
         whole = Examples(**columns, ids=ids, split=split, classes=NAMES, true_labels=found["true"], name="cifar10")
     else:
         from truths import TRUTHS
+
         from unseen.scoring import prepare_whole, settings_of
 
         recipe = dict(TRUTHS["cifar-vgg11"])

@@ -28,7 +28,9 @@ def print_summary(run: Run, top: int = 10) -> None:
         print(printable(line))
     if not has_halves(facts):
         print_rows(_accuracies(facts), title="Accuracy on the training examples")
-        print("An ordinary network: scores that cost nothing extra, but no memorization (--estimator turnover has it).")
+        print("An ordinary network: scores that cost nothing extra, but no halves (--estimator turnover has them).")
+        for line in _of_its_masks_and_head(facts):
+            print(line)
         print(run.path)
         return
     print_rows(_accuracies(facts), title="Accuracy on the training examples")
@@ -236,7 +238,7 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 def _sentences(facts: dict[str, Any]) -> list[str]:
     from unseen.scoring import floor_lines
 
-    lines = [facts["how"]] if "how" in facts else []
+    lines = ([facts["how"]] if "how" in facts else []) + _of_its_masks_and_head(facts)
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."
@@ -250,6 +252,11 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
     if facts["seed_correlation"] is not None:
         lines.append(f"Rank correlation of memorization between seeds: {facts['seed_correlation']:.3f}.")
     return lines
+
+
+def _of_its_masks_and_head(facts: dict[str, Any]) -> list[str]:
+    """Who shares a mask, and why there is no head_memorization: what the run itself says."""
+    return [facts[name] for name in ("shared_masks", "no_head") if name in facts]
 
 
 def _shown(rows: "pl.DataFrame", also: str | None = None) -> list[dict[str, Any]]:
