@@ -207,8 +207,6 @@ def test_groups_share_and_ties_repeat():
     ("width", "groups", "advice"),
     [
         (0.25, 16, "(--width 0.5 --groups 32)"),
-        (0.25, 4, "(--width 0.5 --groups 32)"),
-        (0.125, 8, "(--width 0.375 --groups 24)"),
         (0.3125, 10, "Use more groups: 20 divide every width"),
         (0.5, 16, "Use more groups: 32 divide every width"),
     ],

@@ -36,7 +36,7 @@ def test_head_loss_is_that_of_heads_retrained_without_each():
     found = head_scores(features, labels, everyone, 3)
     from unseen.training import hidden
 
-    head = hidden.chosen(hidden.solve(hidden.sums_of(features, labels, 3)), [(features, labels)], ridges=hidden.RIDGES)
+    head = hidden.chosen(hidden.solve(hidden.Sums.empty(6, 3).add(features, labels)), [(features, labels)], ridges=hidden.RIDGES)
     rows = range(0, len(labels), 5)
     twin = naive_losses(features, labels, 3, head.ridge, head.scale, rows)
     assert torch.allclose(found["head_loss"][::5], twin, atol=1e-4)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from unseen.errors import UnseenError
-from unseen.masks.half import HalfMask, SharedMask
+from unseen.masks.half import FEW, HalfMask, SharedMask
 from unseen.masks.outputs import logits_of
-from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, find_places, is_read_by_width
+from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, is_read_by_width, places_of
 from unseen.masks.switch import Switch
 
 
@@ -237,7 +237,8 @@ def attach(
     Args:
         net: any module. Its method ``turn_over_places()`` is asked where masks go if it has one, ``find_places`` if not.
         seed: seed of the masks.
-        groups: units share a mask in this many groups per layer (each width must divide); None or 0: none share.
+        groups: units share a mask in this many groups per layer (each width must divide); None or 0: none share. Of 8 groups or fewer
+            many examples have the same mask, on purpose: that is what trains a half of a deep network as a whole.
         tied: all layers with the same number of groups have the same masks.
         only: names of the hidden layers that get one, ``fnmatch`` patterns allowed.
         skip: names of those that get none.
@@ -255,10 +256,9 @@ def attach(
     """
     if any(isinstance(module, TurnOver) for module in net.modules()):
         raise UnseenError("This network has turn-over masks already. Build it anew, or wrap a copy made before attaching.")
-    own = getattr(net, "turn_over_places", None)
-    chosen = choose(list(places or (own() if own else find_places(net, output))), only, skip)
+    chosen = choose(list(places or places_of(net, output)), only, skip)
     scale = scale or (KEEP_VARIANCE if is_read_by_width(net) else KEEP_MEAN)
-    chosen = [replace(place, groups=place.groups or groups or None, scale=place.scale or scale) for place in chosen]
+    chosen = [replace(place, groups=_groups(place, groups), scale=place.scale or scale) for place in chosen]
     check_capacity(chosen, examples)
     switch = Switch()
     numbers: dict[str, int] = {}
@@ -272,6 +272,13 @@ def attach(
         elif not getattr(module, "masks_itself", False):
             module.register_forward_hook(_mask_output)
     return switch
+
+
+def _groups(place: Place, groups: int | None) -> int | None:
+    """Of a place: its own, but where fewer are asked for that divide them, as of attention's heads."""
+    if place.groups and groups and groups <= FEW and place.groups % groups == 0:
+        return groups
+    return place.groups or groups or None
 
 
 def _mask_output(module: nn.Module, _: Any, output: Any) -> Any:

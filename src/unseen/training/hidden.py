@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from unseen.data import Examples
 from unseen.masks import evaluating, logits_of
-from unseen.training.head import ROWS, chosen, solve, sums_of
+from unseen.training.head import ROWS, Sums, chosen, solve
 
 SHARE = 0.03  # of the products of an epoch's training that a head may cost
 FEWEST = 64  # units that a head always has
@@ -143,7 +143,7 @@ def head_scores(features: Tensor, labels: Tensor, trained: Tensor, classes: int)
     own, given = features[trained], labels[trained]
     if len(given) < 2:
         return {}
-    head = solve(sums_of(own, given, classes))
+    head = solve(Sums.empty(own.shape[1], classes, own.new_zeros(own.shape[1])).add(own, given))
     if not bool((head.values > 0).any()):
         return {}
     some = torch.arange(0, len(given), -(-len(given) // CHOICE))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unseen.config import TEST_FRACTION, Config, TrainingOptions
 from unseen.data import Examples, joined
-from unseen.masks import Side, TurnOverNet, audit, check_capacity
+from unseen.masks import FEW, LEAST, Side, TurnOverNet, audit, check_capacity, groups_for, mask_count
 from unseen.runs import Run
 from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
@@ -152,7 +152,8 @@ class TurnOverDropout(OneNetwork):
         """A fresh network with masks. Raises UnseenError where two examples would share a mask."""
         masks = config.masks
         bare = new_network(config.network, examples, seed, None if isinstance(model, str) else model)
-        net = TurnOverNet(bare, seed=seed, scale=masks.mask_scale, groups=masks.groups, tied=masks.tied, only=masks.only, skip=masks.skip)
+        groups = masks.groups if masks.groups != "auto" else groups_for(bare, len(examples.train), masks.only, masks.skip)
+        net = TurnOverNet(bare, seed=seed, scale=masks.mask_scale, groups=groups, tied=masks.tied, only=masks.only, skip=masks.skip)
         width = config.network.width if config.network.model == "vgg11" else None
         check_capacity(net.masked_layers(), int(examples.index.max()) + 1, width)
         return net
@@ -164,7 +165,11 @@ class TurnOverDropout(OneNetwork):
         leaks = audit(net, *examples.train.batch(torch.arange(min(AUDITED, len(examples.train)))))
         sizes = {name: value.numel() for name, value in net.net.named_parameters()}
         shared = {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0}
-        found = {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
+        found = mask_facts(config, len(examples.train)) | {
+            "shared_parameters": shared,
+            "parameters": sum(sizes.values()),
+            "leak_of_step": sum(leak.of_step for leak in leaks),
+        }
         how = (
             "Scored by one network with turn-over dropout: --estimator auto takes many small networks only for MLPs and VGG-11, where they "
             "gain."
@@ -191,6 +196,26 @@ class Plain(OneNetwork):
     def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
         """How it was scored."""
         return head_facts(config, examples, model)
+
+
+def mask_facts(config: Config, count: int) -> dict[str, Any]:
+    """Who shares a mask: of few groups many examples, which is said in a sentence.
+
+    Args:
+        config: with a number of groups.
+        count: of the trained examples.
+    """
+    groups = config.masks.groups
+    if not isinstance(groups, int) or not 2 <= groups <= FEW:
+        return {}
+    masks = mask_count(groups)
+    layers = "over all masked layers" if config.masks.tied else "in each layer"
+    said = (
+        f"Masks of {groups} groups of units {layers}: {masks} of them, each shared by about {count / masks:,.0f} examples, which train "
+        "their half as a whole. What is given up: no example has a mask of its own (--groups 0), so the unseen half is one of few."
+    )
+    few = f" {LEAST:,} examples or more should share a mask: take fewer groups, or --groups auto." if count / masks < LEAST else ""
+    return {"mask_groups": groups, "examples_per_mask": count / masks, "shared_masks": said + few}
 
 
 def head_facts(config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
