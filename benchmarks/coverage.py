@@ -165,7 +165,14 @@ def scores_of_network(setup: Setup, examples: Examples, device: Any, deadline: f
     if setup.kind == "turnover":
         found["memorization"] = last["loss_unseen"] - last["loss_seen"]
     facts = {f"accuracy_{side}": float(last[f"correct_{side}"].mean()) for side in Side if f"correct_{side}" in last}
-    return found, facts | {"seconds": clock.seconds}
+    return found, facts | {"seconds": clock.seconds, "accuracy_without_masks": accuracy(net.net, examples)}
+
+
+@torch.no_grad()
+def accuracy(net: torch.nn.Module, examples: Examples) -> float:
+    """Of a network without masks, on the given labels."""
+    parts = [examples.batch(positions) for positions in torch.arange(len(examples)).split(500)]
+    return float(torch.cat([net.eval()(x).argmax(1) == labels for x, labels, _ in parts]).float().mean())
 
 
 def _when(measured: MeasuredEpochs, epoch: int) -> tuple[bool, bool]:

@@ -12,6 +12,7 @@ import unseen
 from unseen import Place, TurnOverNet, UnseenError
 from unseen.masks.leaks import advice
 from unseen.masks.places import check_capacity, find_places, groups_for
+from unseen.models.paper import cct2
 
 NETS = {
     "mlp": (lambda: unseen.mlp(12, (32, 64), 3), (12,)),
@@ -227,7 +228,7 @@ def test_auto_takes_the_most_groups_that_leave_enough_examples_to_each_mask(exam
 
 def test_auto_takes_groups_that_divide_every_width():
     assert groups_for(unseen.mlp(4, (48, 32), 2), 100_000) == 4
-    assert groups_for(unseen.cct2(), 10**6) == 2  # two heads
+    assert groups_for(cct2(), 10**6) == 2  # two heads
     with pytest.raises(UnseenError, match="a layer of 31 units has no two equal groups"):
         groups_for(unseen.mlp(4, (31,), 2), 100)
 

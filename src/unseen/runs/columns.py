@@ -33,7 +33,10 @@ COLUMNS: dict[str, Column] = {
     "seed": Column("seed of masks, initial weights and order"),
     "loss_seen": Column("cross entropy of the half that the example trains", *NATS),
     "loss_unseen": Column("cross entropy of the half that never saw the example", *NATS),
-    "loss_full": Column("cross entropy of the network without masks", *NATS),
+    "loss_full": Column(
+        "cross entropy of the network without masks; where examples share masks (--groups 8 or fewer) of the mean of both halves' logits",
+        *NATS,
+    ),
     "memorization": Column("loss_unseen - loss_seen (Liu et al. 2021, eq. 2 and 6)", "nats", "", "memorized"),
     "memorization_se": Column("standard error of memorization over seeds or members", "nats", ">= 0", "uncertain"),
     "memorization_mean": Column("memorization, mean over the later epochs (the first tenth left out)", "nats", "", "memorized"),

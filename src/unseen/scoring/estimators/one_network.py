@@ -215,7 +215,8 @@ def mask_facts(config: Config, count: int) -> dict[str, Any]:
         "their half as a whole. What is given up: no example has a mask of its own (--groups 0), so the unseen half is one of few."
     )
     few = f" {LEAST:,} examples or more should share a mask: take fewer groups, or --groups auto." if count / masks < LEAST else ""
-    return {"mask_groups": groups, "examples_per_mask": count / masks, "shared_masks": said + few}
+    sides = {"full": "mean of both halves"}  # weights between the halves were never trained
+    return {"mask_groups": groups, "examples_per_mask": count / masks, "shared_masks": said + few, "sides": sides}
 
 
 def head_facts(config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
