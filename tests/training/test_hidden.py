@@ -86,14 +86,16 @@ def test_the_output_layer_is_the_one_that_gives_the_logits(net, x, name, units):
         assert len(found.units) == units and (found.units.diff() > 0).all()
 
 
-@pytest.mark.parametrize("hidden", [(32,), (32, 16)])
-def test_features_are_those_of_each_sides_own_forward(digits, hidden):
+@pytest.mark.parametrize(("hidden", "groups"), [((32,), 0), ((32, 16), 0), ((32, 16), 2)])
+def test_features_are_those_of_each_sides_own_forward(digits, hidden, groups):
     some = digits.train.select(torch.arange(70))
-    net = TurnOverNet(unseen.mlp(64, hidden), seed=1)
+    net = TurnOverNet(unseen.mlp(64, hidden), seed=1, groups=groups, tied=True)
     output = find_output(net.net, first_batch(some))
     found = measure(net, some, batch_size=32, output=output, of=("seen", "unseen", "full"))
     x, _, index = some.batch(torch.arange(70))
-    for side in ("seen", "unseen", "full"):
+    if groups:
+        assert torch.allclose(found["features_full"], (found["features_seen"] + found["features_unseen"]) / 2)
+    for side in ("seen", "unseen") if groups else ("seen", "unseen", "full"):
         kept = []
         handle = net.net.output.register_forward_pre_hook(lambda module, inputs, kept=kept: kept.append(inputs[0].detach()))
         net(x, index, side)

@@ -81,15 +81,16 @@ def active_logits(layers: list[nn.Module], x: Tensor, index: Tensor, side: str) 
         rows = (number == word).nonzero()[:, 0]
         if len(rows):
             chosen = x if len(rows) == len(x) == len(number) else x.index_select(0, rows % len(x))
-            parts.append(_half(layers, chosen, [bool(unit) for unit in units]))
+            parts.append(_half(layers[:-1], chosen, [bool(unit) for unit in units]))
             places.append(rows)
-    return torch.cat(parts).index_select(0, torch.cat(places).argsort())
+    logits: Tensor = layers[-1](torch.cat(parts).index_select(0, torch.cat(places).argsort()))
+    return logits
 
 
 def _half(layers: list[nn.Module], h: Tensor, on: list[bool]) -> Tensor:
-    """The chain through the units of these groups alone."""
+    """The hidden layers through the units of these groups alone; their features among zeros, as the output layer takes them."""
     masked = False  # whether the units that come in are those of the groups alone
-    for layer in layers[:-1]:
+    for layer in layers:
         if isinstance(layer, nn.Linear | nn.Conv2d):
             weight = _of_groups(layer.weight, 0, on)
             weight = _of_groups(weight, 1, on) if masked else weight
@@ -100,8 +101,7 @@ def _half(layers: list[nn.Module], h: Tensor, on: list[bool]) -> Tensor:
             h = layer.forward(h)
         if (mask := mask_of(layer)) is not None:
             h = h * (mask.place.scale or 2.0)
-    out: Tensor = layers[-1](_whole(h, on))
-    return out
+    return _whole(h, on)
 
 
 def _convolved(layer: nn.Conv2d, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -118,7 +118,7 @@ def _of_groups(value: Tensor, dim: int, on: list[bool]) -> Tensor:
 
 
 def _whole(h: Tensor, on: list[bool]) -> Tensor:
-    """Features (rows, units on) among zeros: (rows, units), as the output layer takes them."""
+    """Features (rows, units on) among zeros: (rows, units)."""
     pieces = iter(h.chunk(sum(on), 1))
     empty = h.new_zeros(len(h), h.shape[1] // sum(on))
     return torch.cat([next(pieces) if is_on else empty for is_on in on], 1)
