@@ -6,7 +6,7 @@ from unseen.config import Config
 from unseen.judge import ceiling
 from unseen.masks import LEAST
 from unseen.page.tabs import Listed
-from unseen.runs import Run, full_is_readable, has_many_networks
+from unseen.runs import Run, full_is_readable, has_many_networks, not_fitted
 from unseen.scoring import floor_lines
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def trust(run: Run, facts: dict[str, Any], scores: "pl.DataFrame", suspects: Lis
         _noise_floor(facts),
         _spread(facts, scores),
         _leak(facts),
+        _fit(facts),
         _masks(facts),
         _full(facts),
     )
@@ -167,6 +168,11 @@ def _leak(facts: dict[str, Any]) -> Verdict | None:
         f"Of what a training step on an example changes in its seen half, {leak:.1%} reaches its unseen half (before training), through "
         f"{count:,} of {whole:,} parameters: {names}.",
     )  # fmt: skip
+
+
+def _fit(facts: dict[str, Any]) -> Verdict | None:
+    warning = not_fitted(facts)
+    return None if warning is None else (POOR, "Was it trained long enough?", warning)
 
 
 def _masks(facts: dict[str, Any]) -> Verdict | None:
