@@ -18,7 +18,7 @@ from fnmatch import fnmatch
 from torch import nn
 
 from unseen.errors import UnseenError
-from unseen.masks.half import capacity
+from unseen.masks.half import FEW, capacity
 
 KEEP_MEAN, KEEP_VARIANCE = 2.0, 2**0.5
 
@@ -46,6 +46,11 @@ class Place:
     stream: str | None = None
     scale: float | None = None
     input: bool = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there are so few groups that examples share masks on purpose (``SharedMask``)."""
+        return self.groups is not None and 2 <= self.groups <= FEW and self.groups < self.units
 
 
 def find_places(net: nn.Module, output: str | None = None) -> list[Place]:
@@ -106,7 +111,7 @@ def choose(places: list[Place], only: Sequence[str] | None, skip: Sequence[str] 
 
 
 def check_capacity(places: Sequence[Place], examples: int | None, width: float | None = None) -> None:
-    """Refuse places none of which alone gives each example its own mask.
+    """Refuse places none of which alone gives each example its own mask, unless all of them share masks on purpose.
 
     Args:
         places: of a network.
@@ -116,7 +121,7 @@ def check_capacity(places: Sequence[Place], examples: int | None, width: float |
     Raises:
         UnseenError: where two examples would share a mask.
     """
-    if examples is None or not places:
+    if examples is None or not places or all(place.is_shared for place in places):
         return
     widest = max(places, key=lambda place: capacity(place.groups or place.units))
     most = capacity(widest.groups or widest.units)

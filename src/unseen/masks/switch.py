@@ -103,7 +103,7 @@ class Switch:
             return made
         if self.masks[0] is not index:
             self.masks = (index, {})
-        kept, name = self.masks[1], (mask.key, mask.units)
+        kept, name = self.masks[1], (mask.purpose, mask.units)
         if name not in kept:
             kept[name] = mask(index)
         return kept[name]

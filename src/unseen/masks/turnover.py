@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unseen.errors import UnseenError
-from unseen.masks.half import HalfMask
+from unseen.masks.half import HalfMask, SharedMask
 from unseen.masks.outputs import logits_of
 from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, find_places, is_read_by_width
 from unseen.masks.switch import Switch
@@ -62,7 +62,7 @@ class TurnOver(nn.Module):
                 "Choose a number of groups that divides every width, or --skip this layer."
             )
         self.place, self.switch = place, switch
-        self.mask = HalfMask(groups, seed, layer)
+        self.mask = (SharedMask if place.is_shared else HalfMask)(groups, seed, layer)
 
     def forward(self, h: Tensor) -> Tensor:
         """Mask ``h`` for the side and the examples that the switch names."""

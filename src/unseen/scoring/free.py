@@ -144,7 +144,7 @@ def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int) -> "p
     """
     import polars as pl
 
-    found = [_scores(sums, epochs) for sums in seeds]
+    found = [free_scores(sums, epochs) for sums in seeds]
     columns = {name: torch.stack([scores[name] for scores in found]).mean(0) for name in found[0]}
     known = {name: column for name, column in columns.items() if not column.isnan().all()}
     table = pl.DataFrame({"index": index.numpy()} | {name: column.numpy() for name, column in known.items()})
@@ -152,7 +152,7 @@ def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int) -> "p
     return table.with_columns(pl.exclude("index", "forgetting_events").cast(pl.Float32)).sort("index")
 
 
-def _scores(sums: dict[str, Tensor], epochs: int) -> dict[str, Tensor]:
+def free_scores(sums: dict[str, Tensor], epochs: int) -> dict[str, Tensor]:
     """Of one seed: float64 (n,)."""
     visits, early, later, halves = (sums[name] for name in ("visits", "early", "later", "later_halves"))
     return {
