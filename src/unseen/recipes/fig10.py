@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unseen.recipes.claims import Claim
 from unseen.recipes.fig5 import TINY, VGG
+from unseen.recipes.pieces import Piece
 from unseen.recipes.study import Study, area, canvas, curve, curves_of
 
 if TYPE_CHECKING:
@@ -19,10 +20,22 @@ if TYPE_CHECKING:
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SCHEDULES = ("step", "cosine")
 SCALES: dict[str, dict[str, Any]] = {
-    "paper": VGG | {"limit": 50_000},
-    "small": VGG | {"width": 0.25, "limit": 2000, "test_limit": 1000, "batch_size": 32, "lr": 0.02, "epochs": 60, "milestones": (30, 45)},
+    "paper": VGG | {"limit": 50_000, "history_every": 10},
+    "small": VGG | {"width": 0.25, "limit": 10_000, "test_limit": 2000, "batch_size": 64, "epochs": 40, "milestones": (20, 30)},
     "tiny": VGG | TINY | {"width": 0.25},
 }
+
+
+def piece(scale: str, schedule: str, share: float) -> Piece:
+    """An ordinary network on labels of which a share is random."""
+    count = round(share * SCALES[scale]["limit"])
+    settings = SCALES[scale] | {"schedule": schedule, "random_labels": count, "estimator": "plain"}
+    return Piece(f"vgg-{schedule}-{count}", settings)
+
+
+def pieces(scale: str) -> list[Piece]:
+    """The runs that the figure is drawn from."""
+    return [piece(scale, schedule, share) for share in SHARES for schedule in SCHEDULES]
 
 
 def cook(study: Study) -> "tuple[Figure, list[Claim]]":
@@ -33,7 +46,7 @@ def cook(study: Study) -> "tuple[Figure, list[Claim]]":
     for column, schedule in enumerate(SCHEDULES):
         for share in SHARES:
             count = round(share * settings["limit"])
-            run = study.score(f"vgg-{schedule}-{count}", **settings | {"schedule": schedule}, random_labels=count, estimator="plain")
+            run = study.run(piece(study.scale, schedule, share))
             curves = curves_of(run, {"train": run.scores["index"].to_list()})
             found[schedule, share] = curves
             for axes, subset in ((panels[0][column], "train"), (panels[1][column], "test")):

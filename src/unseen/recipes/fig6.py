@@ -10,35 +10,31 @@ from typing import TYPE_CHECKING
 from unseen.judge import run_subsets
 from unseen.plots import draw_curves
 from unseen.recipes.claims import Claim
-from unseen.recipes.fig5 import PLAIN, cifar_scores
+from unseen.recipes.fig5 import PLAIN, SHARE, cifar_scores
+from unseen.recipes.pieces import Piece
 from unseen.recipes.study import Study, canvas, curve, curves_of, seeds_of
-from unseen.runs import Run
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
-SHARE = 0.4
 
-
-def transfer_run(study: Study, trained: str) -> Run:
+def transfer(scale: str, trained: str) -> Piece:
     """Trained on the easy or the difficult subset alone; both are watched."""
     watch = (f"easy:{SHARE}", f"difficult:{SHARE}")
-    more = {"seeds": {"tiny": 1}.get(study.scale, 3)}
-    return study.score(
-        f"cifar-{trained}-only",
-        **PLAIN[study.scale] | more,
-        train_on=f"{trained}:{SHARE}",
-        watch=watch,
-        scores=str(cifar_scores(study).path),
-    )
+    return Piece(f"cifar-{trained}-only", PLAIN[scale] | {"train_on": f"{trained}:{SHARE}", "watch": watch}, cifar_scores(scale))
+
+
+def pieces(scale: str) -> list[Piece]:
+    """The runs that the figure is drawn from, the scores first."""
+    return [cifar_scores(scale), *(transfer(scale, trained) for trained in ("easy", "difficult"))]
 
 
 def cook(study: Study) -> "tuple[Figure, list[Claim]]":
     """Accuracy over the epochs on both subsets, trained on either."""
     figure, last = canvas(8, 3.2), {}
     for axes, trained, watched in zip(figure.subplots(1, 2, sharey=True), ("easy", "difficult"), ("difficult", "easy"), strict=True):
-        run = transfer_run(study, trained)
+        run = study.run(transfer(study.scale, trained))
         curves = curves_of(run, run_subsets(run))
         draw_curves(axes, curves, "accuracy", ["full"], [trained])
         draw_curves(axes, curves, "accuracy", ["full"], [watched])

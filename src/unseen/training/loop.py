@@ -144,7 +144,8 @@ def make_optimizer(net: nn.Module, config: TrainingOptions) -> torch.optim.Optim
 def learning_rate(config: TrainingOptions, progress: float) -> float:
     """Learning rate after ``progress`` epochs (a fraction counts): constant, divided at milestones, a half cosine to 0, or one cycle.
 
-    One cycle (Smith & Topin 2019): from a 25th of the rate up to it in the first 30% of the epochs, linearly, then down to 0 by a half cosine.
+    One cycle (Smith & Topin 2019): from a 25th of the rate up to it in the first 30% of the epochs, linearly, then down to 0 by a
+    half cosine.
     """
     assert config.lr is not None
     if config.schedule == "onecycle":

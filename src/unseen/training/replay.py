@@ -8,7 +8,6 @@ plain function, so the tests run it on the CPU against ``torch.optim.SGD``.
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 WARM_UP = 3  # steps before the capture, in which libraries choose their algorithms
-_REPLAYS: "WeakKeyDictionary[nn.Module, Replay | None]" = WeakKeyDictionary()
+KEPT = "_unseen_replay"  # the attribute of a network that has its captured steps
 
 
 class Replay:
@@ -95,7 +94,7 @@ class Replay:
 
     @torch.no_grad()
     def _update(self, rate: Tensor) -> None:
-        """v = momentum v + (gradient + decay w); w = w − rate v: as ``torch.optim.SGD``, but for a rate that is a tensor."""
+        """V = momentum v + (gradient + decay w); w = w − rate v: as ``torch.optim.SGD``, but for a rate that is a tensor."""
         reached = [(p, p.grad) for p in self.parameters if p.grad is not None]
         weights, gradients = [p for p, _ in reached], [gradient for _, gradient in reached]
         if self.weight_decay:
@@ -112,14 +111,15 @@ def replay_of(model: nn.Module, optimizer: Any, examples: Examples, config: Trai
     """The captured steps of a network, made at the first call; None where they do not apply, and each step is called from Python."""
     if not _applies(model, examples, config, fabric):
         return None
-    known = _REPLAYS.get(model)
-    if model not in _REPLAYS or (known is not None and not known.fits(examples, config)):
+    known = model.__dict__.get(KEPT, ())
+    if known == () or (known is not None and not known.fits(examples, config)):
         try:
-            _REPLAYS[model] = Replay(model, optimizer, examples, config, fabric, _captured)
+            known = Replay(model, optimizer, examples, config, fabric, _captured)
         except RuntimeError as error:  # a network of the user's that reads a value back, say
             warnings.warn(f"This network's steps cannot be captured ({str(error).splitlines()[0]}); each is started anew.", stacklevel=2)
-            _REPLAYS[model] = None
-    return _REPLAYS[model]
+            known = None
+        object.__setattr__(model, KEPT, known)  # with the network, and gone with it
+    return known
 
 
 def _applies(model: nn.Module, examples: Examples, config: TrainingOptions, fabric: "Fabric") -> bool:
@@ -132,7 +132,18 @@ def _applies(model: nn.Module, examples: Examples, config: TrainingOptions, fabr
 def _captured(replay: Replay) -> Callable[[], None]:
     """Warm up on a stream of its own, undo what that changed, and capture a step."""
     torch.backends.cudnn.benchmark = True
-    kept = [value.clone() for value in (*replay.parameters, *replay.velocities)]
+    values = [*replay.parameters, *replay.velocities]
+    kept = [value.detach().clone() for value in values]
+    try:
+        again = _warm_and_capture(replay)
+    finally:
+        with torch.no_grad():
+            for value, before in zip(values, kept, strict=True):
+                value.copy_(before)
+    return again
+
+
+def _warm_and_capture(replay: Replay) -> Callable[[], None]:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -140,15 +151,12 @@ def _captured(replay: Replay) -> Callable[[], None]:
             replay.number.zero_()
             replay.step()
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
     for parameter in replay.parameters:
         parameter.grad = None
     replay.number.zero_()
+    graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         replay.step()
-    with torch.no_grad():
-        for value, before in zip((*replay.parameters, *replay.velocities), kept, strict=True):
-            value.copy_(before)
     again: Callable[[], None] = graph.replay
     return again
 

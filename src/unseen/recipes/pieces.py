@@ -1,0 +1,42 @@
+"""Pieces of the recipes: the runs that figures are drawn from, as data, so that they can be planned before any is trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unseen.scoring import settings_of
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One run.
+
+    Attributes:
+        name: of its folder, before the digest of its configuration.
+        settings: options of ``Config``, with data and model.
+        scores: the piece whose scores say what is easy and what is difficult, for one that trains on a part; it comes first.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    scores: "Piece | None" = None
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+        return str(self.settings["data"])
+
+    @property
+    def model(self) -> str:
+        """The network's name."""
+        return str(self.settings.get("model", "mlp"))
+
+    def options(self, runs: Path) -> dict[str, Any]:
+        """What ``score`` takes; by turn-over dropout unless told."""
+        options = {"estimator": "turnover"} | {name: value for name, value in self.settings.items() if name not in ("data", "model")}
+        return options | ({"scores": str(self.scores.folder(runs))} if self.scores else {})
+
+    def folder(self, runs: Path) -> Path:
+        """Its run's folder below ``runs``, that of the scale."""
+        return runs / f"{self.name}-{settings_of(self.data, self.model, self.options(runs)).digest()}"
