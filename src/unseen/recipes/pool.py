@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from unseen.errors import UnseenError
-from unseen.recipes.pieces import Piece
+from unseen.recipes.pieces import Piece, in_order
 from unseen.runs import Run
 from unseen.scoring import begin, score, train_one
 
@@ -41,7 +41,7 @@ def train_pieces(
         The pieces that are finished.
     """
     started = time.monotonic()
-    tracks = {track.folder: track for track in (_Track(piece, runs, data_dir) for piece in _in_order(pieces))}
+    tracks = {track.folder: track for track in (_Track(piece, runs, data_dir) for piece in in_order(pieces))}
     context = multiprocessing.get_context("spawn")
     with ExitStack() as locks, context.Pool(jobs, torch.set_num_threads, (max(1, torch.get_num_threads() // jobs),)) as processes:
         while time.monotonic() < started + seconds and not all(track.is_over for track in tracks.values()):
@@ -134,13 +134,3 @@ def _work(piece: Piece, runs: Path, data_dir: Path | None, task: Any) -> Any:
         score(piece.data, piece.model, out=folder, data_dir=data_dir, resume=True, **options)
         return None
     return train_one(piece.data, piece.model, folder, data_dir, options, task)
-
-
-def _in_order(pieces: Iterable[Piece]) -> list[Piece]:
-    """Each once, and after the scores that it needs."""
-    found: dict[str, Piece] = {}
-    for piece in pieces:
-        for one in (piece.scores, piece):
-            if one is not None:
-                found.setdefault(repr(one), one)
-    return list(found.values())

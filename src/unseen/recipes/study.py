@@ -49,15 +49,11 @@ class Study:
         folder = piece.folder(self.folder)
         return score(piece.data, piece.model, out=folder, data_dir=self.data_dir, resume=True, progress=self.progress, **options)
 
-    def score(self, name: str, **settings: Any) -> Run:
-        """The run of that name and configuration; see ``run``."""
-        return self.run(Piece(name, settings))
-
     def claim(
-        self, figure: str, words: str, numbers: Sequence[float], at_least: float | None = None, at_most: float | None = None
+        self, figure: str, words: str, numbers: Sequence[float], at_least: float | None = None, at_most: float | None = None, **known: Any
     ) -> Claim:
         """A claim at this scale; see ``check``."""
-        return check(figure, self.scale, words, numbers, at_least, at_most)
+        return check(figure, self.scale, words, numbers, at_least, at_most, **known)
 
     def write(self, name: str, figure: "Figure", claims: Sequence[Claim]) -> None:
         """Write OUT/<scale>/<name>/: figure.png, figure.svg and claims.json, the same bytes for the same runs."""
