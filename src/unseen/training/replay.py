@@ -95,8 +95,8 @@ class Replay:
     @torch.no_grad()
     def _update(self, rate: Tensor) -> None:
         """V = momentum v + (gradient + decay w); w = w − rate v: as ``torch.optim.SGD``, but for a rate that is a tensor."""
-        reached = [(p, p.grad) for p in self.parameters if p.grad is not None]
-        weights, gradients = [p for p, _ in reached], [gradient for _, gradient in reached]
+        weights: list[Tensor] = [p for p in self.parameters if p.grad is not None]
+        gradients = [p.grad for p in weights if p.grad is not None]
         if self.weight_decay:
             torch._foreach_add_(gradients, weights, alpha=self.weight_decay)
         if self.momentum:
@@ -104,14 +104,15 @@ class Replay:
             torch._foreach_mul_(velocities, self.momentum)
             torch._foreach_add_(velocities, gradients)
             gradients = velocities
-        torch._foreach_sub_(weights, torch._foreach_mul(gradients, rate))
+        changes: Any = torch._foreach_mul(gradients, rate)
+        torch._foreach_sub_(weights, changes)
 
 
 def replay_of(model: nn.Module, optimizer: Any, examples: Examples, config: TrainingOptions, fabric: "Fabric") -> Replay | None:
     """The captured steps of a network, made at the first call; None where they do not apply, and each step is called from Python."""
     if not _applies(model, examples, config, fabric):
         return None
-    known = model.__dict__.get(KEPT, ())
+    known: Any = model.__dict__.get(KEPT, ())
     if known == () or (known is not None and not known.fits(examples, config)):
         try:
             known = Replay(model, optimizer, examples, config, fabric, _captured)
@@ -119,7 +120,8 @@ def replay_of(model: nn.Module, optimizer: Any, examples: Examples, config: Trai
             warnings.warn(f"This network's steps cannot be captured ({str(error).splitlines()[0]}); each is started anew.", stacklevel=2)
             known = None
         object.__setattr__(model, KEPT, known)  # with the network, and gone with it
-    return known
+    found: Replay | None = known
+    return found
 
 
 def _applies(model: nn.Module, examples: Examples, config: TrainingOptions, fabric: "Fabric") -> bool:
