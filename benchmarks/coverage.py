@@ -149,7 +149,7 @@ def scores_of_network(setup: Setup, examples: Examples, device: Any, deadline: f
         net = Ordinary(net)
     net.to(device)
     measured = MeasuredEpochs.of(config)
-    free, heads, seconds, last = FreeScores({}, "seen" if setup.kind == "turnover" else "full"), Heads(), {}, {}
+    free, heads, last = FreeScores({}, "seen" if setup.kind == "turnover" else "full"), Heads(), {}
     clock = Clock(device)
     for epoch in train(net, examples, config.training, setup.seed, fabric):
         clock.lap("training")
@@ -165,7 +165,14 @@ def scores_of_network(setup: Setup, examples: Examples, device: Any, deadline: f
     if setup.kind == "turnover":
         found["memorization"] = last["loss_unseen"] - last["loss_seen"]
     facts = {f"accuracy_{side}": float(last[f"correct_{side}"].mean()) for side in Side if f"correct_{side}" in last}
-    return found, facts | {"seconds": clock.seconds}
+    return found, facts | {"seconds": clock.seconds, "accuracy_without_masks": accuracy(net.net, examples)}
+
+
+@torch.no_grad()
+def accuracy(net: torch.nn.Module, examples: Examples) -> float:
+    """Of a network without masks, on the given labels."""
+    parts = [examples.batch(positions) for positions in torch.arange(len(examples)).split(500)]
+    return float(torch.cat([net.eval()(x).argmax(1) == labels for x, labels, _ in parts]).float().mean())
 
 
 def _when(measured: MeasuredEpochs, epoch: int) -> tuple[bool, bool]:
@@ -229,11 +236,12 @@ def losses_of_truth(setup: Setup, examples: Examples, device: Any, deadline: flo
     member = membership(examples.index.cpu(), setup.seed, 100, setup.fraction)[chosen]
     order = key(setup.seed, "order", setup.first // setup.members)
     for epoch in train_members(networks, examples, config.training, member, order, fabric):
+        last = epoch
         if time.time() > deadline:
             raise TimeoutError
-    losses = members_losses(epoch.members(), examples, fabric)
+    losses = members_losses(last.members(), examples, fabric)
     clock.lap("training")
-    facts = {f"accuracy_{side}": float(epoch.observed[f"correct_{side}"].mean()) for side in Side}
+    facts = {f"accuracy_{side}": float(last.observed[f"correct_{side}"].mean()) for side in Side}
     return {"losses": losses, "member": member.float()}, facts | {"seconds": clock.seconds}
 
 
@@ -277,6 +285,7 @@ def load_examples(options: argparse.Namespace) -> Examples:
         whole = Examples(**columns, ids=ids, split=split, classes=NAMES, true_labels=found["true"], name="cifar10")
     else:
         from truths import TRUTHS
+
         from unseen.scoring import prepare_whole, settings_of
 
         recipe = dict(TRUTHS["cifar-vgg11"])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unseen.recipes import Claim
 
 LISTED = {"suspects": "Probably wrong", "rare": "Rare but right", "easy": "Easy"}
+OWN_WORDS = ("shared_masks", "no_head")  # facts that are sentences
 BIDIRECTIONAL = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "label_score"]
 
@@ -28,7 +29,8 @@ def print_summary(run: Run, top: int = 10) -> None:
         print(printable(line))
     if not has_halves(facts):
         print_rows(_accuracies(facts), title="Accuracy on the training examples")
-        print("An ordinary network: scores that cost nothing extra, but no memorization (--estimator turnover has it).")
+        print("An ordinary network: scores that cost nothing extra, but no halves (--estimator turnover has them).")
+        print_own_words(facts)
         print(run.path)
         return
     print_rows(_accuracies(facts), title="Accuracy on the training examples")
@@ -160,6 +162,11 @@ def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
     print_rows(rows, title=claims[0].figure)
 
 
+def print_own_words(facts: dict[str, Any]) -> None:
+    """What a run says of its masks and its head, where it does."""
+    print(*(facts[name] for name in OWN_WORDS if name in facts), sep="\n", end="\n" if facts.keys() & set(OWN_WORDS) else "")
+
+
 def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
     """Rows as a table, without the columns that are empty, or as JSON."""
     if as_json:
@@ -236,7 +243,7 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 def _sentences(facts: dict[str, Any]) -> list[str]:
     from unseen.scoring import floor_lines
 
-    lines = [facts["how"]] if "how" in facts else []
+    lines = [facts[name] for name in ("how", *OWN_WORDS) if name in facts]
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."

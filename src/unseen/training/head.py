@@ -210,7 +210,7 @@ def fit_head(
         >>> float((found.unseen.argmax(1) == digits).double().mean()) > 0.9
         True
     """
-    head = solve(sums_of(features, labels, classes), standardise)
+    head = solve(checked(Sums.empty(features.shape[1], classes).add(features, labels)), standardise)
     return relabelled(head, head.coordinates(features), labels, ridge)
 
 
@@ -290,19 +290,10 @@ def mean_value(values: Tensor) -> float:
     return float(values.mean()) or 1.0
 
 
-def sums_of(features: Tensor, labels: Tensor, classes: int) -> Sums:
-    """The sums of features (n, d) in memory, where they lie. Raises UnseenError as ``Sums.add``, and for fewer than two examples."""
-    return checked(Sums.empty(features.shape[1], classes, features.new_zeros(features.shape[1])).add(features, labels))
-
-
 def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None, ridges: Sequence[float] = RIDGES) -> Head:
     """The same with the ridge of least squared leave-one-out residual on these training examples, and the likeliest scale.
 
-    Args:
-        head: of ``solve``.
-        chunks: training examples that choose.
-        ridge: λ; chosen where it is left out.
-        ridges: that it is chosen from, times the mean eigenvalue.
+    ridges: what it is chosen from, times the mean eigenvalue, unless ``ridge`` says it.
     """
     if ridge is None:
         ridges = [factor * head.ridge for factor in ridges]

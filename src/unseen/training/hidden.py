@@ -9,9 +9,10 @@ example. The Memory-Perturbation Equation (Nickl et al. 2023) is its kin. Means 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from unseen.data import Examples
 from unseen.masks import evaluating, logits_of
-from unseen.training.head import ROWS, chosen, solve, sums_of
+from unseen.training.head import ROWS, Sums, chosen, solve
 
 SHARE = 0.03  # of the products of an epoch's training that a head may cost
 FEWEST = 64  # units that a head always has
@@ -47,45 +48,61 @@ def find_output(net: nn.Module, x: Tensor) -> Output | None:
     Args:
         net: without masks; called as ``net(x)``, in evaluation.
         x: a few inputs (n, ...).
-
-    Products of a training step on an example are three times those of its forward, in linear layers and convolutions; those of a head of
-    k units in float64 count as 8 k². So k is at most √(3 · ``SHARE`` · products / 8), and ``FEWEST`` at least.
     """
-    layers: dict[str, tuple[Tensor, Tensor]] = {}
-    products = [0]
-    handles = [module.register_forward_hook(_noting(name, layers, products)) for name, module in net.named_modules() if _counts(module)]
+    layers = Layers(net)
     try:
         with evaluating(net), torch.no_grad():
-            logits = logits_of(net(x))
+            return layers.output(logits_of(net(x)))
     finally:
-        for handle in handles:
-            handle.remove()
-    name = next((name for name, (_, out) in reversed(layers.items()) if _gives(out, logits)), None)
-    if name is None:
-        return None
-    width, most = layers[name][0].shape[1], math.isqrt(int(3 * SHARE * products[0] / len(x) / 8))
-    return Output(name, _spread(width, min(width, max(FEWEST, most))))
+        layers.remove()
 
 
-def _counts(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+class Layers:
+    """What the layers of a network gave at its last forward, from when it is made until ``remove``.
 
+    Args:
+        net: any module.
+    """
 
-def _noting(name: str, layers: dict[str, tuple[Tensor, Tensor]], products: list[int]) -> Callable[..., None]:
-    def note(module: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        products[0] += output.numel() * module.weight[0].numel()
+    def __init__(self, net: nn.Module) -> None:
+        self.linear: dict[str, tuple[Tensor, Tensor]] = {}
+        self.products: dict[str, int] = {}
+        named = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
+        self.handles = [module.register_forward_hook(partial(self._note, name)) for name, module in named]
+
+    def _note(self, name: str, module: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        self.products[name] = output.numel() * module.weight[0].numel()
         if isinstance(module, nn.Linear):
-            layers.pop(name, None)
-            layers[name] = (inputs[0], output)
+            self.linear.pop(name, None)  # so that the last one called stands last
+            self.linear[name] = (inputs[0].detach(), output.detach())
 
-    return note
+    def output(self, logits: Tensor) -> Output | None:
+        """The linear layer that gave these logits (n, classes), and as many of its units as a head may have.
+
+        Products of a training step are three times those of its forward, in linear layers and convolutions; those of a head of k units, in
+        float64, count as 8 k² an example. So k is at most √(3 · ``SHARE`` · products / 8), and ``FEWEST`` at least.
+        """
+        name = next((name for name, (_, out) in reversed(self.linear.items()) if gives(out, logits)), None)
+        if name is None:
+            return None
+        width, most = self.linear[name][0].shape[1], math.isqrt(int(3 * SHARE * sum(self.products.values()) / len(logits) / 8))
+        return Output(name, _spread(width, min(width, max(FEWEST, most))))
+
+    def remove(self) -> None:
+        """Look no more."""
+        for handle in self.handles:
+            handle.remove()
+        self.linear, self.handles = {}, []
 
 
-def _gives(output: Tensor, logits: Tensor) -> bool:
-    """Whether the logits (n, classes) are this output, or of two classes its one column behind a zero."""
+def gives(output: Tensor, logits: Tensor) -> bool:
+    """Whether the logits (n, classes) are this output of a layer, or of two classes its one column behind a zero."""
     if output.dim() != 2 or len(output) != len(logits):
         return False
-    return torch.equal(output, logits) or (output.shape[1] == 1 and torch.equal(output, logits[:, -1:]))
+    if output.data_ptr() == logits.data_ptr():
+        return output.shape == logits.shape
+    found, wanted = output.float(), logits.to(output.device).float()
+    return torch.equal(found, wanted) or (output.shape[1] == 1 and torch.equal(found, wanted[:, -1:]))
 
 
 def _spread(width: int, count: int) -> Tensor:
@@ -104,17 +121,13 @@ class Hidden:
 
     @contextmanager
     def of(self, net: nn.Module) -> Iterator["Hidden"]:
-        """Look at each forward of the network (without its ``TurnOverNet``) for the length of a block."""
-        handle = self.watch(net)
+        """Look at each forward of the network (not its ``TurnOverNet``) for the length of a block, behind masks on the layer's input."""
+        handle = net.get_submodule(self.output.name).register_forward_pre_hook(self._keep)
         try:
             yield self
         finally:
             handle.remove()
             self.rows = torch.zeros(0, 0)
-
-    def watch(self, net: nn.Module) -> Any:
-        """Look at each forward until the handle that is returned is removed. Masks on the layer's input come before."""
-        return net.get_submodule(self.output.name).register_forward_pre_hook(self._keep)
 
     def _keep(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.rows = inputs[0].detach()
@@ -143,7 +156,7 @@ def head_scores(features: Tensor, labels: Tensor, trained: Tensor, classes: int)
     own, given = features[trained], labels[trained]
     if len(given) < 2:
         return {}
-    head = solve(sums_of(own, given, classes))
+    head = solve(Sums.empty(own.shape[1], classes, own.new_zeros(own.shape[1])).add(own, given))
     if not bool((head.values > 0).any()):
         return {}
     some = torch.arange(0, len(given), -(-len(given) // CHOICE))
