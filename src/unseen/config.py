@@ -124,8 +124,8 @@ class TrainingOptions:
     """L2 penalty (text: 0.001, else 0)"""
     batch_size: int = 256
     """examples per step"""
-    schedule: Literal["constant", "step", "cosine"] | None = None
-    """learning rate over the epochs; step divides by 10 at the milestones"""
+    schedule: Literal["constant", "step", "cosine", "onecycle"] | None = None
+    """learning rate over the epochs; step divides by 10 at the milestones, onecycle rises, then falls to 0"""
     milestones: tuple[int, ...] = (100, 150)
     """epochs at which the step schedule divides the learning rate"""
     optimizer: Literal["sgd", "adam"] = "sgd"

@@ -155,7 +155,7 @@ def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
             "measured": claim.number,
             "": "≥" if claim.at_least else "≤",
             "needed": claim.threshold,
-            "verdict": "holds" if claim.holds else "fails",
+            "verdict": claim.verdict or ("holds" if claim.holds else "fails"),
         }
         for claim in claims
     ]
