@@ -1,10 +1,12 @@
 import json
+import tracemalloc
 
 import numpy as np
 import polars as pl
 import pytest
 
 import unseen
+from reference_scores import right_probability_dense
 from unseen.cli import main
 from unseen.curate import lists as curate
 from unseen.curate.abstain import LEAST, judgeable
@@ -81,6 +83,27 @@ def test_a_habit_of_confusing_two_classes_is_learned():
     assert right[0] < 0.7 < 0.9 < right[1]
     wrong = true[2:] != given[2:]
     assert right[2:][wrong].max() < right[2:][~wrong].min() and (right > 0).all()
+
+
+@pytest.mark.parametrize("classes", [2, 7, 40])
+def test_right_probability_is_that_of_the_whole_matrix_of_confusions(classes):
+    """Of 40 classes half occur as labels."""
+    random = np.random.default_rng(classes)
+    evidence, labels = random.dirichlet(np.full(classes, 0.3), size=150), random.integers(max(2, classes // 2), size=150)
+    slow = [right_probability_dense(evidence, labels, sharpness) for sharpness in curate.SHARPNESS]
+    right = max(slow, key=lambda found: found[1])[0]
+    assert curate.right_probability(evidence, labels) == pytest.approx(right, rel=1e-6)
+
+
+def test_right_probability_makes_nothing_of_the_size_of_the_square_of_the_classes():
+    """3,000 classes, 300 examples: a matrix of all classes would be 72 MB, the evidence is 7.2 MB."""
+    random = np.random.default_rng(0)
+    evidence, labels = random.dirichlet(np.full(3000, 0.3), size=300), random.integers(3000, size=300)
+    tracemalloc.start()
+    right = curate.right_probability(evidence, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (right > 0).all() and peak < 8 * evidence.nbytes
 
 
 def test_error_rates_say_where_they_come_from(run, tmp_path):

@@ -26,7 +26,7 @@ def runs(tmp_path_factory):
     x = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
     for classes in SIZES:
         labels = [f"class {number % classes}" for number in range(rows)]
-        options = {"hidden": (16,), "epochs": 1, "estimator": "turnover", "random_labels": 0.05}
+        options = {"hidden": (32,), "epochs": 1, "estimator": "turnover", "random_labels": 0.05}
         found[classes] = unseen.score((x, labels), out=tmp_path_factory.mktemp("growth") / str(classes), **options).path
     return found
 
