@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import unseen
-from unseen.data.digests import WAYS_ON, difference, digest, refuse_other
+from unseen.data.digests import WAYS_ON, content, difference, digest, refuse_other
+from unseen.data.images import Lazy
 
 
 def stored(fingerprint):
@@ -119,3 +120,13 @@ def test_arrays_and_names():
     assert difference(stored(digest((["a", "b"],))), digest((["a", "c"],)))
     assert difference(digest("hf:a/b"), digest("hf:a/c")) == "it was hf:a/b and is hf:a/c"
     assert difference(digest("digits"), digest((x, y))) == "it was a name and is arrays"
+
+
+def test_content_is_what_a_network_learns_from(digits):
+    """Pictures that are read batch by batch are the same content as in memory; ids and class names are none of it."""
+    lazy = replace(digits, inputs=Lazy(lambda places: digits.inputs[places], torch.arange(len(digits)), digits.shape))
+    assert content(digits) == content(lazy) == content(replace(digits, ids=digits.ids[::-1], classes=digits.classes[::-1]))
+    others = [digits.joined(), digits.select(torch.arange(len(digits)).flip(0)), replace(digits, mean=digits.mean + 1)]
+    others += [replace(digits, labels=digits.labels.roll(1)), replace(digits, index=digits.index + 1), replace(digits, inputs=digits.inputs.float())]
+    others.append(replace(digits, inputs=torch.cat([digits.inputs[:-1], 255 - digits.inputs[-1:]])))
+    assert len({content(each) for each in (digits, *others)}) == 1 + len(others)

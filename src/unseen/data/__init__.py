@@ -5,7 +5,7 @@ Whatever reads or changes the user's data, before any network sees it, belongs h
 
 from unseen.data.csvs import TARGETS
 from unseen.data.dialect import find_dialect, is_csv
-from unseen.data.digests import difference, digest, refuse_other
+from unseen.data.digests import content, difference, digest, refuse_other
 from unseen.data.examples import Examples, joined
 from unseen.data.folders import image_folder
 from unseen.data.frames import declared_classes

@@ -26,6 +26,8 @@ Fingerprint = dict[str, Any]
 CHUNK = 2**20
 ROWS = 4096
 """Rows of a block."""
+BATCH = 512
+"""Inputs that are in memory at once, where they are read from pictures."""
 SHOWN = 3
 WAYS_ON = (
     "Score them as a new run (another --out), replace this one (--force), or give it the data that it was made of: put them back, or name "
@@ -60,6 +62,28 @@ def digest(source: Any, known: Fingerprint | None = None) -> Fingerprint:
     if hasattr(source, "labels") and hasattr(source, "ids"):
         return {"format": FORMAT, "kind": "examples"} | _examples(source)
     return {"format": FORMAT, "kind": "arrays", "parts": [_blocks(source)]}
+
+
+def content(examples: "Examples") -> str:
+    """Sixteen hexadecimal digits that change with whatever a network that is trained on the examples depends on.
+
+    These are inputs and their standardisation, labels, index and splits, in their order; ids and names of classes are none of it.
+
+    Cost: a pass over the inputs; ``Lazy`` ones are read.
+    """
+    hashed = hashlib.blake2b(digest_size=8)
+    for tensor in (examples.labels, examples.index, examples.mean, examples.std):
+        _add_tensor(hashed, tensor)
+    hashed.update(_text_hash(examples.split).encode())
+    for places in torch.arange(len(examples)).split(BATCH):
+        _add_tensor(hashed, examples.inputs[places] if isinstance(examples.inputs, torch.Tensor) else examples.inputs.gather(places))
+    return hashed.hexdigest()
+
+
+def _add_tensor(hashed: "hashlib.blake2b", tensor: torch.Tensor) -> None:
+    values = tensor.detach().cpu().contiguous()
+    hashed.update(f"{values.dtype} {tuple(values.shape)} ".encode())
+    hashed.update(values.view(-1).view(torch.uint8).numpy().data if values.numel() else b"")
 
 
 def difference(old: Fingerprint, new: Fingerprint) -> str | None:
