@@ -44,7 +44,7 @@ def free_scores(history: "pl.DataFrame", side: str = "seen") -> "pl.DataFrame":
 
 
 def right_probability_dense(evidence, labels, sharpness, rounds=50):
-    """``curate.right_probability`` of one sharpness with the whole matrix of confusions, an example at a time; and the mean log-likelihood."""
+    """``curate.right_probability`` of one sharpness with the whole matrix of confusions, and the mean log-likelihood."""
     n, classes = evidence.shape
     raised = np.maximum(evidence, 1e-12) ** sharpness
     raised = raised / raised.sum(1, keepdims=True)

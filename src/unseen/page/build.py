@@ -19,7 +19,7 @@ from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
 from unseen.page.thumbnails import is_images, rows, sheets
 from unseen.runs import Run, require_halves, source_of, writing_out
-from unseen.scoring import noted_fingerprint, run_examples
+from unseen.scoring import noted_mark, run_examples
 
 POINTS = 100_000
 PICTURES = 4000
@@ -56,7 +56,7 @@ def report(
     chosen = read_points(run, points)
     examples, note = load_examples(run, data, data_dir)
     arrays, facts = page_data(run, chosen)
-    facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"])}
+    facts |= {"run": _fingerprint(run), "data": noted_mark(run), "related": related_facts(run, chosen.scores["index"])}
     shown = wanted(chosen, pictures)
     source = source_of(run, NAMES) if data is None and examples is not None else data
     facts["media"], media_index = media(examples, source, chosen, shown, facts["related"]["others"])
@@ -81,7 +81,7 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     """The run's examples, or None and what to do to see them."""
     if _shows_only(data):
         return None, ""
-    noted_fingerprint(run)  # a broken file is no reason to go on without
+    noted_mark(run)  # a broken file is no reason to go on without
     try:
         return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
     except UnseenError as error:
@@ -181,6 +181,6 @@ def _hash(text: str) -> str:
 
 
 def _fingerprint(run: Run) -> str:
-    """Under which name the browser keeps the decisions: the run's configuration and ids."""
-    ids = "\n".join(run.examples["id"].to_list())
+    """Under which name the browser keeps the decisions: the run's configuration, ids and data."""
+    ids = "\n".join([*run.examples["id"].to_list(), noted_mark(run) or ""])
     return f"{run.config.digest()}-{hashlib.sha256(ids.encode()).hexdigest()[:8]}"

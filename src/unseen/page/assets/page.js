@@ -104,8 +104,9 @@ async function start() {
 
   function download() {
     const quoted = text => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
-    const rows = [...decisions].map(([id, {decision, label}]) => [id, decision, label].map(quoted).join(','))
-    const blob = new Blob([['id,decision,label', ...rows].join('\n') + '\n'], {type: 'text/csv'})
+    const of = data.data ? [data.data] : [] // apply refuses other data
+    const rows = [...decisions].map(([id, {decision, label}]) => [id, decision, label, ...of].map(quoted).join(','))
+    const blob = new Blob([['id,decision,label' + (data.data ? ',data' : ''), ...rows].join('\n') + '\n'], {type: 'text/csv'})
     const link = element('a', {href: URL.createObjectURL(blob), download: 'decisions.csv'})
     link.click()
     setTimeout(() => URL.revokeObjectURL(link.href), 1000)
