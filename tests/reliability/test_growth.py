@@ -30,9 +30,7 @@ QUICK = {
     "report": ["report", "RUN"],
     "export": ["export", "RUN"],
     "evaluate": ["evaluate", "RUN"],
-    "dynamics": ["dynamics", "RUN"],
     "prune": ["prune", "RUN", "--stratify"],
-    "plot": ["plot", "RUN"],
     "runs": ["runs", "ABOVE"],
     "data": ["data", "TABLE"],
     "apply": ["apply", "DECISIONS", "TABLE", "OUT"],
@@ -41,7 +39,9 @@ QUICK = {
     "leaks": ["leaks", "RUN"],
     "audit": ["audit", "TABLE", "--hidden", "32"],
 }
-TRAINING = {
+LONG = {
+    "plot": ["plot", "RUN"],
+    "dynamics": ["dynamics", "RUN"],
     "score": ["score", "TABLE", *NETWORK, "--estimator", "turnover", "--force", "--out", "OUT"],
     "selfcheck": ["selfcheck", "TABLE", *NETWORK, "--estimator", "turnover", "--force", "--out", "OUT"],
     "truth": ["truth", "RUN", "--members", "8"],
@@ -87,16 +87,16 @@ def calls(command, run):
     return pstats.Stats(profile, stream=io.StringIO()).total_calls
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(TRAINING if SOAK else ())])
+@pytest.mark.parametrize("name", [*QUICK, *(LONG if SOAK else ())])
 def test_no_command_is_quadratic_in_the_classes(runs, name):
-    counts = [calls((QUICK | TRAINING)[name], runs[classes]) for classes in SIZES]
+    counts = [calls((QUICK | LONG)[name], runs[classes]) for classes in SIZES]
     for before, after in pairwise(counts[1:]):
         grown = (after - counts[0]) / max(1, before - counts[0])
         assert after < 3 * counts[0] or grown < 2 * FACTOR, (SIZES, counts)  # so many times the classes: so many times the work
 
 
 def test_every_command_is_measured_or_has_no_classes():
-    assert {*QUICK, *TRAINING, *NO_CLASSES} == COMMANDS.keys()
+    assert {*QUICK, *LONG, *NO_CLASSES} == COMMANDS.keys()
 
 
 def test_checking_a_wide_table_is_not_quadratic():

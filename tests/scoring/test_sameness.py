@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -108,6 +109,21 @@ def test_decisions_on_other_data_are_not_applied(here, capsys, name, source):
     assert main(["apply", str(place), source, "after.csv"]) == 2
     said = capsys.readouterr().err
     assert ("is not what" in said or "decides on other data" in said) and not (here / "after.csv").exists()
+
+
+def test_a_refusal_is_said_as_it_is(here, capsys):
+    table(seed=1).write_csv("data.csv")
+    assert main(COMMANDS["truth"]) == 2
+    assert "no fingerprint" not in capsys.readouterr().err
+
+
+def test_decisions_on_data_from_python_are_applied_to_a_file(here):
+    """Whether the two are the same nobody knows."""
+    examples = unseen.load("data.csv")
+    run = unseen.score(examples, hidden=(16,), epochs=1, estimator="turnover", out="python")
+    assert main(["prune", "python"]) == main(["apply", "python/keep.txt", "data.csv", "kept.csv"]) == 0
+    Path("d.csv").write_text(f"id,decision,label,data\nrow/3,drop,,{noted_mark(run)}\n")
+    assert main(["apply", "d.csv", "data.csv", "out.csv"]) == main(["apply", "d.csv", "python", "list.csv"]) == 0
 
 
 def test_decisions_of_two_data_sets_are_refused(here, capsys):

@@ -84,13 +84,18 @@ def apply(
 
 
 def _refuse_other_data(given: Given, decisions: Path, source: Path, is_run: bool) -> None:
-    """Raise UnseenError where the source is not what was decided on: by the column data, or the run that a list of ids lies in."""
+    """Raise UnseenError where the source is not what was decided on: by the column data, or the run that a list of ids lies in.
+
+    Nobody knows of data that came from Python whether they are those of a file.
+    """
     run = Run(decisions.parent)
-    if given.is_list and not is_run:
-        refuse_other_data(run, source, None)
+    wanted = (noted_mark(run) if given.is_list else given.data) or ""
+    if not wanted or not (is_run or wanted.startswith(("file-", "folder-"))):
         return
-    wanted = noted_mark(run) if given.is_list else given.data
-    found = (noted_mark(Run(source)) if is_run else mark_of(digest(source))) if wanted else None
+    if given.is_list and not is_run:
+        refuse_other_data(run, source, None)  # which says what changed
+        return
+    found = noted_mark(Run(source)) if is_run else mark_of(digest(source))
     if found is not None and found != wanted:
         raise UnseenError(
             f"{decisions} decides on other data than {source}: it changed since, or is another. Score it and decide again, give the data "

@@ -274,7 +274,7 @@ def _expectation(logs: Floats, labels: Integers, sharpness: float) -> tuple[Floa
 
 def _raised(logs: Floats, sharpness: float) -> Floats:
     """The evidence to the power of the sharpness, normalised over the classes."""
-    raised = logs - logs.max(1, keepdims=True)
+    raised: Floats = logs - logs.max(1, keepdims=True)
     raised *= sharpness
     np.exp(raised, out=raised)
     raised /= raised.sum(1, keepdims=True)

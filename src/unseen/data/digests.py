@@ -79,12 +79,12 @@ def outline(path: Path) -> str:
 
 
 def mark_of(fingerprint: Fingerprint) -> str:
-    """Sixteen hexadecimal digits of what the data hold: the same wherever they lie, and whatever their times."""
+    """Kind and sixteen hexadecimal digits of what the data hold: the same wherever they lie, and whatever their times."""
     if fingerprint["kind"] == "folder":
         said: Any = {name: facts[3] for name, facts in fingerprint["files"].items()}
     else:
         said = fingerprint["content"] if fingerprint["kind"] == "file" else fingerprint
-    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return f"{fingerprint['kind']}-{hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8).hexdigest()}"
 
 
 def content(examples: "Examples") -> str:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unseen.data import NAMES, Shards, data_folder, difference, digest, is_stream, mark_of, outline, refuse_other
+from unseen.data import NAMES, Shards, data_folder, digest, is_stream, mark_of, outline, refuse_other
 from unseen.errors import UnseenError
 from unseen.runs import Run
 
@@ -75,8 +75,10 @@ def refuse_other_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
         return
     try:
         new = fingerprint(data, data_dir, old)
-        if new is not None and difference(old, new):
+        if new is not None:
             refuse_other(old, new, str(data) if isinstance(data, str | Path) else f"This {type(data).__name__}", run.path)
+    except UnseenError:
+        raise
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise _no_fingerprint(run, error) from error
 
