@@ -54,9 +54,9 @@ def test_a_read_only_installation_home_and_cache(read_only, tmp_path):
     ours = ("UNSEEN_", "XDG_", "MPL", "TORCH", "HF_", "PYTHON")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"HOME": str(home), "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    commands = [[*SCORE, "--out", "head"], [*SCORE, "--estimator", "turnover", "--hidden", "16", "--watch", "easy:0.2", "--out", "run"]]
+    commands = [[*SCORE, "--out", "head"], [*SCORE, "--estimator", "turnover", "--hidden", "16", "--out", "run"]]
     commands += [[*SCORE, "--estimator", "members", "--members", "8", "--hidden", "16", "--out", "members"]]
-    commands += [[name, "run"] for name in ("show", "suspects", "report", "plot", "evaluate", "export", "duplicates", "dynamics")]
+    commands += [[name, "run"] for name in ("show", "suspects", "report", "plot", "evaluate", "export", "duplicates")]
     commands += [["influence", "run", "--queries", "test[:3]"], ["truth", "run", "--members", "8"]]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(commands)], capture_output=True, text=True, env=environment, cwd=tmp_path / "work"

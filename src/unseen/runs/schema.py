@@ -291,7 +291,18 @@ def _is(value: Any, hint: Any) -> bool:
         return False
     if isinstance(value, float) and not math.isfinite(value):
         return False
+    if isinstance(value, str) and not _is_text(value):
+        return False
     return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text can be a name on a disk or a screen: no half of a pair, but for those that stand for bytes of a name of a file."""
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def what_writes(name: str) -> str:
