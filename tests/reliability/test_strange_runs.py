@@ -131,7 +131,7 @@ def test_sparse_files_take_no_memory(server, run, tmp_path, name):
     with path.open("r+b" if path.exists() else "wb") as file:
         file.truncate(64 * GIB)
     commands = {"d.csv": ["score", path, "--out", tmp_path / "new"], "keep.txt": ["apply", path, run, tmp_path / "out.csv"]}
-    ended = server.run(*commands.get(name, ["suspects", run]), limits={"RLIMIT_AS": 8 * GIB})
+    ended = server.run(*commands.get(name, ["suspects", run]), limits={"RLIMIT_AS": 6 * GIB}, after=60)
     assert ended.status in (2, 4) and "Traceback" not in ended.words, ended
 
 
