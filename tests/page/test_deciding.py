@@ -26,7 +26,9 @@ def downloaded(page, path):
     assert download.value.suggested_filename == "decisions.csv"
     download.value.save_as(path)
     with path.open(newline="") as file:
-        return list(csv.reader(file))
+        rows = list(csv.reader(file))
+    assert rows[0][-1] == "data" and len({row[-1] for row in rows[1:]}) == 1  # of which data they are
+    return [row[:-1] for row in rows]
 
 
 def reloaded(page):
@@ -203,3 +205,6 @@ def test_the_decisions_go_through_apply(open_page, tmp_path):
     assert len(after) == 89 and label in (ATTACK, 'a "b", c', "ok") and sum(counts.values()) == 90
     assert after["kind"][row - (int(dropped.removeprefix("row/")) < row)] == label
     assert (before["a"].is_in(after["a"].implode())).sum() == 89
+    before.reverse().write_csv(tmp_path / "in.csv")
+    with pytest.raises(unseen.UnseenError, match="decides on other data"):
+        apply(tmp_path / "decisions.csv", tmp_path / "in.csv", tmp_path / "again.csv", target="kind")

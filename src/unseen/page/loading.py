@@ -7,14 +7,14 @@ from typing import Any
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.runs import Run
-from unseen.scoring import noted_fingerprint, run_examples
+from unseen.scoring import noted_mark, run_examples
 
 
 def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None) -> tuple[Examples | None, str]:
     """The run's examples, or None and what to do to see them."""
     if _shows_only(data):
         return None, ""
-    noted_fingerprint(run)  # a broken file is no reason to go on without
+    noted_mark(run)  # a broken file is no reason to go on without
     try:
         return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
     except UnseenError as error:
