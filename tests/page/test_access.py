@@ -85,7 +85,7 @@ def test_a_thumb_is_enough(page_file, open_page):
         found = box(page, selector)
         assert found["height"] >= 44 and found["width"] >= 44, selector
     page.locator(".card .keep").first.tap()
-    page.locator(".card .thumb").nth(1).tap()
+    page.locator(".card .body .thumb").nth(1).tap()
     page.locator("#large .drop").tap()
     assert page.evaluate("[...decided.values()].map(d => d.decision)") == ["keep", "drop"]
     page.locator('#large [aria-label="Close"]').tap()

@@ -106,7 +106,7 @@ function sizeOf(data, list) {
 
 /** What narrows the view, each with a button that takes it away. */
 function chips(data, act) {
-  const chip = (text, changes) => element('button', {className: 'chip', onclick: () => act.set(changes), 'aria-label': `${text}: take this filter away`}, `${text} ✕`)
+  const chip = (text, changes) => element('button', {className: 'chip', onclick: () => act.set(changes), title: 'Take this filter away'}, `${text} ✕`)
   const found = []
   if (state.only !== null) found.push(chip('one example', {only: null}))
   if (state.region) found.push(chip(`lasso in ${SCATTERS[state.region.chart].name}`, {region: null}))

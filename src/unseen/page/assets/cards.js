@@ -24,7 +24,7 @@ const fall = (data, i, axes = false) => data.curves.epochs.length < 2 ? [] : [el
 function relatives(data, i, most) {
   const groups = new Map()
   for (const [kind, other, value] of data.related.of[i] ?? []) groups.set(kind, [...groups.get(kind) ?? [], [other, value]])
-  return [...groups].map(([kind, found]) => element('div', {className: 'related'}, element('h4', {}, kind), element('ul', {}, ...found.slice(0, most).map(([other, value]) => {
+  return [...groups].map(([kind, found]) => element('div', {className: 'related'}, element('p', {className: 'kind'}, kind), element('ul', {}, ...found.slice(0, most).map(([other, value]) => {
     const [, id, label, picture] = data.related.others[other], said = `${id}, labelled ${named(data, label)} (${value})`
     const shown = data.media && picture >= 0 ? data.media.kind === 'images' ? thumbnail(data, picture, said) : element('span', {className: 'snippet'}, data.media.rows[picture].join(', ').slice(0, 120)) : ''
     return element('li', {title: said, className: label === data.given[i] ? 'same' : 'other'}, shown, element('span', {className: 'of'}, named(data, label)))
@@ -42,7 +42,7 @@ function card(data, i, act) {
   const figures = element('div', {className: 'figures'}, element('p', {className: 'score'}, element('b', {}, number(value, unit)), element('span', {}, `${unit === 'nats' ? ' nats, ' : ' '}${name}`)), says(data, i))
   made.append(element('div', {className: 'top'}, element('label', {className: 'pick'}, pick), element('span', {className: 'id', title: id}, element('bdi', {}, ...marked(id))), open),
     element('div', {className: wide ? 'body wide-body' : 'body'}, ...(shown ? [shown] : []), figures),
-    ...fall(data, i), ...relatives(data, i, 5),
+    ...fall(data, i), ...relatives(data, i, wide ? 2 : 5),
     ...(decision ? [element('p', {className: 'decision'}, decidedSaid(decision))] : []), actions(data, i, act))
   return made
 }

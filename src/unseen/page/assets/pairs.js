@@ -43,7 +43,7 @@ function common(data, found, most, choose) {
   const rows = found.map(([key, about]) => {
     const g = Math.floor(key / data.classes.length), s = key % data.classes.length, bar = element('span', {className: 'pair-bar'})
     bar.style.width = `${100 * about.value / most}%`
-    return element('button', {className: 'pair', 'aria-pressed': String(isChosen(g, s)), 'aria-label': pairSaid(data, g, s, about), onclick: () => choose(g, s)}, element('span', {}, `${named(data, g)} → ${named(data, s)}`), bar, element('span', {}, count(about.value, data)))
+    return element('button', {className: 'pair', 'aria-pressed': String(isChosen(g, s)), title: pairSaid(data, g, s, about), onclick: () => choose(g, s)}, element('span', {}, `${named(data, g)} → ${named(data, s)}`), bar, element('span', {}, count(about.value, data)))
   })
   return element('div', {className: 'common'}, ...rows.length ? [element('p', {className: 'hint'}, 'The most frequent: label → unseen prediction'), ...rows] : [])
 }
