@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 import unseen
-from unseen.curate.trust import Trust, trust_in
+from unseen.curate import Trust, right_probability, trust_in
 from unseen.data.noise import LOOKALIKES
 from unseen.features import Features, extract
 from unseen.features.pretrained import has_lite0, has_minilm
@@ -101,10 +101,15 @@ def judged(score: Floats, wrong: Wrong) -> dict[str, float]:
     return heads | {"at_n": float(wrong[order[: int(wrong.sum())]].mean()), "auroc": float(roc_auc_score(wrong, score))}
 
 
-def by_order(trust: Trust) -> Floats:
-    """A score that sorts as ``trust.order`` does."""
-    score = np.empty(len(trust.order))
-    score[trust.order] = -np.arange(len(trust.order), dtype=np.float64)
+def order_of(trust: Trust, chances: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order of the list of suspects."""
+    return trust.order_with(-np.log(right_probability(chances, labels)))
+
+
+def by_order(order: NDArray[np.int64]) -> Floats:
+    """A score that sorts as an order does."""
+    score = np.empty(len(order))
+    score[order] = -np.arange(len(order), dtype=np.float64)
     return score
 
 
@@ -180,9 +185,9 @@ def lists(name: str, examples: unseen.Examples, made: dict[str, Made], rate: flo
                 head = Timed(lambda of=of, labels=labels: relabelled(of.head, of.coordinates, labels)[1])
                 found: Predictions = head.result
                 chances, before = found.probabilities().numpy(), of.seconds + head.seconds
-                trust = Timed(lambda chances=chances, given=given: trust_in(chances, given, repeats=0))
+                order = Timed(lambda chances=chances, given=given: order_of(trust_in(chances, given, repeats=0), chances, given))
                 add(kind, "head, by its loss", found.loss().numpy(), before)
-                add(kind, "head, in the order of trust", by_order(trust.result), before + trust.seconds)
+                add(kind, "head, in the order of trust", by_order(order.result), before + order.seconds)
                 add(kind, "cleanlab on the head's probabilities", cleanlab_score(chances, given), before)
                 if draw == 0 and not options.quick:
                     score, seconds = best_folds(of.features.tensor().numpy(), given, wrong)
@@ -202,11 +207,12 @@ def calibration(name: str, examples: unseen.Examples, made: dict[str, Made], opt
         labels, wrong = spoiled(examples, rate, draw, asymmetric)
         chances = relabelled(of.head, of.coordinates, labels)[1].probabilities().numpy()
         trust = trust_in(chances, labels.numpy(), repeats=0)
+        order = order_of(trust, chances, labels.numpy())
         row = {"set": name, "features": kind, "noise": "asymmetric" if asymmetric else "uniform", "rate": rate, "draw": draw}
-        row |= {"total": int(wrong.sum()), "total_stated": trust.total, "stop": trust.stop(trust.order)}
+        row |= {"total": int(wrong.sum()), "total_stated": trust.total, "stop": trust.stop(order)}
         for count in sorted({20, 50, max(20, int(wrong.sum()))}):
-            stated = trust.in_first(trust.order, count)[0] / count
-            rows.append(row | {"first": count, "stated": stated, "true": float(wrong[trust.order[:count]].mean())})
+            stated = trust.in_first(order, count)[0] / count
+            rows.append(row | {"first": count, "stated": stated, "true": float(wrong[order[:count]].mean())})
         print(name, kind, asymmetric, rate, draw, flush=True)
     return rows
 
