@@ -6,6 +6,7 @@ import torch
 from unseen.errors import UnseenError
 from unseen.training import Sums, fit_head, fit_in_chunks, relabelled
 from unseen.training.head import SCALES, losses_by_scale, one_hot, press, solve
+from unseen.training.sums import Rows
 
 
 def planted(count=120, dimensions=9, classes=3, seed=0):
@@ -72,6 +73,17 @@ def test_sums_add_up_over_chunks_and_processes():
     head, found = fit_head(features, labels, 3)
     assert chunked.ridge == pytest.approx(head.ridge)
     assert torch.allclose(chunked.predict(features[:30], labels[:30]).unseen, found.unseen[:30], atol=1e-8)
+
+
+def test_rows_stay_in_order_in_few_tensors(monkeypatch):
+    monkeypatch.setattr("unseen.training.sums.ROWS", 50)
+    features, labels = planted()
+    rows = Rows()
+    for part in zip(features.split(17), labels.split(17), strict=True):
+        rows.add(*part)
+    kept = rows.chunks()
+    assert [len(part[1]) for part in kept] == [50, 50, 20] and Rows().chunks() == []
+    assert torch.equal(torch.cat([part[0] for part in kept]), features) and torch.equal(torch.cat([part[1] for part in kept]), labels)
 
 
 def test_other_labels_need_no_other_eigenproblem():

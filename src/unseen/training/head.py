@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unseen.training.sums import ROWS, Chunk, Sums, Total, alone, checked
+from unseen.training.sums import ROWS, Chunk, Rows, Sums, Total, alone, checked
 
 RIDGES = tuple(10.0**power for power in torch.linspace(-6, 4, 31).tolist())  # times the mean eigenvalue of X'X
 SCALES = tuple(2.0**power for power in torch.linspace(0, 7, 57).tolist())  # of the scores before the softmax
@@ -198,11 +198,11 @@ def fit_in_chunks(
     Raises:
         UnseenError: no examples, a NaN, a label out of range, chunks of other widths.
     """
-    sums, kept, step = start, [], max(1, -(-rows // CHOICE_ROWS))
+    sums, kept, step = start, Rows(), max(1, -(-rows // CHOICE_ROWS))
     for features, labels in chunks:
         sums = (Sums.empty(features.shape[1], classes) if sums is None else sums).add(features, labels)
-        kept.append((features[::step].clone(), labels[::step].clone()))
-    return chosen(solve(checked(sums and sums.over(total)), standardise), kept, ridge, total)
+        kept.add(features[::step], labels[::step])
+    return chosen(solve(checked(sums and sums.over(total)), standardise), kept.chunks(), ridge, total)
 
 
 def solve(sums: Sums, standardise: bool = True) -> Head:
