@@ -155,7 +155,7 @@ def _value(hint: Any) -> str:
         return ""
     if get_origin(hint) in (Union, types.UnionType):
         arms = [arm for arm in get_args(hint) if arm is not type(None)]
-        return "True|False" if arms == [bool] else _value(arms[0])
+        return "True|False" if arms == [bool] else "|".join(map(_value, arms))
     if get_origin(hint) is Literal:
         return "|".join(get_args(hint))
     if get_origin(hint) is tuple:

@@ -104,13 +104,14 @@ class Evaluate:
 
     def __call__(self) -> str | None:
         """Write metrics.json and print it."""
-        from unseen.commands.terminal import print_table
+        from unseen.commands.terminal import print_own_words, print_table
         from unseen.judge import evaluate
 
         run = open_run(self.run)
         print_table(evaluate(run), self.json, ("score", "auroc", "average_precision", "spearman_correct", "lds", "precision_at_n", "cost"))
         if self.json:
             return None
+        print_own_words(run.summary)
         if not (run.path / "truth.parquet").exists():
             return following("retrain, to judge the scores by that too", "truth", self.run)
         return following("a page of the run", "report", self.run)

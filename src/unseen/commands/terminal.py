@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unseen.recipes import Claim
 
 LISTED = {"suspects": "Probably wrong", "rare": "Rare but right", "easy": "Easy"}
+OWN_WORDS = ("shared_masks", "no_head")  # facts that are sentences
 SHOWN = [
     "id",
     "given_label",
@@ -43,7 +44,8 @@ def print_summary(run: Run, top: int = 10) -> None:
     print()
     print_rows(_accuracies(facts), title="Accuracy on the training examples")
     if not has_halves(facts):
-        say("This is an ordinary network. It has the scores that cost nothing extra, but no memorization: --estimator turnover has it.")
+        say("This is an ordinary network. It has the scores that cost nothing extra, but no halves: --estimator turnover has them.")
+        print_own_words(facts)
         print(run.path)
         return
     print_rows(_tail(run), title="Memorization (nats): the long tail")
@@ -184,6 +186,13 @@ def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
     print_rows(rows, title=claims[0].figure)
 
 
+def print_own_words(facts: dict[str, Any]) -> None:
+    """What a run says of its masks and its head, where it does."""
+    for name in OWN_WORDS:
+        if name in facts:
+            say(facts[name])
+
+
 def print_table(rows: list[dict[str, Any]], as_json: bool, first: Sequence[str] = ()) -> None:
     """Rows as a table, without the columns that are empty and those of ``first`` at the front; or as JSON."""
     if as_json:
@@ -243,7 +252,7 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 def _sentences(facts: dict[str, Any]) -> list[str]:
     from unseen.scoring import floor_lines
 
-    lines = [facts["how"]] if "how" in facts else []
+    lines = [facts[name] for name in ("how", *OWN_WORDS) if name in facts]
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."

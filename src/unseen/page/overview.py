@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from unseen.config import Config
 from unseen.judge import ceiling
+from unseen.masks import LEAST
 from unseen.page.tabs import Listed
 from unseen.runs import Run, full_is_readable, has_many_networks
 from unseen.scoring import floor_lines
@@ -65,6 +66,7 @@ def trust(run: Run, facts: dict[str, Any], scores: "pl.DataFrame", suspects: Lis
         _noise_floor(facts),
         _spread(facts, scores),
         _leak(facts),
+        _masks(facts),
         _full(facts),
     )
     return [check for check in checks if check is not None]
@@ -165,6 +167,12 @@ def _leak(facts: dict[str, Any]) -> Verdict | None:
         f"Of what a training step on an example changes in its seen half, {leak:.1%} reaches its unseen half (before training), through "
         f"{count:,} of {whole:,} parameters: {names}.",
     )  # fmt: skip
+
+
+def _masks(facts: dict[str, Any]) -> Verdict | None:
+    if "shared_masks" not in facts:
+        return None
+    return (FAIR if facts["examples_per_mask"] >= LEAST else POOR, "Who shares a mask?", facts["shared_masks"])
 
 
 def _full(facts: dict[str, Any]) -> Verdict | None:

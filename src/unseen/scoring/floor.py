@@ -130,8 +130,8 @@ def _power(found: int, floor: int, trained: int) -> str:
         )
     if not found:
         return (
-            f"That takes at least {least:,} of {trained:,} examples above all {floor:,} never trained on, so there may be memorization that "
-            "this cannot show. --null-fraction holds out more."
+            f"That takes at least {least:,} of {trained:,} examples above all {floor:,} never trained on, so there may be some that "
+            "this misses. --null-fraction holds out more."
         )
     return "The estimate is coarse with so few of them. --null-fraction holds out more." if floor < COARSE else ""
 

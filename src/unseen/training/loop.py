@@ -13,6 +13,7 @@ from unseen.config import TrainingOptions
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
+from unseen.training.convolutions import FastConvolutions
 from unseen.training.processes import make_fabric
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def take_steps(
     for step, positions in enumerate(epoch_order(examples.index, seed, epoch).split(config.batch_size), steps[0]):
         optimizer.param_groups[0]["lr"] = learning_rate(config, epoch - 1 + step / steps[1])
         x, labels, index = examples.batch(positions[fabric.global_rank :: fabric.world_size], augment)
-        loss = F.cross_entropy(model(channels_last(x), index).float(), labels, reduction="sum") / len(positions)
+        with FastConvolutions():
+            logits = model(channels_last(x), index)
+        loss = F.cross_entropy(logits.float(), labels, reduction="sum") / len(positions)
         optimizer.zero_grad()
         fabric.backward(loss * fabric.world_size)
         optimizer.step()

@@ -100,7 +100,7 @@ class RidgeHead:
         return {
             "networks": 1,
             "sides": {"seen": "head with them", "unseen": "head without them, exactly", "full": "head"},
-            "how": f"A ridge head on features ({config.data.features}) that never saw a label made these scores, exactly as if each example "
+            "how": f"A ridge head on features ({config.data.features}) that never saw a label made the scores, exactly as if each example "
             "were left out. They say which labels are wrong. --estimator members or turnover says what a network of yours memorizes.",
         }
 
