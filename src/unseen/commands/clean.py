@@ -18,7 +18,7 @@ class _List(Listing):
 
     def __call__(self) -> str | None:
         """Find the nearest examples where they are not known yet, and print the list with its estimated error rate."""
-        from unseen.commands.terminal import print_list
+        from unseen.commands.listing import print_list
         from unseen.curate import find_neighbours
 
         form, run = self.form(), open_run(self.run, self.trust_paths)

@@ -92,6 +92,8 @@ def summary(reading: "Reading", estimate: dict[str, float | None]) -> Iterator[s
     if estimate["seconds"] is not None and estimate["memory_bytes"] is not None:
         takes = f"{duration(estimate['seconds'])} on this machine, and {size(estimate['memory_bytes'])} of memory"
         yield f"`unseen score` with its defaults takes about {takes}."
+    elif takes_head(reading.shape):
+        yield "`unseen score` takes --estimator head by default here, and scores all examples. Its time is mostly that of the features."
 
 
 def tables(reading: "Reading") -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -112,15 +114,15 @@ def tables(reading: "Reading") -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def score_estimate(reading: "Reading") -> dict[str, float | None]:
     """Seconds and bytes that `unseen score` takes with its defaults: an order of magnitude, not a promise.
 
-    The default is members: K multi-layer perceptrons of one hidden layer. A step of training costs 6 operations per weight and example,
+    The default is members where no head is taken: K multi-layer perceptrons of one hidden layer. A step of training costs 6 operations per weight and example,
     measuring 2, at the speed of one product of that size, which is timed. Memory is that of the inputs in float32, twice, and of the
-    weights with gradients and momenta. None for texts, whose network is another.
+    weights with gradients and momenta. None for a head.
     """
     import math
 
     from unseen.config import Config
 
-    if len(reading.shape) == 2:
+    if takes_head(reading.shape):
         return {"seconds": None, "memory_bytes": None}
     config = Config().resolved()
     features, classes = math.prod(reading.shape), max(len(reading.classes), 2)
@@ -132,6 +134,11 @@ def score_estimate(reading: "Reading") -> dict[str, float | None]:
         "seconds": operations / speed(min(units, 2048), min(features, 2048), config.training.batch_size),
         "memory_bytes": 8.0 * everyone * features + 12.0 * weights,
     }
+
+
+def takes_head(shape: tuple[int, ...]) -> bool:
+    """Whether ``--estimator auto`` takes a head for inputs of this shape: texts (letters, 2) and colour pictures (3, height, width)."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[0] == 3)
 
 
 def speed(units: int, features: int, batch: int) -> float:
