@@ -22,7 +22,7 @@ class DataOptions:
     """What is read, and which of it."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     target: str | None = None
     """column of the class in a table"""
     text: str | None = None
@@ -124,8 +124,8 @@ class TrainingOptions:
     """L2 penalty (text: 0.001, else 0)"""
     batch_size: int = 256
     """examples per step"""
-    schedule: Literal["constant", "step", "cosine"] | None = None
-    """learning rate over the epochs; step divides it by 10 at the milestones"""
+    schedule: Literal["constant", "step", "cosine", "onecycle"] | None = None
+    """learning rate over the epochs; step divides it by 10 at the milestones; onecycle rises, then falls to 0"""
     milestones: tuple[int, ...] = (100, 150)
     """epochs at which the step schedule divides the learning rate"""
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -257,7 +257,9 @@ class Config:
 
     def folder(self) -> Path:
         """Where the run goes unless told otherwise: runs/<data>-<model>-<digest>."""
-        return Path("runs") / f"{Path(self.data.data).stem.replace(':', '-')}-{self.network.model}-{self.digest()}"
+        data = self.data.data
+        name = Path(data.partition("@")[0] if data.startswith("hf:") else data).stem.replace(":", "-")
+        return Path("runs") / f"{name}-{self.network.model}-{self.digest()}"
 
 
 PARTS = tuple(part.name for part in fields(Config) if part.name not in ("estimator", "seed", "seeds"))

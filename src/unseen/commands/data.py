@@ -23,7 +23,7 @@ class Data:
     """Say what would be read of a data set: splits, classes, columns, sizes, what is left out and why. Nothing is trained."""
 
     data: Positional[str]
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     data_dir: Path | None = None
     """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     target: str | None = None
@@ -114,7 +114,8 @@ def tables(reading: "Reading") -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def score_estimate(reading: "Reading") -> dict[str, float | None]:
     """Seconds and bytes that `unseen score` takes with its defaults: an order of magnitude, not a promise.
 
-    The default is members where no head is taken: K multi-layer perceptrons of one hidden layer. A step of training costs 6 operations per weight and example,
+    Where no head is taken the default is members: K multi-layer perceptrons of one hidden layer. A step of training costs 6 operations for
+    each weight and example,
     measuring 2, at the speed of one product of that size, which is timed. Memory is that of the inputs in float32, twice, and of the
     weights with gradients and momenta. None for a head.
     """

@@ -32,6 +32,8 @@ class Privacy:
     """share of the records that each network trains on"""
     data_dir: Path | None = None
     """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
     json: bool = False
     """print JSON"""
 
@@ -40,7 +42,7 @@ class Privacy:
         from unseen.privacy import privacy_risk
         from unseen.training import counter
 
-        run = open_run(self.run)
+        run = open_run(self.run, self.trust_paths)
         with counter(self.members + (0 if self.target else self.held_out_targets), "networks") as advance:
             privacy_risk(
                 run, self.members, self.held_out_targets, self.target, fraction=self.fraction, data_dir=self.data_dir, progress=advance

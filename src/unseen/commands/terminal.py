@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unseen.commands.table import print_rows, say
 from unseen.errors import UnseenError
-from unseen.runs import Run, full_is_readable, has_halves, has_many_networks
+from unseen.runs import Run, full_is_readable, has_halves, has_many_networks, not_fitted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -173,7 +173,7 @@ def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
     rows = [
         {
             "claim": claim.claim,
-            "verdict": "holds" if claim.holds else "fails",
+            "verdict": claim.verdict or ("holds" if claim.holds else "fails"),
             "measured": f"{claim.number:.4g}",
             "needed": f"{'≥' if claim.at_least else '≤'} {claim.threshold:g}",
         }
@@ -248,7 +248,7 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 def _sentences(facts: dict[str, Any]) -> list[str]:
     from unseen.scoring import floor_lines
 
-    lines = [facts[name] for name in ("how", *OWN_WORDS) if name in facts]
+    lines = [facts[name] for name in ("how", *OWN_WORDS) if name in facts] + [warning for warning in (not_fitted(facts),) if warning]
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."
