@@ -28,6 +28,13 @@ NEXT_FRAME = (
 )
 
 
+LASSO = (
+    "const c = by('canvas'), r = c.getBoundingClientRect(); c.setPointerCapture = () => 0; "
+    "for (const [type, x, y] of [['down', .2, .2], ['move', .{k}, .9], ['move', .9, .9], ['move', .9, .1], ['up', .9, .1]]) "
+    "c.dispatchEvent(new PointerEvent('pointer' + type, {{clientX: r.left + x * r.width, clientY: r.top + y * r.height}}))"
+)
+
+
 def synthetic(path: Path, examples: int, epochs: int, classes: int) -> Run:
     """A run folder whose tables have the shape and the long tail of a real one."""
     random, run = np.random.default_rng(0), Run(path)
@@ -57,15 +64,17 @@ def synthetic(path: Path, examples: int, epochs: int, classes: int) -> Run:
         "full_loss_mean": (seen + unseen) / 2,
         "q_value": confidence,
     }
-    predicted = {"predicted_seen": given, "predicted_unseen": said, "predicted_full": given}
+    predicted = {"predicted_seen": given, "predicted_unseen": said, "predicted_full": given, "predicted_label": said}
     columns = {name: value.astype(np.float32) for name, value in values.items()}
     run.write_json("config.json", Config.of(data="synthetic", epochs=epochs).resolved().flat())
-    run.write_table("scores", pl.DataFrame(known | {"trained": np.ones(examples, bool)} | columns | predicted))
+    known |= {"trained": np.ones(examples, bool), "is_label_issue": said != given}
+    run.write_table("scores", pl.DataFrame(known | columns | predicted))
     run.write_table("examples", pl.DataFrame({"index": index, "id": ids, "split": ["train"] * examples, "given_label": given}))
     run.write_table("unseen_probabilities", pl.DataFrame({"index": index} | {f"p_{c}": probabilities[:, c] for c in range(classes)}))
     run.write_table("history", pl.concat(_epoch(epoch, epochs, index, seen, unseen) for epoch in range(1, epochs + 1)))
     facts = {"estimator": "turnover", "examples": examples, "trained": examples, "classes": [f"class {c}" for c in range(classes)]}
-    facts |= {"accuracy_seen": 0.9, "accuracy_unseen": 0.8, "wrong_labels": int(wrong.sum()), "auroc": 0.9, "average_precision": 0.5}
+    facts |= {"accuracy_seen": 0.9, "accuracy_unseen": 0.8, "accuracy_full": 0.9}
+    facts |= {"wrong_labels": int(wrong.sum()), "auroc": 0.9, "average_precision": 0.5}
     facts |= {"null": "test examples", "null_examples": 0, "null_gap_std": None, "discoveries_q10": None, "seed_correlation": None}
     run.write_json("summary.json", facts)
     return run
@@ -115,8 +124,8 @@ def browse(page: Path, rounds: int) -> dict[str, float]:
         "clear_ms": "by('clear').click()",
         "list_ms": "const all = document.querySelectorAll('#lists button'); all[{k} % (all.length - 2)].click()",
         "sort_ms": "const s = by('sort'); s.selectedIndex = 1 + {k} % 8; s.dispatchEvent(new Event('change'))",
-        "chart_ms": "document.querySelectorAll('#charts button')[{k} % 7].click()",
-        "lasso_ms": "location.hash = '#chart=losses&region=losses,.1,.1,.{k},.9,.9,.9,.9,.1'; dispatchEvent(new Event('hashchange'))",
+        "chart_ms": "document.querySelectorAll('#charts button')[({k} + 1) % 7].click()",
+        "lasso_ms": LASSO,
         "decide_ms": "document.dispatchEvent(new KeyboardEvent('keydown', {{key: 'kdrsk'[{k} - 1], bubbles: true}}))",
         "undo_ms": "by('undo').click()",
     }
