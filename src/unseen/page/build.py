@@ -88,8 +88,8 @@ def _check(run: Run, points: int) -> None:
 
 
 def _is_quick(run: Run, examples: Examples) -> bool:
-    """Whether duplicates, leaks and outliers are soon found: features are at hand, or these are few, or numbers that are their own."""
-    return len(examples) <= (SOON if run.config.data.features or (len(examples.shape) == 1 and examples.texts is None) else FEW)
+    """Whether duplicates, leaks and outliers are soon found: features are at hand, or these are few, or numbers. Those of texts are not."""
+    return examples.texts is None and len(examples) <= (SOON if run.config.data.features or len(examples.shape) == 1 else FEW)
 
 
 def _placed(run: Run, points: Points, examples: Examples | None, pictures: int, arrays: dict[str, Any]) -> "pl.DataFrame | None":
