@@ -94,7 +94,10 @@ def _is_quick(run: Run, examples: Examples) -> bool:
 
 def _placed(run: Run, points: Points, examples: Examples | None, pictures: int, arrays: dict[str, Any]) -> "pl.DataFrame | None":
     """Add the places of the map by what the examples look like; returns the nearest of those that have cards."""
-    rows = looks(run, examples) if examples is not None else None
+    try:
+        rows = looks(run, examples) if examples is not None else None
+    except UnseenError:  # weights of the features are gone: a page has a map of the predictions then
+        rows = None
     if rows is None or examples is None:
         return None
     index, shown = examples.train.index.cpu().numpy(), points.scores["index"].to_numpy()
