@@ -134,7 +134,7 @@ class Apply:
 
     def __call__(self) -> None:
         """Write the copy, and print what became of the examples."""
-        from unseen.commands.terminal import printable
+        from unseen.commands.words import printable
         from unseen.curate import apply
 
         counts = apply(self.decisions, self.source, self.destination, self.target, self.id_column, self.separator, self.encoding)

@@ -57,7 +57,8 @@ class Outliers(Listing):
 
 def print_oddities(name: str, found: "pl.DataFrame", top: int, form: str) -> None:
     """A list that comes from the data alone. form: table, json or csv."""
-    from unseen.commands.terminal import print_rows, shortened
+    from unseen.commands.terminal import print_rows
+    from unseen.commands.words import shortened
     from unseen.curate import neutral_frame
 
     shown = found.head(top) if top else found

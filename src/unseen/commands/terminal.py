@@ -2,11 +2,11 @@
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from unseen.commands.words import printable, shortened, visible
 from unseen.errors import UnseenError
 from unseen.runs import Run, full_is_readable, has_halves, has_many_networks
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from unseen.recipes import Claim
 
 LISTED = {"suspects": "Probably wrong", "rare": "Rare but right", "easy": "Easy"}
-BIDIRECTIONAL = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "label_score"]
 
 
@@ -36,7 +35,7 @@ def print_summary(run: Run, top: int = 10) -> None:
     by, title = "memorization", "The most memorized examples"
     if has_many_networks(facts):
         by, title = "unseen_loss_mean", "The examples that are hardest for members that never saw them"
-    print_rows(_shown(_top(run, by, top, trained=True), also=by), title=title)
+    print_rows(_shown(run, _top(run, by, top, trained=True), also=by), title=title)
     for line in _sentences(facts):
         print(line)
     print(run.path)
@@ -53,7 +52,7 @@ def print_top(run: Run, sort: str, top: int, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows.to_dicts(), indent=1))
     else:
-        print_rows(_shown(rows, also=sort))
+        print_rows(_shown(run, rows, also=sort))
 
 
 def print_audit(leaks: "Sequence[Leak]", advice: str, as_json: bool) -> None:
@@ -83,7 +82,9 @@ def print_truth(run: Run, table: "pl.DataFrame", facts: dict[str, Any], as_json:
     if as_json:
         print(json.dumps(facts, indent=1))
         return
-    print_rows(_shown(table.sort("memorization", descending=True).head(10), also="memorization_se"), title="The most memorized examples")
+    print_rows(
+        _shown(run, table.sort("memorization", descending=True).head(10), also="memorization_se"), title="The most memorized examples"
+    )
     print(", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in facts.items() if value is not None))
     if (most := ceiling(facts["reliability"])) is not None:
         print(f"No score can be expected to correlate with this truth above {most:.3f}, the root of its reliability.")
@@ -252,9 +253,13 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _shown(rows: "pl.DataFrame", also: str | None = None) -> list[dict[str, Any]]:
+def _shown(run: Run, rows: "pl.DataFrame", also: str | None = None) -> list[dict[str, Any]]:
+    """Rows with the columns that fit a screen; labels and predictions by the names of their classes."""
     columns = [name for name in SHOWN if name in rows.columns]
-    return rows.select(*columns, *([also] if also and also not in columns else [])).to_dicts()
+    found = rows.select(*columns, *([also] if also and also not in columns else [])).to_dicts()
+    named = [name for name in columns if name.endswith("_label") or name.startswith("predicted_")]
+    classes = run.classes
+    return [row | {name: visible(classes[row[name]]) for name in named if row[name] is not None} for row in found]
 
 
 def _run_row(run: Run) -> dict[str, Any]:
@@ -268,19 +273,6 @@ def _run_row(run: Run) -> dict[str, Any]:
         "finished": run.finished,
     }
     return row | {"auroc": facts.get("auroc"), "seen": facts.get("accuracy_seen"), "unseen": facts.get("accuracy_unseen")}
-
-
-def printable(text: str, kept: str = "") -> str:
-    r"""Text that commands the terminal nothing and reads in its own order: control and bidirectional characters as escapes, but ``kept``.
-
-    >>> printable("\x1b[31mred")
-    '\\x1b[31mred'
-    """
-    return "".join(letter if letter in kept or not _commands(letter) else ascii(letter)[1:-1] for letter in text)
-
-
-def _commands(letter: str) -> bool:
-    return unicodedata.category(letter) in ("Cc", "Zl", "Zp") or unicodedata.bidirectional(letter) in BIDIRECTIONAL
 
 
 def _text(value: Any) -> str:
@@ -311,7 +303,8 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
             print(printable(line))
         if len(shown):
             columns = [column for column in shown.columns if column not in ("index", "given_label", "suggested_label", "score")]
-            short = [{key: shortened(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
+            rows = shown.select(columns).to_dicts()
+            short = [{key: _cell(key, value) for key, value in row.items()} for row in rows]
             print_rows(short, title=LISTED[name])
         print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate}.")
         if name == "suspects" and (sentence := trust_sentence(run)):
@@ -320,9 +313,8 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
             print(f"Without nearest examples, which would make it better: {missing}")
 
 
-def shortened(value: Any, most: int = 60) -> Any:
-    """A text that fits a table."""
-    return value[: most - 2] + " …" if isinstance(value, str) and len(value) > most else value
+def _cell(column: str, value: Any) -> Any:
+    return visible(value) if column.endswith("_name") and isinstance(value, str) else shortened(value)
 
 
 def print_selfcheck(run: Run, as_json: bool) -> None:

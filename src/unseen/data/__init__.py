@@ -14,7 +14,8 @@ from unseen.data.indexed import COLUMN, IndexedDataset, in_order, with_index
 from unseen.data.inspecting import inspect
 from unseen.data.loading import download, load
 from unseen.data.noise import Amount, UpTo, asymmetric, count_of, gaussian_inputs, random_labels, random_pixels
-from unseen.data.raw import Columns
+from unseen.data.opening import opened, sample
+from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading, Skipped
 from unseen.data.scanning import Sharded, scan
 from unseen.data.shards import Shards, find_shards, is_stream

@@ -1,6 +1,7 @@
 """Data frames to examples: CSV, parquet, pandas, Polars. Columns become features, or one holds pictures or their paths."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from unseen.data.raw import Columns, Raw
 from unseen.data.reading import ColumnReading, Reading, Skipped, tally
 from unseen.data.split_names import split_of
 from unseen.data.text import bags
+from unseen.data.textual import shortened
 from unseen.errors import UnseenError
 from unseen.runs import inside, refuse_large
 
@@ -188,10 +190,13 @@ def _inputs(
             else:
                 found.leave_out(column, f"beside the {what}, which are the only inputs")
         return found, None, None
+    import polars as pl
+
     frame, notes = within_64_bits(frame, used)
     found = roles(frame, target, columns, used)
     found.notes += notes
-    features, encoded = encode(frame.select(found.features), separator, columns.whole)
+    series = {column.name: column for column in frame.get_columns()}  # a selection of 10,000 names is slow
+    features, encoded = encode(pl.DataFrame([series[name] for name in found.features]), separator, columns.whole)
     return found, features, encoded
 
 
@@ -251,6 +256,11 @@ def _test_mask(sizes: list[int], splits: list[str]) -> Tensor | None:
 
 def _target(names: list[str], target: str | None) -> str:
     guess = next((column for column in TARGETS if column in names), None)
+    if (target or guess) not in names and any(re.fullmatch(r"[-+]?[\d.,]*\d", name) for name in names):
+        raise UnseenError(
+            f"The table has no column of labels, and its first line, {', '.join(map(shortened, names[:3]))}, …, has numbers in it. If that is "
+            "no header, call columns column_1, column_2, …: --target column_1 (target=). Else name the column of labels so."
+        )
     return existing("target", target or guess, names)
 
 
@@ -261,10 +271,11 @@ def _image_column(frame: "pl.DataFrame", columns: Columns, used: dict[str, str])
     if columns.image is not None:
         return existing("image_column", columns.image, list(frame.columns))
     kinds = frame.schema
-    encoded = [name for name, kind in kinds.items() if name not in used and (kind == pl.Binary or "bytes" in _fields(kind))]
+    encoded = [name for name, kind in kinds.items() if name not in used and (type(kind) is pl.Binary or "bytes" in _fields(kind))]
     if encoded:
         return likeliest(encoded)
-    named = [name for word in PATHS for name, kind in kinds.items() if name.lower() == word and kind == pl.String and name not in used]
+    texts = [name for name, kind in kinds.items() if type(kind) is pl.String and name not in used]
+    named = [name for word in PATHS for name in texts if name.lower() == word]
     return next((name for name in named if name not in columns.drop and _names_pictures(frame[name])), None)
 
 

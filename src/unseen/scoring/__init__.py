@@ -4,9 +4,10 @@ Whatever computes a column of the score table belongs here.
 """
 
 from unseen.scoring.engine import audit_model, score
+from unseen.scoring.estimating import Estimate, estimate
 from unseen.scoring.estimators import ESTIMATORS, Estimator
 from unseen.scoring.floor import floor_lines, noise_floor
-from unseen.scoring.inputs import cache_folder, load_options, prepare_whole, run_examples, settings_of
+from unseen.scoring.inputs import cache_folder, chosen, load_options, prepare_whole, run_examples, settings_of
 from unseen.scoring.recorder import Recorder
 from unseen.scoring.sameness import noted_fingerprint
 from unseen.scoring.scores import detection, rank_correlation

@@ -1,5 +1,6 @@
 """The main job: from data and a configuration to a run folder that scores every example."""
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ def score(
         devices: processes, or GPUs; those of ``torchrun`` where it started this one.
         resume: go on with an unfinished run.
         force: train again what is there.
-        progress: show a bar.
+        progress: show a bar, and say before pictures are read how long that takes, where it is long.
         loggers: csv, tensorboard, wandb, mlflow, or loggers of Lightning: they get every epoch when the run is finished.
         options: of ``Config``: epochs, random_labels, seed, …; `unseen score --help` says what each does.
 
@@ -70,7 +71,7 @@ def score(
         refuse_other_data(there, data, data_dir)
         first(partial(remove_leftovers, there))
         return there  # no example need be read to see that
-    settings, examples = prepare(data, model, data_dir, settings)
+    settings, examples = prepare(data, model, data_dir, settings, _say if progress and is_first() else None)
     estimator_of(settings).check(settings, process_count(devices))
     folder = Path(out) if out else settings.folder()
     logged = make_loggers(loggers, folder)
@@ -90,6 +91,10 @@ def score(
         if is_first():
             log_history(run, logged)
     return run
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def _same_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
