@@ -420,7 +420,7 @@ def test_frames_of_pandas_and_polars():
     for other in (frame.to_pandas(), frame.lazy(), pandas.DataFrame(frame.to_dict(as_series=False)).astype({"c": "category"})):
         examples = load(other, target="kind", test_fraction=0)
         assert torch.equal(examples.inputs, expected.inputs) and torch.equal(examples.labels, expected.labels)
-    with pytest.raises(UnseenError, match="needs a column named for target"):
+    with pytest.raises(UnseenError, match="has no column label, labels or target"):
         load(frame)
     twice = pandas.DataFrame([[1, 2, "a"]], columns=["x", "x", "label"])
     with pytest.raises(UnseenError, match="several columns of one name"):

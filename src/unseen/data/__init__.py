@@ -7,7 +7,7 @@ from unseen.data.csvs import TARGETS
 from unseen.data.dialect import find_dialect, is_csv
 from unseen.data.digests import difference, digest, refuse_other
 from unseen.data.examples import Examples, joined
-from unseen.data.folders import image_folder
+from unseen.data.folders import image_folder, is_picture
 from unseen.data.frames import declared_classes
 from unseen.data.images import Lazy
 from unseen.data.indexed import COLUMN, IndexedDataset, in_order, with_index

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unseen.data.csvs import TARGETS
 from unseen.data.raw import Columns
 from unseen.data.reading import ColumnReading
 from unseen.data.split_names import split_of
+from unseen.data.textual import shortened
+from unseen.errors import UnseenError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,7 +24,9 @@ AT_ONCE = 1000  # columns of numbers that are looked at together
 PANDAS = re.compile(r"(Unnamed: \d+(_level_\d+)?(\.\d+)?|__index_level_\d+__|level_0|)")
 ID_WORDS = frozenset(("id", "ids", "idx", "index", "uuid", "guid", "key", "no", "nr", "row", "rownum", "number", "sn", "serial"))
 LABEL_WORDS = frozenset(("label", "labels", "class", "target", "category", "truth", "gt", "y"))
+NUMBER_OR_DATE = r"^[-+€$£(]*\d{1,3}(['’_ \u00a0\u202f]\d{3})*([.,]\d+)?[)%€$£]*$|^[-+€$£(]*[\d.,]+[)%€$£]*$|\d[-/.:]\d"
 MOST_HITS = 0.95  # of rows whose label a column tells, above which it is named
+LIKELY = (*TARGETS, "class", "category", "y")  # names of the column of labels
 SPLIT_NAMES = ("split", "set", "subset", "partition")
 
 
@@ -197,10 +202,10 @@ def _text_tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
     first = column.head(FEWEST_ROWS).str.strip_chars()
     if _share(first, r"^\d{4}-\d{2}-\d{2}") == 1 and first.is_sorted() and column.is_sorted() and _is_unique(column):
         return "", "ascends with the row"
-    is_number = not named and _share(first, r"^[-+€$£(]*[\d.,]+[)%€$£]*$|\d[-/.:]\d") > 0.5  # or a date
+    is_number = not named and _share(first, NUMBER_OR_DATE) > 0.5
     if first.n_unique() < len(first) or is_number or column.n_unique() < len(column):
         return None
-    if _share(first, r"\s") > 0.5:
+    if _share(first, r"\s") > 0.5 and _share(first, r"[^\W\d_]{2}") > 0.5:
         return "", f"is a different text in every row: if it is the text to classify, name it with --text {column.name}"
     return "a different text in every row" + (", and an id by its name" if named else ""), ""
 
@@ -300,3 +305,27 @@ def split_role(frame: "pl.DataFrame", columns: Columns) -> str | None:
             if None not in found and "train" in found:
                 return name
     return None
+
+
+def target_of(names: list[str], target: str | None) -> str:
+    """The column of labels: the one asked for, else one with its name. Raises UnseenError that says what is there."""
+    guess = next((column for column in TARGETS if column in names), None)
+    if (target or guess) not in names and any(re.fullmatch(r"[-+]?[\d.,]*\d", name) for name in names):
+        raise UnseenError(
+            f"The table has no column of labels, and its first line, {', '.join(map(shortened, names[:3]))}, …, has numbers. If it is "
+            "no header, call columns column_1, column_2, …: --target column_1 (target=). Else name the column of labels so."
+        )
+    return existing("target", target or guess, names)
+
+
+def existing(keyword: str, column: str | None, allowed: list[str]) -> str:
+    """The column, which must be there. Raises UnseenError that names those that are."""
+    if column is None or column not in allowed:
+        found = f"no column {column!r} for {keyword}" if column else f"no column {', '.join(TARGETS[:-1])} or {TARGETS[-1]} for {keyword}"
+        shown = ", ".join(map(shortened, allowed[:20])) + (f" and {len(allowed) - 20:,} more" if len(allowed) > 20 else "")
+        likely = (
+            next((name for name in allowed if name.lower() in (*TARGETS, "class", "category", "y")), "COLUMN") if not column else "COLUMN"
+        )
+        flag = "" if keyword.startswith("--") else f" (--{keyword.replace('_', '-')} {likely})"
+        raise UnseenError(f"The table has {found}. Allowed: {shown}. Give {keyword.split(' ')[0]}={likely}{flag}.")
+    return column

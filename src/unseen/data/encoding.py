@@ -1,6 +1,7 @@
 """Features of a table as numbers: what each column becomes, and which are refused by name."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from unseen.data.moments import LARGEST_ERROR, ROUNDING
 from unseen.data.precision import EXACT, SAFE_RATIO, as_double
 from unseen.data.reading import ColumnReading
-from unseen.data.textual import DAY, Cleaned, cleaned, comma_of, has_digits, is_decimal_comma, missing, parsed, shortened
+from unseen.data.textual import DAY, SHOWN_NUMBERS, Cleaned, cleaned, comma_of, has_digits, is_decimal_comma, missing, parsed, shortened
 from unseen.errors import UnseenError
 
 if TYPE_CHECKING:
@@ -153,13 +154,21 @@ def _encode(column: "pl.Series", clean: Cleaned | None, decimal_comma: bool, fou
         names = _vocabulary(column)
         text = column.cast(pl.String)
         marks = [value for value in names if value.strip().lower() in ("?", "na", "n/a", "null", "none", "missing")]
-        note = f"{marks[0]!r} is a value like the others, not a missing one." if marks else ""
+        note = f"{marks[0]!r} is a value like the others, not a missing one." if marks else _of_numbers(names)
         found.add(
             column,
             {f"{name}={value}": (text == value).cast(pl.Float32).to_numpy() for value in names},
             f"{len(names)} features, one per value",
             note,
         )
+
+
+def _of_numbers(names: list[str]) -> str:
+    """What to say of many categories that look like quantities nobody could read."""
+    found = [name for name in names if re.match(r"\s*[-+<>~≈]?\s*\d", name)]
+    if len(names) <= SHOWN_NUMBERS or 2 * len(found) <= len(names):
+        return ""
+    return f"its {len(names)} values, such as {found[0]!r}, look like numbers, and are read as categories. Write plain numbers if they are."
 
 
 def _as_numpy(column: "pl.Series") -> np.ndarray[Any, Any]:
@@ -205,7 +214,10 @@ def refuse_missing(column: "pl.Series") -> None:
     if not column.name:
         raise UnseenError("The table has a column without a name (row numbers?). Name it `index` or drop it.")
     if column.null_count():
-        raise missing_values(column)
+        where = f"the first in row {column.is_null().arg_max()}"
+        raise UnseenError(
+            f"Column {column.name!r} has {missing(column.null_count())}, {where}. Allowed: none. Fill them in or drop those rows."
+        )
 
 
 def missing_values(column: "pl.Series", others: Sequence[str] = ()) -> UnseenError:

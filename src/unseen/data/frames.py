@@ -1,7 +1,6 @@
 """Data frames to examples: CSV, parquet, pandas, Polars. Columns become features, or one holds pictures or their paths."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unseen.data.columns import Roles, roles, split_role
-from unseen.data.csvs import TARGETS, read_csv
+from unseen.data.columns import Roles, existing, roles, split_role, target_of
+from unseen.data.csvs import read_csv
 from unseen.data.encoding import encode, refuse_missing, within_64_bits
 from unseen.data.folders import IMAGE_SUFFIXES
 from unseen.data.images import Pictures
@@ -20,7 +19,6 @@ from unseen.data.raw import Columns, Raw
 from unseen.data.reading import ColumnReading, Reading, Skipped, tally
 from unseen.data.split_names import split_of
 from unseen.data.text import bags
-from unseen.data.textual import shortened
 from unseen.errors import UnseenError
 from unseen.runs import inside, refuse_large
 
@@ -147,7 +145,7 @@ def table(
     names = list(frame.columns)
     for dropped in columns.drop:
         existing("--drop (drop=)", dropped, names)
-    target = _target(names, columns.target)
+    target = target_of(names, columns.target)
     used = {target: "target"}
     ids = _values(frame, existing("id_column", columns.id, names)) if columns.id else None
     texts = _texts(frame, columns.text) if columns.text else None
@@ -196,7 +194,7 @@ def _inputs(
     found = roles(frame, target, columns, used)
     found.notes += notes
     series = {column.name: column for column in frame.get_columns()}  # a selection of 10,000 names is slow
-    features, encoded = encode(pl.DataFrame([series[name] for name in found.features]), separator, columns.whole)
+    features, encoded = encode(pl.DataFrame({name: series[name] for name in found.features}), separator, columns.whole)
     return found, features, encoded
 
 
@@ -254,16 +252,6 @@ def _test_mask(sizes: list[int], splits: list[str]) -> Tensor | None:
     return torch.cat([torch.full((size,), split != "train") for size, split in zip(sizes, splits, strict=True)])
 
 
-def _target(names: list[str], target: str | None) -> str:
-    guess = next((column for column in TARGETS if column in names), None)
-    if (target or guess) not in names and any(re.fullmatch(r"[-+]?[\d.,]*\d", name) for name in names):
-        raise UnseenError(
-            f"The table has no column of labels, and its first line, {', '.join(map(shortened, names[:3]))}, …, has numbers in it. If that is "
-            "no header, call columns column_1, column_2, …: --target column_1 (target=). Else name the column of labels so."
-        )
-    return existing("target", target or guess, names)
-
-
 def _image_column(frame: "pl.DataFrame", columns: Columns, used: dict[str, str]) -> str | None:
     """The column of pictures: the one asked for, one of bytes, or one of names of picture files."""
     import polars as pl
@@ -311,16 +299,6 @@ def _place(base: Path | None, value: str) -> Path:
 
 def _fields(kind: "pl.DataType") -> list[str]:
     return [field.name for field in getattr(kind, "fields", [])]
-
-
-def existing(keyword: str, column: str | None, allowed: list[str]) -> str:
-    """The column, which must be there. Raises UnseenError that names those that are."""
-    if column is None or column not in allowed:
-        found = f"has no column {column!r}" if column else "needs a column named"
-        shown = ", ".join(allowed[:20]) + (f" and {len(allowed) - 20:,} more" if len(allowed) > 20 else "")
-        flag = "" if keyword.startswith("--") else f" (--{keyword.replace('_', '-')} COLUMN)"
-        raise UnseenError(f"The data {found} for {keyword}. Allowed: {shown}. Give {keyword.split(' ')[0]}=COLUMN{flag}.")
-    return column
 
 
 def _values(frame: "pl.DataFrame", name: str) -> list[Any]:

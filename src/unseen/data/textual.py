@@ -229,6 +229,10 @@ def _refuse_marks(column: "pl.Series", marks: "pl.Series") -> None:
     )
 
 
+def _others(count: int) -> str:
+    return f"{count:,} values that are none, the first" if count > 1 else "a value that is none:"
+
+
 def missing(count: int) -> str:
     """So many missing values, in words."""
     return f"{count:,} missing values" if count > 1 else "a missing value"
@@ -255,6 +259,6 @@ def _refuse_few_others(column: "pl.Series", clean: Cleaned, decimal_comma: bool)
     row = found.arg_max() or 0
     first = column.cast(pl.String)[row]
     raise UnseenError(
-        f"Column {column.name!r} holds numbers, and {found.sum():,} values that are none, the first {first!r} in row {row}. "
+        f"Column {column.name!r} holds numbers, and {_others(int(found.sum()))} {first!r} in row {row}. "
         f"Allowed: numbers in one spelling. Correct them, or leave the column out with --drop {column.name}."
     )
