@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from unseen.commands.following import flags, following
+
 if TYPE_CHECKING:
     from unseen.data import Reading
     from unseen.scoring import Estimate
@@ -23,9 +25,9 @@ class Data:
     """Say what would be read of a data set: splits, classes, columns, sizes, what is left out and why. Nothing is trained."""
 
     data: Positional[str]
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     target: str | None = None
     """column of the class in a table"""
     text: str | None = None
@@ -35,15 +37,15 @@ class Data:
     id_column: str | None = None
     """column that names each example"""
     split_column: str | None = None
-    """column that says of each row which split it is in"""
+    """column of a table that says train, test, …"""
     drop: tuple[str, ...] = ()
     """columns that are left out"""
     separator: str | None = None
-    """of a CSV; default: found by looking"""
+    """what separates the fields of a CSV; default: found from its first lines"""
     encoding: str | None = None
-    """of a CSV; default: found by looking"""
+    """encoding of a CSV; default: found from its bytes"""
     limit: int | None = None
-    """use only the first so many training examples"""
+    """use only the first N training examples"""
     test_fraction: float | None = None
     """share held out where the data has no test split; default: that of `unseen score`, 0.2, or 0 where it scores everything without"""
     image_size: int | None = None
@@ -51,10 +53,9 @@ class Data:
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Print what would be read."""
-        from unseen.commands.terminal import print_rows
-        from unseen.commands.words import printable
+        from unseen.commands.table import print_rows, say
         from unseen.data import inspect, opened, sample
         from unseen.scoring import chosen, estimate, settings_of
 
@@ -71,13 +72,16 @@ class Data:
         found = estimate(source, reading, settings)
         if self.json:
             print(json.dumps(reading.as_dict() | {"score": asdict(found)}, indent=1))
-            return
+            return None
         for line in summary(reading, found):
-            print(printable(line))
+            say(line)
+        print()
         for title, rows in tables(reading):
             print_rows(rows[:SHOWN], title=title)
             if len(rows) > SHOWN:
-                print(f"and {len(rows) - SHOWN:,} more (--json has them)")
+                print(f"and {len(rows) - SHOWN:,} more (--json has them)\n")
+        damaged = ("--skip-damaged",) if reading.damaged else ()
+        return following("train, and score every example", "score", self.data, *flags(self), *damaged)
 
 
 def summary(reading: "Reading", estimate: "Estimate") -> Iterator[str]:

@@ -48,6 +48,7 @@ class ManyMembers:
     has_halves: bool = True
     takes_shards: bool = False
     shares_state: bool = False
+    measures_apart: bool = False
     leading: str | None = "unseen_loss_mean"
     chooses: dict[str, Any] = {"test_fraction": TEST_FRACTION}  # noqa: RUF012
     fixes: dict[str, Any] = {}  # noqa: RUF012
@@ -95,9 +96,9 @@ class ManyMembers:
         """How many networks the sides are of."""
         sides = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
         how = (
-            "Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their unseen_loss_mean follows retraining "
-            "best and their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and "
-            "memorization."
+            "Many small networks made these scores; --estimator auto takes them for MLPs and VGG-11. Their unseen_loss_mean follows "
+            "retraining best, and their label_score finds wrong labels best. --estimator turnover gives the memorization of the paper, "
+            "by one network."
         )
         return {"networks": config.members.members, "sides": sides, "how": how}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 
 from unseen.config import Config
-from unseen.data import Examples, Sharded, trained
+from unseen.data import Examples, Sharded, is_trained, trained
 from unseen.runs import Run
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ class Job:
         """Those of the examples that are trained on."""
         return trained(examples, self.config.noise.null_fraction, self.config.seed)
 
+    def is_trained(self, examples: Examples) -> Tensor:
+        """Which of the examples are trained on, bool (n,)."""
+        return is_trained(examples, self.config.noise.null_fraction, self.config.seed)
+
 
 @dataclass(frozen=True)
 class Visit:
@@ -78,7 +82,8 @@ class Observed:
 
     Attributes:
         index: int64 (n,).
-        values: float32 (n,) under ``<quantity>_<side>``, and float32 (n, classes) under ``probabilities`` where they were asked for.
+        values: float32 (n,) under ``<quantity>_<side>``, of a network's own features under head_loss and head_memorization, and float32
+            (n, classes) under ``probabilities`` where they were asked for.
     """
 
     index: Tensor
@@ -92,6 +97,7 @@ class Estimator(Protocol):
         has_halves: whether its tables have a seen and an unseen side; otherwise one network is all there is.
         takes_shards: whether the data may come in several shards.
         shares_state: whether all processes hold the same state, so that the first writes it; otherwise each writes its own.
+        measures_apart: whether each process measures shards of its own; otherwise all measure each shard together.
         leading: the score that stands first in the table, where one does.
         chooses: options that it gives a value where none is asked for.
         fixes: options that have this value with it.
@@ -100,6 +106,7 @@ class Estimator(Protocol):
     has_halves: bool
     takes_shards: bool
     shares_state: bool
+    measures_apart: bool
     leading: str | None
     chooses: dict[str, Any]
     fixes: dict[str, Any]
