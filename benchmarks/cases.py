@@ -247,9 +247,9 @@ def main() -> None:
         case, flags, folder = json.loads(given.worker)
         print(json.dumps(worker(Path(case), flags, Path(folder))))
         return
-    results = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {"before": {}, "now": {}}
     version, source = ("before", given.before) if given.before else ("now", ROOT / "src")
     found = answers(given.cases, source, given.only)
+    results = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {"before": {}, "now": {}}
     kept = {name: answer for name, answer in results[version].items() if given.only and name.split()[0] not in given.only}
     results[version] = dict(sorted((kept | found).items()))
     OUT.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from builders import classes, counts, picture, skipped
 from PIL import Image
 
@@ -127,7 +128,8 @@ def test_the_likely_column_of_labels_is_named(tmp_path, name):
     table = csv(tmp_path / "t.csv", VALUES)
     table.write_text(table.read_text().replace("label", name, 1))
     with pytest.raises(
-        UnseenError, match=rf"no column label, labels or target for target. Allowed: v, w, {name}. Give target={name} \(--target {name}\)"
+        UnseenError,
+        match=rf"no column for target: .*Allowed: v, w, {name}. Give target={name} \(--target {name}\)",
     ):
         load(table)
 
@@ -223,3 +225,37 @@ def test_a_folder_of_tables_is_not_copied_as_pictures(tmp_path):
     (tmp_path / "e.csv").write_text("id,decision,label\ncat/1.png,drop,\n")
     apply(tmp_path / "e.csv", tmp_path / "p", tmp_path / "clean")
     assert (tmp_path / "clean" / "labels.csv").exists() and not (tmp_path / "clean" / "cat" / "1.png").exists()
+
+
+def test_a_table_of_ids_alone_has_no_inputs(tmp_path):
+    """Kaggle's labels, whose pictures lie elsewhere under names that the table does not write."""
+    pl.DataFrame({"id": random.permutation(500), "label": ["ant", "bee"] * 250}).write_csv(tmp_path / "t.csv")
+    with pytest.raises(UnseenError, match="has no inputs: its column 'id' is an id by its name.*--image-column"):
+        load(tmp_path / "t.csv")
+
+
+def test_parts_of_torch_data_sets_have_its_classes():
+    class Pictures(torch.utils.data.Dataset):
+        classes = ("cat", "dog")
+
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, place):
+            return torch.full((1, 4, 4), float(place)), place % 2
+
+    generator = torch.Generator().manual_seed(0)
+    examples = load(torch.utils.data.random_split(Pictures(), [14, 6], generator))
+    assert examples.classes == ("cat", "dog") and len(examples.train) == 14 and len(examples.test) == 6
+    assert all(int(x.max()) % 2 == int(y) for x, y in zip(examples.inputs, examples.labels, strict=True))
+
+
+def test_the_only_column_beside_pictures_is_the_label_and_that_is_said(tmp_path):
+    for number in range(12):
+        picture(tmp_path / f"{number}.png", number)
+    rows = {"file_name": [f"{number}.png" for number in range(12)], "breed": ["pug", "corgi"] * 6}
+    pl.DataFrame(rows).write_csv(tmp_path / "metadata.csv")
+    examples = load(tmp_path, test_fraction=0)
+    assert examples.classes == ("corgi", "pug") and "The labels are those of the column 'breed' (--target gives another)." in notes(
+        examples
+    )

@@ -26,6 +26,7 @@ ID_WORDS = frozenset(("id", "ids", "idx", "index", "uuid", "guid", "key", "no", 
 LABEL_WORDS = frozenset(("label", "labels", "class", "target", "category", "truth", "gt", "y"))
 NUMBER_OR_DATE = r"^[-+€$£(]*\d{1,3}(['’_ \u00a0\u202f]\d{3})*([.,]\d+)?[)%€$£]*$|^[-+€$£(]*[\d.,]+[)%€$£]*$|\d[-/.:]\d"
 MOST_HITS = 0.95  # of rows whose label a column tells, above which it is named
+ID = "an id by its name"
 LIKELY = (*TARGETS, "class", "category", "y")  # names of the column of labels
 SPLIT_NAMES = ("split", "set", "subset", "partition")
 
@@ -128,6 +129,12 @@ def _spread(count: int) -> np.ndarray[Any, Any]:
 def _leave_out_judged(found: Roles, series: dict[str, "pl.Series"], reasons: dict[str, tuple[str, str] | None]) -> None:
     """Columns whose values tell the row or the label are left out or named; the last feature stays, and is named."""
     judged = [(name, judgement) for name in found.features if (judgement := reasons.get(name))]
+    if len(judged) == 1 == len(found.features) and ID in judged[0][1][0]:
+        name, (reason, _) = judged[0]
+        raise UnseenError(
+            f"The table has no inputs: its column {name!r} is {reason}. Allowed: features, texts (--text), or paths of pictures "
+            "(--image-column). If it names pictures, write their paths, as they lead from the table to the files."
+        )
     keeps_some = len([name for name, (reason, _) in judged if reason]) < len(found.features)
     for name, (reason, warning) in judged:
         is_out = bool(reason) and keeps_some
@@ -190,10 +197,10 @@ def _tells_row(column: "pl.Series", named: bool, seen: Glance | None) -> tuple[s
         steps = column.to_physical().cast(pl.Float64).diff().drop_nulls()
         if bool((steps == steps[0]).all()):
             return "a number that grows by equal steps with the row", ""
-        return ("an id by its name, and ascends with the row", "") if named else ("", "ascends with the row")
+        return (f"{ID}, and ascends with the row", "") if named else ("", "ascends with the row")
     repeats = seen is not None and seen.different < min(count, SAMPLE)
     if column.dtype.is_integer() and (named or count > SAMPLE // 10) and not repeats and _is_unique(column):
-        return ("an id by its name, and different in every row", "") if named else ("", "is a different whole number in every row")
+        return (f"{ID}, and different in every row", "") if named else ("", "is a different whole number in every row")
     return None
 
 
@@ -207,7 +214,7 @@ def _text_tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
         return None
     if _share(first, r"\s") > 0.5 and _share(first, r"[^\W\d_]{2}") > 0.5:
         return "", f"is a different text in every row: if it is the text to classify, name it with --text {column.name}"
-    return "a different text in every row" + (", and an id by its name" if named else ""), ""
+    return "a different text in every row" + (f", and {ID}" if named else ""), ""
 
 
 def _share(texts: "pl.Series", pattern: str) -> float:
@@ -321,7 +328,7 @@ def target_of(names: list[str], target: str | None) -> str:
 def existing(keyword: str, column: str | None, allowed: list[str]) -> str:
     """The column, which must be there. Raises UnseenError that names those that are."""
     if column is None or column not in allowed:
-        found = f"no column {column!r} for {keyword}" if column else f"no column {', '.join(TARGETS[:-1])} or {TARGETS[-1]} for {keyword}"
+        found = f"no column {column!r} for {keyword}" if column else f"no column for {keyword}: none is called label, labels or target"
         shown = ", ".join(map(shortened, allowed[:20])) + (f" and {len(allowed) - 20:,} more" if len(allowed) > 20 else "")
         likely = (
             next((name for name in allowed if name.lower() in (*TARGETS, "class", "category", "y")), "COLUMN") if not column else "COLUMN"
