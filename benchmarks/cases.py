@@ -15,9 +15,11 @@ import json
 import os
 import resource
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,31 +171,51 @@ def count(place: Path) -> int:
 
 
 def answers(cases: Path, source: Path, only: list[str]) -> dict[str, Any]:
-    """What a version makes of every case, or of some."""
+    """What a version makes of every case, or of some: a process that has it imported makes a copy of itself for each."""
+    chosen = sorted(place for place in cases.iterdir() if place.is_dir() and (not only or place.name in only))
+    jobs = [(str(case), list(flags)) for case in chosen for flags in VARIANTS.get(case.name, ((),))]
+    words = [sys.executable, __file__, "--serve", json.dumps(jobs)]
     found = {}
-    for case in sorted(place for place in cases.iterdir() if place.is_dir() and (not only or place.name in only)):
-        for flags in VARIANTS.get(case.name, ((),)):
-            name = " ".join((case.name, *flags))
-            with tempfile.TemporaryDirectory() as folder:
-                found[name] = one(case, list(flags), Path(folder), source, cases)
-            print(name, sentence(found[name])[:150], flush=True)
+    with subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(source)}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                name, answer = json.loads(line.replace(str(cases), "CASES")).popitem()
+                found[name] = answer
+                print(name, sentence(answer)[:150], flush=True)
     return found
 
 
-def one(case: Path, flags: list[str], folder: Path, source: Path, cases: Path) -> dict[str, Any]:
-    """One case in a process of its own."""
-    words = [sys.executable, __file__, "--worker", json.dumps([str(case), flags, str(folder)])]
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
-    try:
-        done = subprocess.run(
-            words, env=os.environ | {"PYTHONPATH": str(source)}, capture_output=True, text=True, timeout=SECONDS, preexec_fn=limit
-        )
-    except subprocess.TimeoutExpired:
-        return {"ended": f"not done after {SECONDS} s"}
-    answer = done.stdout.strip().splitlines()[-1:] if done.returncode == 0 else []
-    text = answer[0] if answer else json.dumps({"ended": f"status {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"})
-    plain: dict[str, Any] = json.loads(text.replace(str(cases), "CASES").replace(str(folder), "TMP"))
-    return plain
+def serve(jobs: list[tuple[str, list[str]]]) -> None:
+    """Answer each case in a child, which has what is imported and nothing of the cases before it. Prints a line of JSON each."""
+    import polars  # noqa: F401
+    import sklearn.linear_model  # noqa: F401
+    import torch  # noqa: F401
+
+    from unseen import cli, curate, scoring  # noqa: F401, and what they import on use
+
+    for case, flags in jobs:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps({" ".join((Path(case).name, *flags)): one(Path(case), flags, Path(folder))}), flush=True)
+
+
+def one(case: Path, flags: list[str], folder: Path) -> dict[str, Any]:
+    """One case in a child of this process."""
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+        (folder / "answer.json").write_text(json.dumps(worker(case, flags, folder)))
+        os._exit(0)
+    for _ in range(10 * SECONDS):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            answer = folder / "answer.json"
+            text = answer.read_text() if answer.exists() else json.dumps({"ended": "the process ended without an answer"})
+            plain: dict[str, Any] = json.loads(text.replace(str(folder), "TMP"))
+            return plain
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return {"ended": f"not done after {SECONDS} s"}
 
 
 def sentence(facts: dict[str, Any]) -> str:
@@ -241,11 +263,10 @@ def main() -> None:
     parser.add_argument("cases", type=Path, nargs="?")
     parser.add_argument("--before", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="names of cases; the others stay as they are")
-    parser.add_argument("--worker")
+    parser.add_argument("--serve")
     given = parser.parse_args()
-    if given.worker:
-        case, flags, folder = json.loads(given.worker)
-        print(json.dumps(worker(Path(case), flags, Path(folder))))
+    if given.serve:
+        serve(json.loads(given.serve))
         return
     version, source = ("before", given.before) if given.before else ("now", ROOT / "src")
     found = answers(given.cases, source, given.only)
