@@ -33,7 +33,10 @@ COLUMNS: dict[str, Column] = {
     "seed": Column("seed of masks, initial weights and order"),
     "loss_seen": Column("cross entropy of the half that the example trains", *NATS),
     "loss_unseen": Column("cross entropy of the half that never saw the example", *NATS),
-    "loss_full": Column("cross entropy of the network without masks", *NATS),
+    "loss_full": Column(
+        "cross entropy of the network without masks; where examples share masks (--groups 8 or fewer) of the mean of both halves' logits",
+        *NATS,
+    ),
     "memorization": Column("loss_unseen - loss_seen (Liu et al. 2021, eq. 2 and 6)", "nats", "", "memorized"),
     "memorization_se": Column("standard error of memorization over seeds or members", "nats", ">= 0", "uncertain"),
     "memorization_mean": Column("memorization, mean over the later epochs (the first tenth left out)", "nats", "", "memorized"),
@@ -64,6 +67,11 @@ COLUMNS: dict[str, Column] = {
     "memorization_mean_se": Column("standard error of memorization_mean over members", "nats", ">= 0", "uncertain"),
     "memorization_probability_se": Column("standard error of memorization_probability", "probability", ">= 0", "uncertain"),
     "full_loss_mean": Column("loss_full, mean over the later epochs", *NATS, "hard, or learned late"),
+    "head_memorization": Column(
+        "loss of a ridge head on the network's own last features without the example minus with it, exactly; mean over the later epochs "
+        "(training/hidden.py)", "nats", "", "memorized",
+    ),
+    "head_loss": Column("loss of that head without the example, mean over the later epochs", *NATS, "hard, or learned late"),
     "query_index": Column("index of the query; queries of one's own are numbered from 0", "", "0..2^62"),
     "query_id": Column("stable name of the query"),
     "rank": Column("place among the query's extremes, from 1, most extreme first", "", ">= 1"),

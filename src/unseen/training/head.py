@@ -230,24 +230,27 @@ def mean_value(values: Tensor) -> float:
     return float(values.mean()) or 1.0
 
 
-def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None, total: Total = alone) -> Head:
-    """The same with the ridge of least squared leave-one-out residual on these training examples, and the likeliest scale."""
+def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None, total: Total = alone, ridges: Sequence[float] = RIDGES) -> Head:
+    """The same with the ridge of least squared leave-one-out residual on these training examples, and the likeliest scale.
+
+    ridges: what it is chosen from, times the mean eigenvalue, unless ``ridge`` says it.
+    """
     if ridge is None:
-        ridges, squares = [factor * head.ridge for factor in RIDGES], torch.zeros(len(RIDGES), dtype=torch.float64)
+        ridges, squares = [factor * head.ridge for factor in ridges], torch.zeros(len(ridges), dtype=torch.float64)
         for chunk in chunks:
             for part in zip(*(values.split(ROWS) for values in chunk), strict=True):
-                squares += press(head, ridges, *part)
+                squares += press(head, ridges, *part).cpu()
         ridge = ridges[int(total(squares).argmin())]
     head, losses = replace(head, ridge=ridge), torch.zeros(len(SCALES), dtype=torch.float64)
     for chunk in chunks:
-        losses += losses_by_scale(head.predict(*chunk).unseen, chunk[1])
+        losses += losses_by_scale(head.predict(*chunk).unseen, chunk[1]).cpu()
     return replace(head, scale=SCALES[int(total(losses).argmin())])
 
 
 def press(head: Head, ridges: Sequence[float], features: Tensor, labels: Tensor) -> Tensor:
     """Sum of squared leave-one-out residuals of these training examples for each ridge: float64 (ridges,)."""
     z, y = head.coordinates(features), one_hot(labels, len(head.prior))
-    inverse = 1 / (head.values[:, None] + torch.tensor(ridges, dtype=torch.float64))
+    inverse = 1 / (head.values[:, None] + head.values.new_tensor(ridges))
     leverages = (1 / head.count + z.square() @ inverse).clamp_max(LARGEST_LEVERAGE)
     residuals = (y - head.prior - z @ (head.cross * inverse[:, place, None]) for place in range(len(ridges)))
     return torch.stack([(found / (1 - leverages[:, place, None])).square().sum() for place, found in enumerate(residuals)])
