@@ -15,7 +15,7 @@ from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.features import extract
 from unseen.runs import Run
-from unseen.scoring import cache_folder, noted_fingerprint, run_examples
+from unseen.scoring import cache_folder, noted_mark, run_examples
 from unseen.training import fit_in_chunks
 
 
@@ -34,7 +34,7 @@ def find_witness(run: Run, data_dir: str | Path | None = None, data: Any = None)
     """
     if has_witness(run) or run.config.data.features is not None:
         return None
-    noted_fingerprint(run)  # a broken file is no reason to go on without
+    noted_mark(run)  # a broken file is no reason to go on without
     try:
         _, examples = run_examples(run, data, data_dir=data_dir)
     except UnseenError as error:

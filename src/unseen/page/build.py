@@ -20,7 +20,7 @@ from unseen.page.packing import pack
 from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
 from unseen.runs import Run, require_halves, writing_out
-from unseen.scoring import noted_fingerprint, run_examples
+from unseen.scoring import noted_mark, run_examples
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,7 +68,7 @@ def report(
     chosen = read_points(run, points)
     arrays, facts = page_data(run, chosen)
     near = _placed(run, chosen, examples, pictures, arrays)
-    facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"], near)}
+    facts |= {"run": _fingerprint(run), "data": noted_mark(run), "related": related_facts(run, chosen.scores["index"], near)}
     path = Path(out) if out else run.path / "report.html"
     facts["media"], arrays["picture"] = media(run, examples, data, chosen, pictures, facts["related"]["others"], path.parent)
     if facts["media"] is None and not note:
@@ -90,7 +90,7 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     """The run's examples, or None and what to do to see them."""
     if _shows_only(data):
         return None, ""
-    noted_fingerprint(run)  # a broken file is no reason to go on without
+    noted_mark(run)  # a broken file is no reason to go on without
     try:
         return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
     except UnseenError as error:
@@ -166,6 +166,6 @@ def _hash(text: str) -> str:
 
 
 def _fingerprint(run: Run) -> str:
-    """Under which name the browser keeps the decisions: the run's configuration and ids."""
-    ids = "\n".join(run.examples["id"].to_list())
+    """Under which name the browser keeps the decisions: the run's configuration, ids and data."""
+    ids = "\n".join([*run.examples["id"].to_list(), noted_mark(run) or ""])
     return f"{run.config.digest()}-{hashlib.sha256(ids.encode()).hexdigest()[:8]}"

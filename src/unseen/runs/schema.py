@@ -121,6 +121,8 @@ RECORDED = "recorder"
 """Estimator of a run that a ``Recorder`` made of somebody's own loop: it trains nothing."""
 LARGEST_JSON = 2**26
 """Bytes of a JSON file of a run: names of 100,000 classes fit many times."""
+LARGEST_FINGERPRINT = 2**28
+"""The same of the fingerprint: two million files."""
 SLACK = 1e-3
 """Of a bound on numbers that were rounded."""
 LABELS = ("given_label", "true_label", "predicted_label", "predicted_seen", "predicted_unseen", "predicted_full")
@@ -137,6 +139,11 @@ LARGEST: dict[str, float] = {"hidden": 2**24, "width": 1024, "epochs": 10**7, "b
 LARGEST |= {"seeds": 10**5}
 LARGEST |= {"image_size": 2**16, "lr": 1e38, "mask_scale": 1e6, "gradient_examples": 2**40, "seed": 2**62}
 """The most that a field of the configuration may be."""
+
+
+def largest_json(name: str) -> int:
+    """Bytes that a JSON file of that name may have."""
+    return LARGEST_FINGERPRINT if name == "fingerprint.json" else LARGEST_JSON
 
 
 def is_own(name: str) -> bool:
@@ -315,7 +322,18 @@ def _is(value: Any, hint: Any) -> bool:
         return False
     if isinstance(value, float) and not math.isfinite(value):
         return False
+    if isinstance(value, str) and not _is_text(value):
+        return False
     return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text can be a name on a disk or a screen: no half of a pair, but for those that stand for bytes of a name of a file."""
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def what_writes(name: str) -> str:

@@ -41,9 +41,12 @@ def with_features(examples: Examples, kind: str, table: Any = None) -> Examples:
         return _described(examples, extract(examples, extractor, cache=cache_folder(), progress=progress))
 
 
-def cache_folder() -> Path:
-    """Where features are kept, for all runs: the environment's UNSEEN_CACHE, else ~/.cache/unseen."""
-    return Path(os.environ.get("UNSEEN_CACHE") or Path.home() / ".cache" / "unseen") / "features"
+def cache_folder() -> Path | None:
+    """Where features are kept, for all runs: the environment's UNSEEN_CACHE, else ~/.cache/unseen; None for a user without a home."""
+    try:
+        return Path(os.environ.get("UNSEEN_CACHE") or Path.home() / ".cache" / "unseen") / "features"
+    except RuntimeError:
+        return None
 
 
 @dataclass(eq=False)

@@ -27,6 +27,7 @@ from unseen.data import (
     is_stream,
     is_trained,
     load,
+    pinned,
     random_labels,
     random_pixels,
     scan,
@@ -38,7 +39,7 @@ from unseen.runs import Run, open_run, source_of
 from unseen.scoring.described import Described, with_features
 from unseen.scoring.estimators import completed, estimator_of, resolved
 from unseen.scoring.ranks import kth_smallest
-from unseen.scoring.sameness import refuse_other_data
+from unseen.scoring.sameness import refuse_other_data, unchanged
 from unseen.training import new_network
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ def prepare_whole(
     if load_options(settings) != before:  # what was chosen holds out another share, or sees more of the pictures
         examples = load(data, data_dir=data_dir, **load_options(settings))
     _refuse_a_class_per_row(examples)
-    if not isinstance(data, str):
+    if isinstance(data, str):
+        settings = settings.change(data=pinned(data, examples.reading.revision))
+    else:
         settings = settings.change(data=f"{examples.name}-{_content(examples):08x}")
     if settings.data.features is not None:
         settings = settings.change(features="+".join(parse_kind(settings.data.features, examples)[0]))  # auto by name
@@ -211,9 +214,10 @@ def run_examples(
     config = run.config
     name = model or config.network.model
     source = source_of(run, NAMES) if data is None else data
-    refuse_other_data(run, source, data_dir)
     settings = settings_of(source, name, {key: value for key, value in config.flat().items() if key not in ("data", "model", "shards")})
-    settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards), as_scored)
+    with unchanged(source, data_dir):
+        refuse_other_data(run, source, data_dir)
+        settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards), as_scored)
     settings = settings.change(data=config.data.data) if data is None else settings
     if settings != config:
         made, given = ((each.data.data, each.network.model) for each in (config, settings))

@@ -34,7 +34,7 @@ function wire(data, act) {
   }
   by('undo').onclick = act.undo
   by('redo').onclick = act.redo
-  by('download').onclick = () => { download(); say() }
+  by('download').onclick = () => { download(data); say() }
   by('import').onclick = () => by('file').click()
   by('file').onchange = async event => { const told = await readFiles(data, event.target.files); event.target.value = ''; act.redraw(); say(told) }
   by('reviewer').value = journal.reviewer

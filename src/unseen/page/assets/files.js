@@ -3,13 +3,15 @@
 const FIELDS = ['id', 'decision', 'label', 'note', 'reviewer', 'other_decision', 'other_label', 'other_reviewer']
 const KINDS = ['keep', 'drop', 'relabel', 'skip']
 
-function toFile() {
+/** As CSV; the last column says of which data, and `unseen apply` refuses other data. */
+function toFile(data) {
+  const mark = data.data ? [['data'], ...[...decided].map(() => [data.data])] : null
   const quoted = text => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
-  return [FIELDS, ...[...decided].map(asRow)].map(row => row.map(quoted).join(',')).join('\n') + '\n'
+  return [FIELDS, ...[...decided].map(asRow)].map((row, k) => [...row, ...mark?.[k] ?? []].map(quoted).join(',')).join('\n') + '\n'
 }
 
-function download() {
-  const link = element('a', {href: URL.createObjectURL(new Blob([toFile()], {type: 'text/csv'})), download: 'decisions.csv'})
+function download(data) {
+  const link = element('a', {href: URL.createObjectURL(new Blob([toFile(data)], {type: 'text/csv'})), download: 'decisions.csv'})
   link.click()
   setTimeout(() => URL.revokeObjectURL(link.href), 1000)
   journal.unsaved = false
@@ -68,7 +70,11 @@ function merge(data, rows, from) {
 async function readFiles(data, files) {
   const told = []
   for (const file of files) {
-    try { told.push(merge(data, parseFile(await file.text()), file.name)) } catch (error) { told.push(`${file.name} was not read: ${error.message}.`) }
+    try {
+      const rows = parseFile(await file.text())
+      if (data.data && rows.some(row => row.data && row.data !== data.data)) throw new Error('it decides on other data than those of this page')
+      told.push(merge(data, rows, file.name))
+    } catch (error) { told.push(`${file.name} was not read: ${error.message}.`) }
   }
   return told.join(' ')
 }
