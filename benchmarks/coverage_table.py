@@ -18,7 +18,7 @@ LEFT_OUT = ("losses", "member", "variability", "loss_seen", "correctness")
 OF_THE_LAST = ("memorization", "loss_full", "loss_unseen")
 JOINT = {
     "CSL + head_memorization": ("cumulative_loss", "head_memorization_full_later"),
-    "unseen loss + head_memorization": ("unseen_loss_mean", "head_memorization_seen_later"),
+    "unseen loss + head_memorization": ("unseen_loss_mean", "head_memorization_full_later"),
 }
 """Sums of ranks of scores of one run."""
 
@@ -188,12 +188,13 @@ def outside(runs: list[Row], truth: Floats, wrong: NDArray[np.bool_], reliabilit
 def markdown(rows: list[Row], facts: Row, runs: list[Row]) -> str:
     """How the table was made, what is best, and the table."""
     reliability, devices = facts["reliability_correct"], " and ".join(sorted({run["device"] for run in runs}))
+    most = reliability**0.5
     lines = [
         "# Which estimator for which deep network",
         "",
         "Made by `python benchmarks/coverage.py table`, of runs made by `python benchmarks/coverage.py run`.",
         "VGG-11 at a quarter of its widths, 5,000 images of CIFAR-10, 500 wrong labels, against retraining with and without each example.",
-        f"The truth has {facts['members']} members; its reliability on right labels is {reliability:.3f}, so {reliability**0.5:.3f} is the most.",
+        f"The truth has {facts['members']} members. Its reliability on right labels is {reliability:.3f}: no score can pass {most:.3f}.",
         f"{len(runs)} runs, on {devices}. On a GPU {max(run['workers'] for run in runs)} ran side by side.",
         "",
         "rho is the Spearman correlation with the truth on right labels. Cost is in plain runs without measurements on the same device.",
