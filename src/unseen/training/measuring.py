@@ -114,8 +114,10 @@ class _Features:
 
     def gathered(self, fabric: "Fabric | None") -> dict[str, Tensor]:
         """Of all processes, under ``features_<side>``."""
-        summed = (lambda table: fabric.all_reduce(table, reduce_op="sum")) if fabric else (lambda table: table)
-        return {f"features_{side}": summed(table) for side, table in self.tables.items()}
+        found: Any = {f"features_{side}": table for side, table in self.tables.items()}
+        if fabric is not None:
+            found = {name: fabric.all_reduce(table, reduce_op="sum") for name, table in found.items()}
+        return dict(found)
 
 
 def sides_of(net: nn.Module) -> tuple[Side, ...]:
