@@ -69,7 +69,7 @@ class HalfMask(nn.Module):
         widths = _word_widths(units)
         bases = [len(_balanced_words(width)) for width in widths]
         places = [math.prod(bases[:w]) for w in range(_spelled(units))]
-        self._key = key("mask", seed, layer)
+        self.purpose = key("mask", seed, layer)
         multipliers = [2 * key("word", seed, layer, w) + 1 for w in range(len(widths))]
         buffers = {"bases": bases, "places": places, "multipliers": [_signed(m) for m in multipliers]}
         for name, values in buffers.items():
@@ -97,7 +97,7 @@ class HalfMask(nn.Module):
 
     def _picks(self, index: Tensor) -> Tensor:
         """The number of the word at each place: int64 (..., words)."""
-        scrambled = _scramble(index, self.bits, self._key)
+        scrambled = _scramble(index, self.bits, self.purpose)
         spelled = len(self.places)
         digits = torch.div(scrambled[..., None], self.places, rounding_mode="floor") % self.bases[:spelled]
         turn = shift_right((scrambled % self.places[-1]) * -0x61C8864680B583EB, 32)

@@ -82,7 +82,7 @@ class TurnOver(nn.Module):
         return None if index is None or side == "full" else self._factors(index, side, dtype)
 
     def _factors(self, index: Tensor, side: str, dtype: torch.dtype) -> Tensor:
-        mask = self.mask(index)  # bytes as long as possible: what is large is slow
+        mask = self.switch.once(index, self.mask)  # bytes as long as possible: what is large is slow
         if side == "unseen":
             mask = 2 - mask
         if side not in COPIES:

@@ -40,7 +40,7 @@ class Options(TypedDict, total=False):
     momentum: float | None
     weight_decay: float | None
     batch_size: int
-    schedule: Literal["constant", "step", "cosine"] | None
+    schedule: Literal["constant", "step", "cosine", "onecycle"] | None
     milestones: tuple[int, ...]
     optimizer: Literal["sgd", "adam"]
     augment: bool

@@ -75,19 +75,21 @@ def measure(
     sides = sides_of(net)
     width = len(examples.classes) if probabilities else 0
     names = [f"{quantity}_{side}" for side in sides for quantity in QUANTITIES]
-    table = torch.zeros(len(examples), len(names) + width)
+    device = examples.labels.device
+    table = torch.zeros(len(examples), len(names) + width, device=device)
     hidden = _Features(output, [side for side in of if side in sides], len(examples), next(net.parameters()).device)
     with evaluating(net), hidden.watched(net.net), fabric.autocast() if fabric else nullcontext():  # weights are cast once
-        for positions in torch.arange(len(examples)).split(batch_size)[rank::world]:
+        for positions in torch.arange(len(examples), device=device).split(batch_size)[rank::world]:
             x, labels, index = examples.batch(positions)
             logits = _all_logits(net, channels_last(x), index)
             hidden.keep(positions)
             columns = [value for side in logits for value in statistics(side, labels).values()]
-            table[positions, : len(names)] = torch.stack(columns, 1).cpu()
+            table[positions, : len(names)] = torch.stack(columns, 1)
             if probabilities:
-                table[positions, len(names) :] = logits[min(1, len(logits) - 1)].softmax(1).cpu()
+                table[positions, len(names) :] = logits[min(1, len(logits) - 1)].softmax(1)
     if fabric and world > 1:
-        table = fabric.all_reduce(table.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+        table = fabric.all_reduce(table.to(fabric.device), reduce_op="sum")  # type: ignore[union-attr, assignment]
+    table = table.cpu()
     result = dict(zip(names, table[:, : len(names)].unbind(1), strict=True)) | hidden.gathered(fabric if world > 1 else None)
     return result | ({"probabilities": table[:, len(names) :]} if probabilities else {})
 
@@ -114,10 +116,8 @@ class _Features:
 
     def gathered(self, fabric: "Fabric | None") -> dict[str, Tensor]:
         """Of all processes, under ``features_<side>``."""
-        found: Any = {f"features_{side}": table for side, table in self.tables.items()}
-        if fabric is not None:
-            found = {name: fabric.all_reduce(table, reduce_op="sum") for name, table in found.items()}
-        return dict(found)
+        found = {f"features_{side}": table for side, table in self.tables.items()}
+        return {name: fabric.all_reduce(table, reduce_op="sum") for name, table in found.items()} if fabric else found  # type: ignore[misc]
 
 
 def sides_of(net: nn.Module) -> tuple[Side, ...]:

@@ -48,6 +48,7 @@ class ManyMembers:
     has_halves: bool = True
     takes_shards: bool = False
     shares_state: bool = False
+    measures_apart: bool = False
     leading: str | None = "unseen_loss_mean"
     chooses: dict[str, Any] = {"test_fraction": TEST_FRACTION}  # noqa: RUF012
     fixes: dict[str, Any] = {}  # noqa: RUF012
@@ -96,8 +97,9 @@ class ManyMembers:
         sides = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
         best = "full_loss_mean" if config.network.model == "vgg11" else "unseen_loss_mean"
         how = (
-            f"Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their {best} follows retraining best and "
-            "their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and memorization."
+            f"Many small networks made these scores; --estimator auto takes them for MLPs and VGG-11. Their {best} follows "
+            "retraining best, and their label_score finds wrong labels best. --estimator turnover gives the memorization of the paper, "
+            "by one network."
         )
         return {"networks": config.members.members, "sides": sides, "how": how}
 
