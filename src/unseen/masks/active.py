@@ -92,7 +92,7 @@ def _through(layers: list[nn.Module], parts: list[Tensor], halves: list[Groups])
     masked = False  # whether the units that come in are those of the half alone
     for layer in layers:
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            weights = _Blocks.apply(layer.weight, halves, masked)
+            weights = _Blocks.apply(layer.weight, halves, masked)  # type: ignore[no-untyped-call]
             biases = [None if layer.bias is None else _of_groups(layer.bias, 0, on) for on in halves]
             parts = [_layer(layer, *own) for own in zip(parts, weights, biases, strict=True)]
             masked = True
