@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import unseen
+from campaign import SOAK
 
 SCRIPT = """
 import contextlib, io, json, sys
@@ -54,10 +55,16 @@ def test_a_read_only_installation_home_and_cache(read_only, tmp_path):
     ours = ("UNSEEN_", "XDG_", "MPL", "TORCH", "HF_", "PYTHON")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"HOME": str(home), "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    commands = [[*SCORE, "--out", "head"], [*SCORE, "--estimator", "turnover", "--hidden", "16", "--out", "run"]]
-    commands += [[*SCORE, "--estimator", "members", "--members", "8", "--hidden", "16", "--out", "members"]]
-    commands += [[name, "run"] for name in ("show", "suspects", "report", "plot", "evaluate", "export", "duplicates")]
-    commands += [["influence", "run", "--queries", "test[:3]"], ["truth", "run", "--members", "8"]]
+    commands = [[*SCORE, "--features", "pixels", "--out", "head"], [*SCORE, "--estimator", "turnover", "--hidden", "16", "--out", "run"]]
+    commands += [["report", "run"], ["plot", "run"]]
+    if SOAK:
+        commands += [[*SCORE, "--estimator", "members", "--members", "8", "--hidden", "16", "--out", "members"]]
+        commands += [[name, "run"] for name in ("show", "suspects", "evaluate", "export", "duplicates", "leaks", "outliers", "prune")]
+        commands += [
+            ["influence", "run", "--queries", "test[:3]"],
+            ["truth", "run", "--members", "8"],
+            ["privacy", "run", "--members", "4"],
+        ]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(commands)], capture_output=True, text=True, env=environment, cwd=tmp_path / "work"
     )
@@ -75,4 +82,4 @@ def test_a_user_without_a_home(monkeypatch, tmp_path):
     monkeypatch.delenv("UNSEEN_CACHE")
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", classmethod(lambda _: (_ for _ in ()).throw(RuntimeError("no home"))))
-    assert unseen.score("digits", limit=200, out=tmp_path / "run").config.data.features
+    assert unseen.score("digits", limit=200, features="pixels", out=tmp_path / "run").finished
