@@ -101,10 +101,13 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Write metrics.json and print it."""
-        from unseen.commands.terminal import print_table
+        from unseen.commands.terminal import print_own_words, print_table
         from unseen.judge import evaluate
 
-        print_table(evaluate(open_run(self.run)), self.json)
+        run = open_run(self.run)
+        print_table(evaluate(run), self.json)
+        if not self.json:
+            print_own_words(run.summary)
 
 
 def _positions(text: str, run: Run) -> list[int]:

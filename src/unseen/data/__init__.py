@@ -20,7 +20,7 @@ from unseen.data.reading import Reading, Skipped
 from unseen.data.scanning import Sharded, scan
 from unseen.data.shards import Shards, find_shards, is_stream
 from unseen.data.sources import NAMES, data_folder
-from unseen.data.splits import null_mask, trained
+from unseen.data.splits import is_trained, null_mask, trained
 from unseen.data.subsets import find_subsets
 from unseen.data.text import BUCKETS
 from unseen.data.verbatim import decoded, records, with_field

@@ -217,7 +217,8 @@ class Heads(nn.Module):
         batch, count, dim = tokens.shape
         parts = self.query_key_value(tokens).view(batch, count, 3, self.count, dim // self.count)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        return attention(query, key, value).transpose(1, 2).reshape(batch, count, dim)
+        mixed: Tensor = attention(query, key, value).transpose(1, 2).reshape(batch, count, dim)
+        return mixed
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -232,9 +233,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         softmax(query key' / sqrt(d)) value, (batch, heads, tokens, d).
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value)
+        found: Tensor = F.scaled_dot_product_attention(query, key, value)
+        return found
     weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1, dtype=torch.float32)
-    return weights.to(value.dtype) @ value
+    mixed: Tensor = weights.to(value.dtype) @ value
+    return mixed
 
 
 def text(classes: int = 2, units: int = 64, output_bias: bool = True) -> nn.Module:

@@ -21,6 +21,9 @@ TABLES = {
     "history": ("seed", "epoch", "index"),
     "unseen_probabilities": ("index", "p_0"),
     "neighbours": ("index", "rank", "neighbour_index", "similarity"),
+    "duplicates": ("index", "id", "given_class", "other_index", "other_id", "other_class", "cosine", "exact", "labels_differ", "group"),
+    "leaks": ("index", "id", "given_class", "other_index", "other_id", "other_class", "cosine", "exact", "labels_differ"),
+    "outliers": ("index", "id", "given_class", "strangeness"),
     "subsets": ("subset", "index"),
     "truth": ("index", "memorization"),
     "privacy": ("index", "id", "given_label", "tpr_at_1_percent", "tpr_at_1_percent_low", "tpr_at_1_percent_high", "risk"),
@@ -31,9 +34,35 @@ TABLES = {
 """Columns that each table has, whatever the run."""
 HALVES = ("loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "unseen_loss_mean", "predicted_label", "is_label_issue")
 """What scores with a memorization have beside it."""
-TEXTS = ("id", "split", "subset", "other", "side", "quantity", "query_id", "train_id", "text", "risk")
-TRUTHS = ("trained", "is_label_issue")
-WHOLE = ("index", "given_label", "true_label", "seed", "epoch", "rank", "neighbour_index", "train_index", "predicted_label")
+TEXTS = (
+    "id",
+    "split",
+    "subset",
+    "other",
+    "side",
+    "quantity",
+    "query_id",
+    "train_id",
+    "text",
+    "risk",
+    "given_class",
+    "other_id",
+    "other_class",
+)
+TRUTHS = ("trained", "is_label_issue", "exact", "labels_differ")
+WHOLE = (
+    "index",
+    "given_label",
+    "true_label",
+    "seed",
+    "epoch",
+    "rank",
+    "neighbour_index",
+    "train_index",
+    "other_index",
+    "group",
+    "predicted_label",
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +124,7 @@ LARGEST_FINGERPRINT = 2**28
 SLACK = 1e-3
 """Of a bound on numbers that were rounded."""
 LABELS = ("given_label", "true_label", "predicted_label", "predicted_seen", "predicted_unseen", "predicted_full")
-FILLED = ("id", "split", "subset", "trained", "quantity", "risk")
+FILLED = ("id", "split", "subset", "trained", "quantity", "risk", "other_id", "cosine", "exact", "labels_differ", "strangeness")
 """Texts and truth values that every row has."""
 NEVER_EMPTY = ("examples", "scores", "history", "unseen_probabilities", "subsets", "truth", "neighbours", "influence", "privacy")
 UNIQUE = ("examples", "scores", "unseen_probabilities", "truth", "privacy")
@@ -308,6 +337,7 @@ def _is_text(value: str) -> bool:
 def what_writes(name: str) -> str:
     """A sentence on which command writes a file of a run."""
     writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
+    writers |= {name: f"unseen {name}" for name in ("duplicates", "leaks", "outliers")}
     writers |= {"privacy": "unseen privacy", "privacy.json": "unseen privacy"}
     writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
     writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}

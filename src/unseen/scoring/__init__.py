@@ -3,6 +3,7 @@
 Whatever computes a column of the score table belongs here.
 """
 
+from unseen.scoring.at_once import begin, train_one
 from unseen.scoring.engine import audit_model, score
 from unseen.scoring.estimators import ESTIMATORS, Estimator
 from unseen.scoring.floor import floor_lines, noise_floor

@@ -93,6 +93,12 @@ def score(
     return run
 
 
+def begin_run(run: Run, settings: Config, examples: Sharded, data: Any, data_dir: str | Path | None) -> None:
+    """What a run starts from: the tables of its examples and its subsets, and a note of what they are. The caller holds the run."""
+    _same_data(run, data, data_dir)
+    _begin(run, settings, examples)
+
+
 def _same_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
     """Note what a new run is made of. Raises UnseenError where one that is there was made of other data."""
     refuse_other_data(run, data, data_dir)

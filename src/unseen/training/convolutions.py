@@ -61,7 +61,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         (batch, out, height, width), its channels last in memory.
     """
     kind = _precision(x)
-    out: Tensor = _Convolution.apply(x.to(kind), weight.to(kind))
+    out: Tensor = _Convolution.apply(x.to(kind), weight.to(kind))  # type: ignore[no-untyped-call]
     return out if bias is None else out + bias.to(kind)[:, None, None]
 
 
