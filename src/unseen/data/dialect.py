@@ -95,7 +95,7 @@ def _encoding(data: bytes, path: Path, given: str | None) -> tuple[str, list[str
     if (found := _wide(data[:HEAD])) is not None:
         return found, [f"The encoding is {found}: every other byte is 0."]
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(data)
+        codecs.getincrementaldecoder("utf-8")().decode(data, final=True)  # else a last letter of cp1252 passes for the first half of one
         return "utf-8", []
     except UnicodeDecodeError as error:
         name = "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
