@@ -37,7 +37,7 @@ def _place(data: Any, data_dir: str | Path | None) -> Path | None:
         return None
 
 
-def _outline(place: Path) -> str | None:
+def _outline(place: Path) -> int | None:
     """None for what cannot be looked at: the reader says why."""
     try:
         return outline(place)
@@ -49,9 +49,9 @@ def _outline(place: Path) -> str | None:
 def unchanged(data: Any, data_dir: str | Path | None) -> Iterator[None]:
     """Raise UnseenError at the end where files of the data were written meanwhile: nobody knows then which of the two was read."""
     place = _place(data, data_dir)
-    before = place and _outline(place)
+    before = None if place is None else _outline(place)
     yield
-    if place and before and _outline(place) != before:
+    if place and before is not None and _outline(place) != before:
         raise UnseenError(f"{place} was written while it was read. Wait until nothing writes there, then start again.")
 
 
