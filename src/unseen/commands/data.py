@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from unseen.commands.following import flags, following
+
 if TYPE_CHECKING:
     from unseen.data import Reading
 
@@ -23,7 +25,7 @@ class Data:
     data: Positional[str]
     """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     target: str | None = None
     """column of the class in a table"""
     text: str | None = None
@@ -33,15 +35,15 @@ class Data:
     id_column: str | None = None
     """column that names each example"""
     split_column: str | None = None
-    """column that says of each row which split it is in"""
+    """column of a table that says train, test, …"""
     drop: tuple[str, ...] = ()
     """columns that are left out"""
     separator: str | None = None
-    """of a CSV; default: found by looking"""
+    """what separates the fields of a CSV; default: found from its first lines"""
     encoding: str | None = None
-    """of a CSV; default: found by looking"""
+    """encoding of a CSV; default: found from its bytes"""
     limit: int | None = None
-    """use only the first so many training examples"""
+    """use only the first N training examples"""
     test_fraction: float = 0.2
     """share held out where the data has no test split"""
     image_size: int | None = None
@@ -49,9 +51,9 @@ class Data:
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Print what would be read."""
-        from unseen.commands.terminal import print_rows, printable
+        from unseen.commands.table import print_rows, say
         from unseen.data import inspect
 
         names = ("data_dir", "target", "text", "image_column", "id_column", "split_column", "drop", "separator", "encoding", "limit")
@@ -60,13 +62,15 @@ class Data:
         estimate = score_estimate(reading)
         if self.json:
             print(json.dumps(reading.as_dict() | {"score": estimate}, indent=1))
-            return
+            return None
         for line in summary(reading, estimate):
-            print(printable(line))
+            say(line)
+        print()
         for title, rows in tables(reading):
             print_rows(rows[:SHOWN], title=title)
             if len(rows) > SHOWN:
-                print(f"and {len(rows) - SHOWN:,} more (--json has them)")
+                print(f"and {len(rows) - SHOWN:,} more (--json has them)\n")
+        return following("train, and score every example", "score", self.data, *flags(self))
 
 
 def summary(reading: "Reading", estimate: dict[str, float | None]) -> Iterator[str]:
@@ -88,6 +92,8 @@ def summary(reading: "Reading", estimate: dict[str, float | None]) -> Iterator[s
     if estimate["seconds"] is not None and estimate["memory_bytes"] is not None:
         takes = f"{duration(estimate['seconds'])} on this machine, and {size(estimate['memory_bytes'])} of memory"
         yield f"`unseen score` with its defaults takes about {takes}."
+    elif takes_head(reading.shape):
+        yield "`unseen score` takes --estimator head by default here, and scores all examples. Its time is mostly that of the features."
 
 
 def tables(reading: "Reading") -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -108,15 +114,16 @@ def tables(reading: "Reading") -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def score_estimate(reading: "Reading") -> dict[str, float | None]:
     """Seconds and bytes that `unseen score` takes with its defaults: an order of magnitude, not a promise.
 
-    The default is members: K multi-layer perceptrons of one hidden layer. A step of training costs 6 operations per weight and example,
+    Where no head is taken the default is members: K multi-layer perceptrons of one hidden layer. A step of training costs 6 operations for
+    each weight and example,
     measuring 2, at the speed of one product of that size, which is timed. Memory is that of the inputs in float32, twice, and of the
-    weights with gradients and momenta. None for texts, whose network is another.
+    weights with gradients and momenta. None for a head.
     """
     import math
 
     from unseen.config import Config
 
-    if len(reading.shape) == 2:
+    if takes_head(reading.shape):
         return {"seconds": None, "memory_bytes": None}
     config = Config().resolved()
     features, classes = math.prod(reading.shape), max(len(reading.classes), 2)
@@ -128,6 +135,11 @@ def score_estimate(reading: "Reading") -> dict[str, float | None]:
         "seconds": operations / speed(min(units, 2048), min(features, 2048), config.training.batch_size),
         "memory_bytes": 8.0 * everyone * features + 12.0 * weights,
     }
+
+
+def takes_head(shape: tuple[int, ...]) -> bool:
+    """Whether ``--estimator auto`` takes a head for inputs of this shape: texts (letters, 2) and colour pictures (3, height, width)."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[0] == 3)
 
 
 def speed(units: int, features: int, batch: int) -> float:

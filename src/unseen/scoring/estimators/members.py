@@ -96,9 +96,9 @@ class ManyMembers:
         """How many networks the sides are of."""
         sides = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
         how = (
-            "Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their unseen_loss_mean follows retraining "
-            "best and their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and "
-            "memorization."
+            "Many small networks made these scores; --estimator auto takes them for MLPs and VGG-11. Their unseen_loss_mean follows "
+            "retraining best, and their label_score finds wrong labels best. --estimator turnover gives the memorization of the paper, "
+            "by one network."
         )
         return {"networks": config.members.members, "sides": sides, "how": how}
 
