@@ -86,7 +86,7 @@ class Recipe:
     minutes: float | None = None
     """train no longer than this, the most valuable runs first, several side by side; the next call goes on; default: until all is there"""
     jobs: int = 0
-    """with --minutes: processes side by side; default: 12 on a graphics card, else 1"""
+    """with --minutes: processes side by side; default: 3 on a graphics card, else 1"""
     json: bool = False
     """print JSON"""
 
