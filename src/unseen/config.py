@@ -22,7 +22,7 @@ class DataOptions:
     """What is read, and which of it."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     target: str | None = None
     """column of the class in a table"""
     text: str | None = None
@@ -257,7 +257,9 @@ class Config:
 
     def folder(self) -> Path:
         """Where the run goes unless told otherwise: runs/<data>-<model>-<digest>."""
-        return Path("runs") / f"{Path(self.data.data).stem.replace(':', '-')}-{self.network.model}-{self.digest()}"
+        data = self.data.data
+        name = Path(data.partition("@")[0] if data.startswith("hf:") else data).stem.replace(":", "-")
+        return Path("runs") / f"{name}-{self.network.model}-{self.digest()}"
 
 
 PARTS = tuple(part.name for part in fields(Config) if part.name not in ("estimator", "seed", "seeds"))

@@ -14,7 +14,7 @@ import unseen
 from small_runs import FAST, TABLES, equal, new_net, tables
 from unseen import Config, Run, UnseenError, open_run, score
 from unseen.config import OPTIONS
-from unseen.runs import list_runs
+from unseen.runs import list_runs, not_fitted
 from unseen.scoring.inputs import add_noise
 from unseen.scoring.scores import detection
 
@@ -399,6 +399,7 @@ def test_groups_auto_become_a_number_that_the_run_tells(tmp_path):
     run = unseen.score("digits", estimator="turnover", groups="auto", hidden=(32, 16), epochs=1, limit=200, out=tmp_path / "auto")
     assert (run.config.masks.groups, run.config.masks.tied) == (2, True)
     facts = run.summary
+    assert f"{facts['accuracy_seen']:.1%} of its labels right" in not_fitted(facts) and not_fitted(facts | {"accuracy_seen": 0.95}) is None
     assert facts["mask_groups"] == 2 and facts["examples_per_mask"] == facts["trained"] / 2
     assert "shared by about" in facts["shared_masks"] and "500 examples or more should share a mask" in facts["shared_masks"]
     same = {"estimator": "turnover", "groups": 2, "tied": True, "hidden": (32, 16), "epochs": 1, "limit": 200}

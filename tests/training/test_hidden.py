@@ -73,7 +73,7 @@ class OneLogit(nn.Module):
     ("net", "x", "name", "units"),
     [
         (unseen.mlp(20, (16,)), torch.randn(3, 20), "output", 16),
-        (unseen.mlp(784, (2048,)), torch.randn(3, 784), "output", 135),
+        (unseen.mlp(784, (2048,)), torch.randn(3, 784), "output", 67),
         (OneLogit(), torch.randn(3, 4), "out", 8),
         (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(1)), torch.randn(3, 4), None, 0),
         (nn.Sequential(nn.Conv2d(1, 3, 4), nn.Flatten()), torch.randn(3, 1, 4, 4), None, 0),

@@ -31,6 +31,8 @@ class Privacy:
     """share of the records that each network trains on"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
     json: bool = False
     """print JSON"""
 
@@ -39,7 +41,7 @@ class Privacy:
         from unseen.privacy import privacy_risk
         from unseen.training import counter
 
-        run = open_run(self.run)
+        run = open_run(self.run, self.trust_paths)
         with counter(self.members + (0 if self.target else self.held_out_targets), "networks") as advance:
             privacy_risk(
                 run, self.members, self.held_out_targets, self.target, fraction=self.fraction, data_dir=self.data_dir, progress=advance

@@ -35,6 +35,7 @@ DISCOVERY = 0.2  # false discovery rate of habitual confusions
 PAIRS, MOST_PAIRS = 3, 300  # classes that are looked at for habitual confusions with a class, and pairs in all
 PLANTED = 200_000  # planted errors that are looked at
 TIES = 3  # decimals in which probabilities differ
+HARDLY = 0.1  # probability of being wrong, below which another score ranks
 MODEL_ERROR = 0.15  # of a number of wrong labels, relative: how far estimates were from the truth on six data sets, see LOG.md
 FEWEST_OF_CLASS = 40  # examples
 REPEATS = 40
@@ -73,7 +74,15 @@ class Trust:
 
         Where classes are confused by habit this finds far more than ``against`` alone, and elsewhere as much; see LOG.md.
         """
-        return np.lexsort((-self.against, -self.wrong.round(TIES)))
+        return self.order_with(self.against)
+
+    def order_with(self, doubt: Floats) -> Integers:
+        """The same, but ``doubt``, high for a wrong label, ranks those that are hardly wrong (below .1), which ``wrong`` cannot tell apart.
+
+        Minus the log of ``right_probability`` finds confusions by habit there too (LOG.md).
+        """
+        rest = self.wrong < HARDLY
+        return np.lexsort((-doubt, np.where(rest, 0, -self.against), np.where(rest, 0, -self.wrong.round(TIES))))
 
     def in_first(self, order: Sequence[int] | Integers, count: int) -> tuple[float, float, float]:
         """How many of the first ``count`` of a list are wrong: the estimate and a 90% interval. NaN where nothing can be said.
@@ -245,12 +254,18 @@ def wrong_chances(against: Floats, labels: Integers, pairs: "dict[tuple[int, int
 
 def pooled(against: Floats, labels: Integers) -> Mixture:
     """The mixture over all planted errors, every other class alike; of more than ``PLANTED``, every so many."""
-    planted = np.ones_like(against, dtype=bool)
-    planted[np.arange(len(labels)), labels] = False
-    step = max(1, int(planted.sum()) // PLANTED)
-    some = against[planted][:: step + (step > 1 and (against.shape[1] - 1) % step == 0)]  # a step that divides a row would see few classes
+    some = planted_errors(against, labels)
+    given = against[np.arange(len(labels)), labels]
+    return mixture(given, some, np.ones(len(some)), 1 / (against.shape[1] - 1))
+
+
+def planted_errors(against: Floats, labels: Integers) -> Floats:
+    """Log-odds against every other class than the given one, row by row; of more than ``PLANTED``, every so many."""
     others = against.shape[1] - 1
-    return mixture(against[~planted], some, np.ones(len(some)), 1 / others)
+    step = max(1, len(labels) * others // PLANTED)
+    step += step > 1 and others % step == 0  # a step that divides a row would see few classes
+    rows, classes = np.divmod(np.arange(0, len(labels) * others, step), others)
+    return np.asarray(against[rows, classes + (classes >= labels[rows])])
 
 
 def habitual(against: Floats, labels: Integers) -> dict[tuple[int, int], Mixture]:
@@ -279,12 +294,13 @@ def habitual(against: Floats, labels: Integers) -> dict[tuple[int, int], Mixture
 
 def _likely(against: Floats, labels: Integers) -> list[tuple[int, int]]:
     """Pairs (true class, given class) that may be confused: of each given class the 3 that its examples look like most, and 300 in all."""
-    classes = against.shape[1]
-    mass = np.zeros((classes, classes))
-    np.add.at(mass, labels, 1 / (1 + np.exp(against)))
-    np.fill_diagonal(mass, -1)
-    nearest = (-mass).argsort(1)[:, : min(PAIRS, classes - 1)]
-    pairs = [(float(mass[given, true]), int(true), given) for given in range(classes) for true in nearest[given]]
+    pairs = []
+    order = np.argsort(labels, kind="stable")
+    for rows in np.split(order, np.unique(labels[order], return_index=True)[1][1:]):
+        given = int(labels[rows[0]])
+        mass = (1 / (1 + np.exp(against[rows]))).sum(0)
+        mass[given] = -1
+        pairs += [(float(mass[true]), int(true), given) for true in (-mass).argsort()[: min(PAIRS, len(mass) - 1)]]
     return [(true, given) for _, true, given in sorted(pairs, reverse=True)[:MOST_PAIRS]]
 
 
@@ -304,13 +320,11 @@ def between(against: Floats, true: int, given: int) -> Floats:
 
 
 def planted_auroc(against: Floats, labels: Integers) -> float:
-    """How well t tells planted errors, every other class alike, from given labels."""
-    from sklearn.metrics import roc_auc_score
-
-    is_planted = np.ones_like(against, dtype=bool)
-    is_planted[np.arange(len(labels)), labels] = False
-    weights = np.where(is_planted, 1 / (against.shape[1] - 1), 1.0)
-    return float(roc_auc_score(is_planted.ravel(), against.ravel(), sample_weight=weights.ravel()))
+    """How well t tells planted errors, every other class alike, from given labels: how often a planted one's is larger."""
+    given = np.sort(against[np.arange(len(labels)), labels])
+    planted = planted_errors(against, labels)
+    below = np.searchsorted(given, planted, side="left") + np.searchsorted(given, planted, side="right")  # ties count half
+    return float(below.mean() / 2 / len(given))
 
 
 def _interval(estimate: float, repeats: Floats, count: int) -> tuple[float, float, float]:

@@ -5,10 +5,11 @@ Whatever reads or changes the user's data, before any network sees it, belongs h
 
 from unseen.data.csvs import TARGETS
 from unseen.data.dialect import find_dialect, is_csv
-from unseen.data.digests import difference, digest, refuse_other
+from unseen.data.digests import content, difference, digest, mark_of, outline, refuse_other
 from unseen.data.examples import Examples, joined
 from unseen.data.folders import image_folder
 from unseen.data.frames import declared_classes
+from unseen.data.hub import pinned
 from unseen.data.images import Lazy
 from unseen.data.indexed import COLUMN, IndexedDataset, in_order, with_index
 from unseen.data.inspecting import inspect

@@ -4,7 +4,8 @@ A batch is split by its masks, and each part goes through the weights between it
 comes out is what the masked network gives, up to the order of sums. On a GPU the masked network is taken: a split would make it wait.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,7 @@ from torch.nn import functional as F
 
 from unseen.masks.half import SharedMask
 
-if TYPE_CHECKING:
-    from unseen.masks.turnover import TurnOver
-
-CHILD = "turn_over"
+CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
 LARGEST = 6  # masks at most: of more of them the parts of a batch are too small
 
 
@@ -37,10 +35,9 @@ def active_layers(net: nn.Module) -> list[nn.Module] | None:
     return layers
 
 
-def mask_of(layer: nn.Module) -> "TurnOver | None":
-    """The mask on a layer's output."""
-    found: Any = layer._modules.get(CHILD)
-    return found
+def mask_of(layer: nn.Module) -> Any:
+    """The ``TurnOver`` on a layer's output, or None."""
+    return layer._modules.get(CHILD)
 
 
 def _is_simple(layer: nn.Module) -> bool:
@@ -53,8 +50,8 @@ def _is_simple(layer: nn.Module) -> bool:
     return own and plain and not layer._backward_pre_hooks
 
 
-def _are_tied(masks: "list[TurnOver | None]") -> bool:
-    found = [mask.mask for mask in masks if mask is not None]
+def _are_tied(masks: Sequence[Any]) -> bool:
+    found = [mask.mask for mask in masks]
     shared = [mask for mask in found if isinstance(mask, SharedMask)]
     if not shared or len(shared) < len(found) or len(shared[0].words) > LARGEST or shared[0].units % 2:
         return False

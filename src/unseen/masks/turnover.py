@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unseen.errors import UnseenError
-from unseen.masks.active import active_layers, active_logits
+from unseen.masks.active import CHILD, active_layers, active_logits
 from unseen.masks.half import FEW, HalfMask, SharedMask
 from unseen.masks.outputs import logits_of
 from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, is_read_by_width, places_of
@@ -29,7 +29,6 @@ class Side(StrEnum):
 
 
 COPIES = {"both": 2, "all": 3}  # how many sides come out of one forward
-CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
 CHILD_OF_INPUT = "turn_over_input"  # and where the mask is on its input
 IN_THREADS = (
     "nn.DataParallel runs copies of the network in threads that would share one switch, so that examples would get masks of others. "

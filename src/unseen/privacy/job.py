@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from unseen.config import Config
-from unseen.data import Examples
+from unseen.data import Examples, content
 from unseen.errors import UnseenError
 from unseen.hashing import key
 from unseen.judge import retrain, spearman
@@ -138,7 +138,7 @@ def _networks(
     run: Run, config: Config, examples: Examples, plan: Plan, model: nn.Module | None, progress: Callable[[int], None] | None
 ) -> tuple[Shadows, Targets | None]:
     """Members and held-out targets, from the run's file of them or trained now; float16."""
-    name = f"privacy-{_digest(config, plan, model)}"
+    name = f"privacy-{_digest(examples, config, plan, model)}"
     if not (run.path / "weights" / f"{name}.safetensors").exists():
         run.write_tensors(name, _trained(run, config, examples, plan, model, progress))
     count, records = plan.members + plan.targets, len(examples) if plan.joined else len(examples.train)
@@ -173,8 +173,8 @@ def _trained(
     return {"log_odds": log_odds, "inside": inside}
 
 
-def _digest(config: Config, plan: Plan, model: nn.Module | None) -> str:
-    parts = json.dumps([config.digest(), asdict(plan), "" if model is None else repr(model)], sort_keys=True)
+def _digest(examples: Examples, config: Config, plan: Plan, model: nn.Module | None) -> str:
+    parts = json.dumps([content(examples), config.digest(), asdict(plan), "" if model is None else repr(model)], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()[:8]
 
 

@@ -23,6 +23,7 @@ from unseen.masks import evaluating, logits_of
 from unseen.training.head import ROWS, Sums, chosen, solve
 
 SHARE = 0.03  # of the products of an epoch's training that a head may cost
+WEIGHT = 32  # four products of two units in float64, each as long as eight in bfloat16 (measured on a CPU that multiplies bfloat16)
 FEWEST = 64  # units that a head always has
 CHOICE = 2048  # examples that choose the ridge and the scale
 RIDGES = tuple(10.0**power for power in range(-4, 3))  # times the mean eigenvalue of X'X
@@ -79,13 +80,13 @@ class Layers:
     def output(self, logits: Tensor) -> Output | None:
         """The linear layer that gave these logits (n, classes), and as many of its units as a head may have.
 
-        Products of a training step are three times those of its forward, in linear layers and convolutions; those of a head of k units, in
-        float64, count as 8 k² an example. So k is at most √(3 · ``SHARE`` · products / 8), and ``FEWEST`` at least.
+        Products of a training step are three times those of its forward, in linear layers and convolutions; those of a head of k units take
+        ``WEIGHT`` k² of them an example. So k is at most √(3 · ``SHARE`` · products / ``WEIGHT``), and ``FEWEST`` at least.
         """
         name = next((name for name, (_, out) in reversed(self.linear.items()) if gives(out, logits)), None)
         if name is None:
             return None
-        width, most = self.linear[name][0].shape[1], math.isqrt(int(3 * SHARE * sum(self.products.values()) / len(logits) / 8))
+        width, most = self.linear[name][0].shape[1], math.isqrt(int(3 * SHARE * sum(self.products.values()) / len(logits) / WEIGHT))
         return Output(name, _spread(width, min(width, max(FEWEST, most))))
 
     def remove(self) -> None:
