@@ -52,7 +52,7 @@ def cook(
     for name in NAMES if "all" in names else dict.fromkeys(names):
         with style():
             figure, claims = recipe_of(name).cook(study)
-        study.write(name, figure, claims)
+        study.write(name, figure, claims, recipe_of(name).pieces(scale))
         yield claims
 
 
