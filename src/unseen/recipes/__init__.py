@@ -83,6 +83,10 @@ def train(
         UnseenError: for a recipe or a scale that is not there, and where the minutes were too few to finish anything.
     """
     folder = Path(runs) / _checked(names, scale)
+    if not minutes >= 0 or jobs < 0:
+        raise UnseenError(
+            f"--minutes is {minutes:g} and --jobs {jobs}. Allowed: a number of minutes, and processes from 1 up; 0 jobs choose."
+        )
     chosen = [name for name in VALUE if "all" in names or name in names]
     pieces = [piece for name in chosen for piece in recipe_of(name).pieces(scale)]
     before = count_finished(pieces, folder)

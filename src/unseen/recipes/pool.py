@@ -43,6 +43,8 @@ def train_pieces(
     """
     started = time.monotonic()
     tracks = {track.folder: track for track in (_Track(piece, runs, data_dir) for piece in in_order(pieces))}
+    if seconds <= 0 or all(track.is_over for track in tracks.values()):
+        return [track.piece for track in tracks.values() if track.is_done]
     context = multiprocessing.get_context("spawn")
     with ExitStack() as locks, context.Pool(jobs, torch.set_num_threads, (max(1, torch.get_num_threads() // jobs),)) as processes:
         while time.monotonic() < started + seconds and not all(track.is_over for track in tracks.values()):
