@@ -2,7 +2,7 @@
 
 CIFAR-10, VGG-11 without batch norm, 0 to 50,000 of 50,000 labels random, the learning rate divided by 10 twice; and falling by a
 cosine, to test the caption's remark that the steps cannot fit labels that are all random. Ordinary
-networks, without masks. At small scale 10,000 images, VGG-11 narrowed. Cost there: 12 runs, about 45 minutes on two cores.
+networks, without masks. At small scale 10,000 images, VGG-11 narrowed. Cost there: 12 runs, about 30 minutes on two cores.
 """
 
 from itertools import pairwise

@@ -8,7 +8,7 @@ those of an ordinary network (``--estimator plain``), trained on train alone.
 The scores of CIFAR-10: masks of two groups of channels, the same in all layers, so that half of the images train each half of the network
 as a whole; one cycle of the learning rate until the seen half has all its labels; the mean over seeds, each with another split of the
 images. With masks of one's own for every image the unseen half of VGG-11 learns nothing (LOG.md).
-At small scale CIFAR-10 is cut to 20,000 training and 2,000 test images and VGG-11 narrowed. Cost there: about 75 minutes on two cores.
+At small scale CIFAR-10 is cut to 20,000 training and 2,000 test images and VGG-11 narrowed. Cost there: about 40 minutes on two cores.
 """
 
 from typing import TYPE_CHECKING, Any
