@@ -1,5 +1,5 @@
 # make demo: install, run the main job on embedded data. make test: install, all tests. make check: what CI runs beside them.
-# make soak: kills, fuzzing and the rest of tests/reliability at length. make test-lowest: all tests with the lowest versions allowed.
+# make soak: kills, fuzzing, mutants, round trips and the rest of tests/reliability at length. make test-lowest: all tests with the lowest versions allowed.
 # make docs: the site, into site/.
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,9 +28,9 @@ wheel:
 	$(VENV_WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	$(VENV_WHEEL)/bin/python tests/try_wheel.py $(VENV_WHEEL)/bin/unseen
 
-# UNSEEN_KILLS, UNSEEN_KILL_SEEDS: more or fewer kills of each command.
+# UNSEEN_KILLS, UNSEEN_KILL_SEEDS: more or fewer kills of each command. Two processes; a file stays in one of them.
 soak: $(INSTALLED)
-	UNSEEN_SOAK=1 $(BIN)/python -m pytest tests/reliability
+	UNSEEN_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/reliability tests/data/test_reading.py tests/curate/test_apply.py
 
 test-lowest:
 	$(PYTHON) tests/lowest.py > .lowest.txt

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import unseen
+from unseen.training.convolutions import FastConvolutions
 from unseen.training.loop import channels_last
 
 
@@ -51,10 +52,15 @@ def variants(net: nn.Module, examples: int) -> dict[str, Callable[[Tensor, Tenso
             mask.index = index
         return sine(x)
 
+    few = unseen.TurnOverNet(copy.deepcopy(net), groups=2, tied=True, scale=2**0.5)
     plain, turned = copy.deepcopy(net), unseen.TurnOverNet(net, examples=examples)
-    calls = {"plain": lambda x, _: plain(x), "turn-over": lambda x, i: turned(x, i, "seen")}
+    calls = {
+        "plain": lambda x, _: plain(x),
+        "turn-over": lambda x, i: turned(x, i, "seen"),
+        "2 tied groups": lambda x, i: few(x, i, "seen"),
+    }
     return calls | {"nn.Dropout": lambda x, _: dropout(x), "sine 2020": with_sine}, {
-        "plain": plain, "turn-over": turned, "nn.Dropout": dropout, "sine 2020": sine,
+        "plain": plain, "turn-over": turned, "2 tied groups": few, "nn.Dropout": dropout, "sine 2020": sine,
     }  # fmt: skip
 
 
@@ -82,7 +88,7 @@ def training_steps(net: nn.Module, shape: tuple[int, ...], batch: int, bf16: boo
         optimizer = torch.optim.SGD(nets[name].to(device).parameters(), lr=1e-4)
 
         def step(forward: Callable[..., Tensor] = forward, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            with torch.autocast(device, torch.bfloat16, enabled=bf16), FastConvolutions():
                 loss = F.cross_entropy(forward(x, index).float(), labels)
             optimizer.zero_grad()
             loss.backward()

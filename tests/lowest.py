@@ -13,9 +13,16 @@ def lowest(text: str, extras: tuple[str, ...] = ("dev",)) -> list[str]:
 
     >>> lowest('[project]\\ndependencies = ["torch>=2.6", "cleanlab[datalab]>=2.9,<3"]\\noptional-dependencies = {dev = []}')
     ['torch==2.6', 'cleanlab==2.9']
+    >>> lowest('[project]\\nname = "u"\\ndependencies = []\\noptional-dependencies = {a = ["x>=1"], dev = ["u[a]", "y>=2"]}')
+    ['y==2', 'x==1']
     """
     project = tomllib.loads(text)["project"]
-    wanted = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
+    wanted, asked = list(project["dependencies"]), list(extras)
+    for extra in asked:  # grows: an extra may ask for others of this project
+        for line in project["optional-dependencies"][extra]:
+            own = re.fullmatch(rf"{project.get('name')}\[([\w,-]+)\]", line)
+            asked += [name for name in own[1].split(",") if name not in asked] if own else []
+            wanted += [] if own else [line]
     found = []
     for line in wanted:
         match = re.fullmatch(r"([\w.-]+)(?:\[[\w,-]+\])?>=([\w.]+)(?:,.*)?", line)

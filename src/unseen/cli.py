@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import os
 import re
 import signal
@@ -19,7 +20,9 @@ from unseen.errors import UnseenError
 from unseen.torchrun import is_first
 
 LINES = "\n\t"
-NO_MEMORY = "not enough memory|out of memory|cannot allocate memory"
+NO_MEMORY = "not enough memory|out of memory|cannot allocate memory|failed to map segment"
+LEAST_SPACE = 2**30
+"""Bytes of address space under which PyTorch and Polars end the process while they are imported, without a word of ours."""
 STATUS = {
     0: "done; also where the reader of the output went away",
     1: "an error that unseen does not know: a defect, please report it",
@@ -46,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     union: Any = arms[0]
     for arm in arms[1:]:
         union = union | arm
+    if (space := _address_space()) < LEAST_SPACE:
+        needed = f"importing PyTorch and Polars takes {LEAST_SPACE / 2**30:.0f} GiB"
+        print(f"unseen: ulimit -v allows {space / 2**30:.2f} GiB, and {needed}. Raise it.", file=sys.stderr)
+        return 4
     try:
         _check_encoding(sys.argv[1:] if arguments is None else arguments)
         command: Any = tyro.cli(union, prog="unseen", args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
@@ -69,10 +76,20 @@ def main(arguments: list[str] | None = None) -> int:
             said = printable(str(error).splitlines()[0])
             print(f"unseen: a table of the run lacks a column: {said}. Write it again, or restore it.", file=sys.stderr)
             return 2
-        if isinstance(error, RuntimeError) and re.search(NO_MEMORY, str(error), re.IGNORECASE):  # as PyTorch says it
+        if isinstance(error, RuntimeError | ImportError) and re.search(NO_MEMORY, str(error), re.IGNORECASE):  # as PyTorch says it
             return _no_memory(error)
         raise
     return 0
+
+
+def _address_space() -> float:
+    """Bytes that ``ulimit -v`` allows; without a limit, and on Windows, infinity."""
+    try:
+        import resource
+    except ImportError:
+        return math.inf
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _run(command: Any) -> int:

@@ -22,7 +22,7 @@ class DataOptions:
     """What is read, and which of it."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     target: str | None = None
     """column of the class in a table"""
     text: str | None = None
@@ -83,10 +83,11 @@ class NetworkOptions:
 class MaskOptions:
     """Turn-over dropout's masks."""
 
-    groups: int | None = None
-    """units share a mask in this many groups per layer; 0: every unit its own (vgg11: 32)"""
+    groups: int | Literal["auto"] | None = None
+    """units share a mask in this many groups per layer; 0: every unit its own; 8 or fewer: examples share masks too, which deep networks
+    need; auto: from the number of examples (vgg11: auto)"""
     tied: bool | None = None
-    """the same mask in all layers with the same number of groups (vgg11: yes)"""
+    """the same mask in all layers with the same number of groups (vgg11, and with --groups auto: yes)"""
     mask_scale: float | None = None
     """what a seen unit is multiplied by: 2 keeps the mean of the next layer's input, sqrt 2 its variance (vgg11)"""
     only: tuple[str, ...] | None = None
@@ -123,8 +124,8 @@ class TrainingOptions:
     """L2 penalty (text: 0.001, else 0)"""
     batch_size: int = 256
     """examples per step"""
-    schedule: Literal["constant", "step", "cosine"] | None = None
-    """learning rate over the epochs; step divides by 10 at the milestones"""
+    schedule: Literal["constant", "step", "cosine", "onecycle"] | None = None
+    """learning rate over the epochs; step divides by 10 at the milestones, onecycle rises, then falls to 0"""
     milestones: tuple[int, ...] = (100, 150)
     """epochs at which the step schedule divides the learning rate"""
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -219,8 +220,8 @@ class Config:
             return self.change(model="text").resolved()
         flat, model = self.flat(), self.network.model
         defaults = DEFAULTS.get(model, DEFAULTS["mlp"] | {"mask_scale": None})  # a module of one's own: ``attach`` decides
-        if model == "vgg11":
-            defaults = defaults | {"groups": min(defaults["groups"], round(64 * self.network.width))}  # the narrowest layer's channels
+        if flat["groups"] == "auto":
+            defaults = defaults | {"tied": True}
         config = self.change(**{name: value for name, value in ({"weight_decay": 0.0} | defaults).items() if flat[name] is None})
         config = config.change(members=flat["members"] or MEMBERS.get(model, MEMBERS["mlp"]))
         if self.data.text is not None and self.training.precision == "auto":
@@ -256,7 +257,9 @@ class Config:
 
     def folder(self) -> Path:
         """Where the run goes unless told otherwise: runs/<data>-<model>-<digest>."""
-        return Path("runs") / f"{Path(self.data.data).stem.replace(':', '-')}-{self.network.model}-{self.digest()}"
+        data = self.data.data
+        name = Path(data.partition("@")[0] if data.startswith("hf:") else data).stem.replace(":", "-")
+        return Path("runs") / f"{name}-{self.network.model}-{self.digest()}"
 
 
 PARTS = tuple(part.name for part in fields(Config) if part.name not in ("estimator", "seed", "seeds"))
@@ -279,9 +282,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    """What a field of a ``Literal`` allows; nothing for any other type."""
-    arms = [arm for arm in (hint, *get_args(hint)) if get_origin(arm) is Literal]
-    return get_args(arms[0]) if arms else ()
+    """What a field of a ``Literal`` allows, or of one and None; nothing for any other type."""
+    arms = [hint] if get_origin(hint) is Literal else [arm for arm in get_args(hint) if arm is not type(None)]
+    return get_args(arms[0]) if len(arms) == 1 and get_origin(arms[0]) is Literal else ()
 
 
 CHOICES = {name: choices for name, hint in HINTS.items() if (choices := _choices(hint))}
@@ -293,7 +296,7 @@ DEFAULTS: dict[
     str, dict[str, Any]
 ] = {  # rates and schedules: Liu et al. 2021, sections 3 and 4; cct's and the masks of vgg11: ours, see LOG.md
     "mlp": {"lr": 0.06, "momentum": 0.0, "schedule": "constant"} | INDEPENDENT,
-    "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step", "groups": 32, "tied": True, "mask_scale": 2**0.5},
+    "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step", "groups": "auto", "tied": True, "mask_scale": 2**0.5},
     "cct": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
     "cct2": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
     "text": {"lr": 0.2, "momentum": 0.9, "schedule": "constant", "weight_decay": 0.001} | INDEPENDENT,
@@ -313,7 +316,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "null_fraction": (lambda v: 0 <= v < 1, "from 0 to below 1"),
     "random_labels": (lambda v: v >= 0, "a count, or a share below 1"),
     "width": (lambda v: v > 0, "above 0"),
-    "groups": (lambda v: v is None or v == 0 or v >= 2, "0 or at least 2"),
+    "groups": (lambda v: v in (None, 0, "auto") or (isinstance(v, int) and v >= 2), "auto, 0 or at least 2"),
     "mask_scale": (lambda v: v is None or v > 0, "above 0"),
     "limit": (lambda v: v is None or v >= 2, "at least 2"),
     "gradients_every": (lambda v: v >= 0, "at least 0"),

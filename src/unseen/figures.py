@@ -1,5 +1,7 @@
 """Figures: made where matplotlib is installed, and written whole or not at all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
+STYLE: Any = {
+    "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 7, "legend.title_fontsize": 7, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.4,
+}  # fmt: skip
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -19,6 +25,17 @@ def new_figure(width: float, height: float) -> "Figure":
     except ImportError as error:
         raise needs("plots", error) from error
     return Figure(figsize=(width, height), layout="constrained" if width < 10 else None)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """One look for all figures that are drawn inside. Raises UnseenError where matplotlib is not installed."""
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise needs("plots", error) from error
+    with rc_context(STYLE):
+        yield
 
 
 def save_figure(figure: "Figure", path: Path, **options: Any) -> Path:

@@ -91,34 +91,48 @@ def draw_curves(
         sides: of the network; the full one where the curves have neither.
         only: names of the subsets to draw; default: all.
     """
-    import polars as pl
-
     sides = [side for side in sides if side in curves["side"].unique().to_list()] or ["full"]
     names = list(only or curves["subset"].unique(maintain_order=True))
     for name, side in ((name, side) for name in names for side in sides):
-        rows = (
-            curves.filter(pl.col("subset") == name, pl.col("side") == side)
-            .group_by("epoch")
-            .agg(mean=pl.col(quantity).mean(), low=pl.col(quantity).min(), high=pl.col(quantity).max())
-            .sort("epoch")
-        )
-        color = COLOURS.get(name, f"C{names.index(name)}")
-        axes.plot(
-            rows["epoch"],
-            rows["mean"],
-            label=f"{name}, {side}" if len(sides) > 1 else name,
-            linewidth=1.4,
-            color=color,
-            linestyle=DASHES[side],
-        )
-        axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
+        label, color = f"{name}, {side}" if len(sides) > 1 else name, COLOURS.get(name, f"C{names.index(name)}")
+        draw_curve(axes, curves, name, side, quantity, label=label, color=color, linestyle=DASHES[side])
     unit = " (nats)" if quantity == "loss" else ""
     axes.set(xlabel="epoch", ylabel=f"{quantity}{unit}", ylim=(0, 1.02) if quantity == "accuracy" else (0, None))
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_images(axes: "Sequence[Axes]", rows: list[dict[str, Any]], examples: Examples) -> None:
-    """Draw images with score and (given label, seen prediction, unseen prediction), as the paper's figures 7 and 8 do."""
+def draw_curve(axes: "Axes", curves: "pl.DataFrame", subset: str, side: str, quantity: str, **look: Any) -> None:
+    """One subset on one side over the epochs: the mean over seeds, and their range as a band.
+
+    Args:
+        axes: to draw on.
+        curves: of ``subset_curves``.
+        subset: its name.
+        side: of the network.
+        quantity: loss or accuracy.
+        **look: label, color and linestyle of the line.
+    """
+    import polars as pl
+
+    rows = (
+        curves.filter(pl.col("subset") == subset, pl.col("side") == side)
+        .group_by("epoch")
+        .agg(mean=pl.col(quantity).mean(), low=pl.col(quantity).min(), high=pl.col(quantity).max())
+        .sort("epoch")
+    )
+    axes.plot(rows["epoch"], rows["mean"], **{"linewidth": 1.4} | look)
+    axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=look.get("color"), alpha=0.15, linewidth=0)
+
+
+def draw_images(axes: "Sequence[Axes]", rows: list[dict[str, Any]], examples: Examples, stacked: bool = False) -> None:
+    """Draw images with score and (given label, seen prediction, unseen prediction), as the paper's figures 7 and 8 do.
+
+    Args:
+        axes: one for each image.
+        rows: of the score table.
+        examples: the run's data.
+        stacked: write label, seen prediction, unseen prediction and score in four lines, for names that are too long for one.
+    """
     if len(examples.shape) != 3:
         raise UnseenError(f"These examples are no images: their shape is {examples.shape}. Use long_tail(run).")
     positions = {int(index): position for position, index in enumerate(examples.index.tolist())}
@@ -128,7 +142,8 @@ def draw_images(axes: "Sequence[Axes]", rows: list[dict[str, Any]], examples: Ex
         pixels = image[0].permute(1, 2, 0).cpu().numpy()
         axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray_r" if pixels.shape[-1] == 1 else None)
         names = [examples.classes[int(row[name])] for name in ("given_label", "predicted_seen", "predicted_unseen")]
-        axis.set_title(f"{row['memorization']:.1f}\n({', '.join(names)})", fontsize=7, parse_math=False)
+        title = "\n".join((*names, f"{row['memorization']:.1f}")) if stacked else f"{row['memorization']:.1f}\n({', '.join(names)})"
+        axis.set_title(title, fontsize=6.5 if stacked else 7, parse_math=False)
         axis.set_axis_off()
 
 

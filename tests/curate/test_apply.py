@@ -17,6 +17,7 @@ from PIL import Image
 import unseen
 from unseen.cli import main
 from unseen.curate.copying import apply
+from unseen.curate.folders import folded
 from unseen.data import image_folder
 
 UnseenError = unseen.UnseenError
@@ -234,6 +235,49 @@ def test_a_relabelled_file_takes_the_place_of_none_in_any_case(photos, tmp_path)
     there = files(tmp_path / "clean")
     assert len(there) == len(files(photos)) and len({name.casefold() for name in there}) == len(there)
     assert there["dog/cat-cat-1.png"] == files(photos)["cat/1.png"]
+
+
+@pytest.fixture
+def one_case(monkeypatch):
+    """Makes a folder one of a disk that does not tell A from a, nor é in one piece from é in two: paths below it lead to what is there."""
+
+    def make(root):
+        def found(path):
+            if not isinstance(path, str | Path) or not Path(path).is_relative_to(root):
+                return path
+            place = root
+            for part in Path(path).relative_to(root).parts:
+                there = real["listdir"](place) if real["isdir"](place) else []
+                place = place / next((name for name in there if folded(name) == folded(part)), part)
+            return place
+
+        real = {"listdir": os.listdir, "isdir": os.path.isdir}
+        for name in ("open", "mkdir", "lstat", "chmod", "utime"):
+            whole = getattr(os, name)
+            monkeypatch.setattr(os, name, lambda path, *rest, whole=whole, **named: whole(found(path), *rest, **named))
+
+    return make
+
+
+CLASHES = [("A/1.png", "a/1.png"), ("A/1.png", "a/2.png"), ("a/x.png", "a/X.png"), ("é/1.png", "e\u0301/2.png"), ("ß/1.png", "SS/2.png")]
+
+
+@pytest.mark.parametrize("names", CLASHES, ids=lambda names: ascii(names))
+@pytest.mark.parametrize("is_one_case", [False, True])
+def test_names_that_differ_in_case_alone(tmp_path, one_case, names, is_one_case):
+    """Where the disk tells them apart both are copied; where it does not it is said, and nothing is written: no class becomes two."""
+    for number, name in enumerate((*names, "other/1.png", "other/2.png")):
+        picture(tmp_path / "photos" / name, number)
+    made = decisions(tmp_path, ("other/1.png", "drop", ""))
+    (tmp_path / "disk").mkdir()
+    if is_one_case:
+        one_case(tmp_path / "disk")
+        with pytest.raises(UnseenError, match="are the same on the disk"):
+            apply(made, tmp_path / "photos", tmp_path / "disk" / "clean")
+        assert not list((tmp_path / "disk").iterdir())
+    else:
+        apply(made, tmp_path / "photos", tmp_path / "disk" / "clean")
+        assert sorted(files(tmp_path / "disk" / "clean")) == sorted((*names, "other/2.png"))
 
 
 def test_a_folder_that_is_swapped_meanwhile_leaks_nothing(tmp_path):

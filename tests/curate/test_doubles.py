@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from unseen.curate.doubles import directions, disagreeing, exact_pairs, groups, near_pairs, strangeness
+from unseen.curate.doubles import directions, exact_pairs, groups, near_pairs, strangeness
+from unseen.data import load
 from unseen.errors import UnseenError
 
 
@@ -41,15 +42,12 @@ def test_tiles_do_not_matter(monkeypatch):
     )
 
 
-def test_exact_doubles_other_labels_and_groups():
+def test_exact_doubles_and_groups():
     features = with_doubles()
     found = near_pairs(features, 0.9)
-    exact = found.keep(exact_pairs(found, features))
+    examples = load((features.numpy(), torch.arange(300).numpy() % 2), test_fraction=0.0).train
+    exact = found.keep(exact_pairs(found, examples, examples))
     assert (exact.first.tolist(), exact.second.tolist()) == ([7], [100])
-    labels = torch.zeros(300, dtype=torch.int64)
-    labels[200] = 1
-    apart = found.keep(disagreeing(found, labels))
-    assert {7, 100} == set(apart.first.tolist()) and set(apart.second.tolist()) == {200}
     numbers = groups(found, 300)
     assert numbers[7] == numbers[100] == numbers[200] != numbers[50] == numbers[201]
 

@@ -1,14 +1,18 @@
 import json
+import tracemalloc
+from functools import partial
 
 import numpy as np
 import polars as pl
 import pytest
 
 import unseen
+from reference_scores import right_probability_dense
 from unseen.cli import main
 from unseen.curate import lists as curate
 from unseen.curate.abstain import LEAST, judgeable
 from unseen.curate.rates import ErrorRate, error_rate
+from unseen.curate.trust import trust_in
 from unseen.runs.run import Run
 
 
@@ -81,6 +85,29 @@ def test_a_habit_of_confusing_two_classes_is_learned():
     assert right[0] < 0.7 < 0.9 < right[1]
     wrong = true[2:] != given[2:]
     assert right[2:][wrong].max() < right[2:][~wrong].min() and (right > 0).all()
+
+
+@pytest.mark.parametrize("classes", [2, 7, 40])
+def test_right_probability_is_that_of_the_whole_matrix_of_confusions(classes):
+    """Of 40 classes half occur as labels."""
+    random = np.random.default_rng(classes)
+    evidence, labels = random.dirichlet(np.full(classes, 0.3), size=150), random.integers(max(2, classes // 2), size=150)
+    slow = [right_probability_dense(evidence, labels, sharpness) for sharpness in curate.SHARPNESS]
+    right = max(slow, key=lambda found: found[1])[0]
+    assert curate.right_probability(evidence, labels) == pytest.approx(right, rel=1e-6)
+
+
+@pytest.mark.parametrize("of", [curate.right_probability, partial(trust_in, repeats=2)], ids=["right_probability", "trust_in"])
+def test_nothing_of_the_size_of_the_square_of_the_classes_is_made(of):
+    """4,000 classes, 200 examples: a matrix of all classes would be 128 MB, the evidence is 6.4 MB."""
+    random = np.random.default_rng(0)
+    evidence, labels = random.dirichlet(np.full(4000, 0.3), size=200), random.integers(4000, size=200)
+    of(evidence, labels)  # imports
+    tracemalloc.start()
+    of(evidence, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * evidence.nbytes
 
 
 def test_error_rates_say_where_they_come_from(run, tmp_path):

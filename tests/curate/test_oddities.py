@@ -10,7 +10,8 @@ from PIL import Image
 
 import unseen
 from unseen.cli import main
-from unseen.curate import duplicates, leaks, outliers
+from unseen.curate import duplicates, find_oddities, leaks, odd_lists, outliers
+from unseen.curate.oddities import NEAR_WITHOUT
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,27 @@ def test_planted_copies_are_found_those_with_other_labels_first(pictures):
 def test_a_copy_in_both_splits_is_a_leak(pictures):
     found = leaks(pictures[1], 0.99)
     assert found.select("id", "other_id", "exact", "labels_differ").rows() == [("test/b/92.png", "train/b/05.png", True, False)]
+
+
+def test_the_tables_say_what_the_lists_say_and_need_no_data(pictures, tmp_path):
+    folder, run = pictures
+    assert odd_lists(unseen.open_run(shutil.copytree(run.path, tmp_path / "stranger"))).keys() <= {"duplicates", "leaks", "outliers"}
+    assert find_oddities(run) is None
+    found = odd_lists(run)
+    assert list(found) == ["duplicates", "leaks", "outliers"]
+    assert found["duplicates"].equals(duplicates(run)) and found["leaks"].equals(leaks(run)) and found["outliers"].equals(outliers(run))
+    assert found["leaks"]["path"][0].startswith(str(folder))
+    fresh = duplicates(run, NEAR_WITHOUT)
+    assert found["duplicates"].select("index", "other_index", "exact").equals(fresh.select("index", "other_index", "exact"))
+    written = (run.path / "duplicates.parquet").stat().st_mtime_ns
+    assert find_oddities(run) is None and (run.path / "duplicates.parquet").stat().st_mtime_ns == written
+
+
+def test_lists_of_data_from_python_say_what_is_missing(tmp_path):
+    data = (np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2)
+    run = unseen.score(data, out=tmp_path / "run", epochs=1)
+    assert "arrays" in str(find_oddities(run)) and odd_lists(run) == {}
+    assert find_oddities(run, data=data) is None and len(odd_lists(run)) == 3
 
 
 def test_what_is_far_from_everything_is_an_outlier(tmp_path):

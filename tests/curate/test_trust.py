@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from unseen.curate.trust import against_labels, between, trust_in
+from unseen.curate.trust import against_labels, between, planted_auroc, planted_errors, trust_in
 from unseen.errors import UnseenError
 from unseen.training import fit_head
 
@@ -98,3 +98,20 @@ def test_bad_input_is_refused():
     probabilities[3, 1] = np.nan
     with pytest.raises(UnseenError, match="NaN"):
         trust_in(probabilities, labels)
+
+
+@pytest.mark.parametrize(("count", "classes"), [(150, 5), (3000, 300)])
+def test_planted_errors_are_every_other_class_and_their_auroc_is_that_of_sorting(count, classes):
+    """Of 3,000 examples and 300 classes every fourth planted error is looked at; values repeat, so that there are ties."""
+    from sklearn.metrics import roc_auc_score
+
+    random = np.random.default_rng(0)
+    against, labels = random.normal(size=(count, classes)).round(1), random.integers(classes, size=count)
+    planted = np.ones(against.shape, bool)
+    planted[np.arange(count), labels] = False
+    step = max(1, int(planted.sum()) // 200_000)
+    some = planted_errors(against, labels)
+    assert some.tolist() == against[planted][::step].tolist()
+    given = against[~planted]
+    slow = roc_auc_score(np.repeat([1, 0], [len(some), count]), np.concatenate([some, given]))
+    assert planted_auroc(against, labels) == pytest.approx(slow, abs=1e-12)

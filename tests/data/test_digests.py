@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import unseen
-from unseen.data.digests import WAYS_ON, difference, digest, refuse_other
+from unseen.data.digests import WAYS_ON, content, difference, digest, refuse_other
+from unseen.data.images import Lazy
 
 
 def stored(fingerprint):
@@ -60,10 +62,9 @@ def test_a_folder_names_its_files(tmp_path, monkeypatch):
     for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode())
+    monkeypatch.setattr("unseen.data.digests.COARSE_NS", 0)
     old = stored(digest(folder))
-    read = []
-    whole = unseen.data.digests._file
-    monkeypatch.setattr("unseen.data.digests._file", lambda path, *rest: read.append(path.name) or whole(path, *rest))
+    read = reads(monkeypatch)
     assert difference(old, digest(folder, old)) is None and not read  # by path, size and times
     os.utime(folder / "cat/1.png", (1, 1))
     assert difference(old, digest(folder, old)) is None and read == ["1.png"]
@@ -78,6 +79,35 @@ def test_a_folder_names_its_files(tmp_path, monkeypatch):
     (folder / "new.txt").write_text("n")
     told = difference(old, digest(folder, old))
     assert "1 file was added (new.txt)" in told and "1 file was removed (dog/2.png)" in told
+
+
+def reads(monkeypatch):
+    """A list that gets the name of each file of a folder that is read."""
+    read, whole = [], unseen.data.digests._content_of
+    monkeypatch.setattr("unseen.data.digests._content_of", lambda path, size: read.append(os.path.basename(path)) or whole(path, size))
+    return read
+
+
+@pytest.mark.parametrize("hours", [-5, 0, 5])
+def test_clocks_that_jump_and_clocks_that_are_coarse(tmp_path, monkeypatch, hours):
+    """A file that is as young as the fingerprint, or from its future, is read again: its times may be those of another content."""
+    (tmp_path / "a").write_text("one")
+    now = time.time_ns()
+    monkeypatch.setattr("unseen.data.digests.time.time_ns", lambda: now + hours * 3600 * 10**9)
+    old = stored(digest(tmp_path))
+    read = reads(monkeypatch)
+    assert difference(old, digest(tmp_path, old)) is None and read == ([] if hours > 0 else ["a"])
+    time.sleep(0.02)  # a tick of the disk's clock
+    for mtime in (1, os.stat(tmp_path / "a").st_mtime_ns, 2**62):  # older, equal, newer
+        (tmp_path / "a").write_text("two")
+        os.utime(tmp_path / "a", ns=(mtime, mtime))
+        assert "1 file was changed (a)" in difference(old, digest(tmp_path, old))
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
+def test_the_content_of_a_file_in_a_folder_is_that_of_a_file(tmp_path, size):
+    (tmp_path / "f").write_bytes(os.urandom(size))
+    assert digest(tmp_path)["files"]["f"][3] == digest(tmp_path / "f")["content"]
 
 
 def test_a_folder_that_holds_itself_and_pipes(tmp_path):
@@ -119,3 +149,17 @@ def test_arrays_and_names():
     assert difference(stored(digest((["a", "b"],))), digest((["a", "c"],)))
     assert difference(digest("hf:a/b"), digest("hf:a/c")) == "it was hf:a/b and is hf:a/c"
     assert difference(digest("digits"), digest((x, y))) == "it was a name and is arrays"
+
+
+def test_content_is_what_a_network_learns_from(digits):
+    """Pictures that are read batch by batch are the same content as in memory; ids and class names are none of it."""
+    lazy = replace(digits, inputs=Lazy(lambda places: digits.inputs[places], torch.arange(len(digits)), digits.shape))
+    assert content(digits) == content(lazy) == content(replace(digits, ids=digits.ids[::-1], classes=digits.classes[::-1]))
+    others = [digits.joined(), digits.select(torch.arange(len(digits)).flip(0)), replace(digits, mean=digits.mean + 1)]
+    others += [
+        replace(digits, labels=digits.labels.roll(1)),
+        replace(digits, index=digits.index + 1),
+        replace(digits, inputs=digits.inputs.float()),
+    ]
+    others.append(replace(digits, inputs=torch.cat([digits.inputs[:-1], 255 - digits.inputs[-1:]])))
+    assert len({content(each) for each in (digits, *others)}) == 1 + len(others)

@@ -347,12 +347,12 @@ def test_hub_ids_are_loaded_by_datasets(monkeypatch):
     features = datasets.Features({"img": datasets.Image(), "label": datasets.Value("int64")})
     dataset = datasets.DatasetDict({"train": datasets.Dataset.from_list(frame.to_dicts(), features=features)})
     asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name) or dataset)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, revision=None: asked.append(name) or dataset)
     assert load("hf:someone/something").name == "someone/something" and asked == ["someone/something"]
 
 
 def test_hub_ids_that_cannot_be_had_are_told(monkeypatch):
-    def fail(name):
+    def fail(name, revision=None):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)

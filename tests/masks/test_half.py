@@ -6,7 +6,7 @@ import torch
 import reference
 from unseen.errors import UnseenError
 from unseen.hashing import hash64, uniform
-from unseen.masks.half import HalfMask, capacity
+from unseen.masks.half import FEW, HalfMask, SharedMask, capacity
 
 WIDTHS = [2, 3, 5, 16, 17, 20, 31, 32, 64, 77, 80, 100, 256, 1000]
 LARGE = [0, 1, 2, 8191, 8192, 60_000, 2**31, 2**40 + 7, 2**62 - 1]
@@ -88,3 +88,23 @@ def test_gpu_has_the_same_bits():
     for units in WIDTHS:
         mask = HalfMask(units, 1, 2)
         assert torch.equal(mask(index), mask.cuda()(index.cuda()).cpu())
+
+
+@pytest.mark.parametrize("groups", [2, 4, 6, 8])
+def test_shared_masks_are_halves_all_equally_likely_and_other_ones_for_each_seed(groups):
+    index = torch.arange(70_000)
+    one, other = SharedMask(groups, seed=1), SharedMask(groups, seed=2)
+    masks, counts = torch.unique(one(index), dim=0, return_counts=True)
+    assert len(masks) == len(one.words) == len(torch.unique(one.words, dim=0))
+    assert (masks.sum(1) == groups).all()
+    assert (counts / len(index) * len(masks) - 1).abs().max() < 0.2
+    same = (one.number(index) == other.number(index)).double().mean()
+    assert abs(float(same) - 1 / len(masks)) < 0.01
+    assert torch.equal(one(index[[5, 3]]), one(index)[[5, 3]])
+    assert one.number(torch.tensor([0, 2**62 - 1])).tolist() == SharedMask(groups, seed=1).number(torch.tensor([0, 2**62 - 1])).tolist()
+
+
+@pytest.mark.parametrize("groups", [1, FEW + 1])
+def test_shared_masks_are_of_few_groups(groups):
+    with pytest.raises(UnseenError, match="among 2 to 8 groups"):
+        SharedMask(groups)

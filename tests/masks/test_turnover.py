@@ -11,7 +11,8 @@ import reference
 import unseen
 from unseen import Place, TurnOverNet, UnseenError
 from unseen.masks.leaks import advice
-from unseen.masks.places import check_capacity, find_places
+from unseen.masks.places import check_capacity, find_places, groups_for
+from unseen.models.paper import cct2
 
 NETS = {
     "mlp": (lambda: unseen.mlp(12, (32, 64), 3), (12,)),
@@ -203,12 +204,44 @@ def test_groups_share_and_ties_repeat():
     assert not torch.equal(first.mask(index), second.mask(index))
 
 
+def test_few_groups_are_shared_and_halves_share_no_weight_but_the_output_bias():
+    net = TurnOverNet(unseen.vgg11(width=0.125), groups=2, tied=True, scale=2**0.5)
+    index = torch.arange(64)
+    masks = {place.module: net.net.get_submodule(place.module).turn_over.mask(index) for place in net.masked_layers()}
+    assert len(masks) == 9 and all(torch.equal(mask, masks["pool1"]) for mask in masks.values())
+    check_capacity(net.masked_layers(), 60_000)
+    first = masks["pool1"][:, 0] == masks["pool1"][0, 0]
+    x = torch.randn(64, 3, 32, 32)
+    nn.functional.cross_entropy(net(x[first], index[first]), torch.zeros(int(first.sum()), dtype=torch.int64)).backward()
+    before = net(x[~first], index[~first]).detach()
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if name != "net.output.bias":
+                value -= 0.1 * value.grad
+    assert torch.equal(net(x[~first], index[~first]), before)
+
+
+@pytest.mark.parametrize(("examples", "groups"), [(100, 2), (29_999, 2), (30_000, 4), (100_000, 6), (400_000, 8)])
+def test_auto_takes_the_most_groups_that_leave_enough_examples_to_each_mask(examples, groups):
+    assert groups_for(unseen.mlp(4, (48, 96), 2), examples) == groups
+
+
+def test_auto_takes_groups_that_divide_every_width():
+    assert groups_for(unseen.mlp(4, (48, 32), 2), 100_000) == 4
+    assert groups_for(cct2(), 10**6) == 2  # two heads
+    with pytest.raises(UnseenError, match="a layer of 31 units has no two equal groups"):
+        groups_for(unseen.mlp(4, (31,), 2), 100)
+
+
+def test_heads_of_attention_have_the_few_groups_of_the_other_layers():
+    net = TurnOverNet(unseen.cct(), groups=2, tied=True)
+    assert {place.groups for place in net.masked_layers()} == {2}
+
+
 @pytest.mark.parametrize(
     ("width", "groups", "advice"),
     [
         (0.25, 16, "(--width 0.5 --groups 32)"),
-        (0.25, 4, "(--width 0.5 --groups 32)"),
-        (0.125, 8, "(--width 0.375 --groups 24)"),
         (0.3125, 10, "Use more groups: 20 divide every width"),
         (0.5, 16, "Use more groups: 32 divide every width"),
     ],

@@ -80,7 +80,9 @@ def decisions(page, tmp_path):
         page.click("#download")
     download.value.save_as(tmp_path / download.value.suggested_filename)
     with (tmp_path / "decisions.csv").open(newline="") as file:
-        return list(csv.reader(file))
+        rows = list(csv.reader(file))
+    assert rows[0][3] == "data" and len({row[3] for row in rows[1:]}) == 1  # of which data they are
+    return [row[:3] for row in rows]
 
 
 def drag(page, selector, start, end):
@@ -230,6 +232,9 @@ def test_the_decisions_go_through_apply(open_page, tmp_path):
     assert len(after) == 89 and label in (ATTACK, 'a "b", c', "ok") and sum(counts.values()) == 90
     assert after["kind"][row - (int(dropped.removeprefix("row/")) < row)] == label
     assert (before["a"].is_in(after["a"].implode())).sum() == 89
+    before.reverse().write_csv(tmp_path / "in.csv")
+    with pytest.raises(unseen.UnseenError, match="decides on other data"):
+        apply(tmp_path / "decisions.csv", tmp_path / "in.csv", tmp_path / "again.csv", target="kind")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390), ("dark", 390)])

@@ -8,8 +8,10 @@ import pytest
 
 from unseen import UnseenError
 from unseen.cli import main
-from unseen.recipes import NAMES, cook, fig3, fig9
+from unseen.recipes import NAMES, cook, fig3, fig9, recipe_of, train
 from unseen.recipes.claims import FIELDS, check, markdown, read_claims, with_table
+from unseen.recipes.pieces import Piece, in_order
+from unseen.recipes.pool import train_pieces
 from unseen.recipes.study import area_between, final_memorization
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,31 @@ def test_what_is_there_is_not_trained_again(cooked, capsys):
     (claims,) = cook(("fig4",), "tiny", cooked / "again", cooked / "runs")
     assert {path: path.stat().st_mtime_ns for path in (cooked / "runs").rglob("*.parquet")} == before
     assert [claim for claim in read_claims(cooked / "out" / "tiny") if claim.figure == "fig4"] == claims
+
+
+def test_the_pieces_are_all_that_is_trained(cooked):
+    pieces = in_order(piece for name in NAMES for piece in recipe_of(name).pieces("tiny"))
+    assert {piece.folder(cooked / "runs" / "tiny") for piece in pieces} == set((cooked / "runs" / "tiny").iterdir())
+
+
+def test_pieces_side_by_side_give_the_same_claims(cooked, tmp_path):
+    said = []
+    with pytest.raises(UnseenError, match=r"--minutes is 0, in which none of the 3 runs"):
+        train(("fig6",), "tiny", 0, tmp_path / "runs")
+    assert train(("fig6", "fig8"), "tiny", 10, tmp_path / "runs", jobs=2, say=said.append) == ["fig6", "fig8"]
+    assert said[-1].startswith("3 of 3 runs are there") and train(("fig8",), "tiny", 0, tmp_path / "runs") == ["fig8"]
+    for claims in cook(("fig8", "fig6"), "tiny", tmp_path / "out", tmp_path / "runs"):
+        before = [claim for claim in read_claims(cooked / "out" / "tiny") if claim.figure == claims[0].figure]
+        assert [claim.number for claim in claims] == pytest.approx([claim.number for claim in before], abs=0.02)
+
+
+def test_a_piece_that_fails_leaves_the_others(tmp_path):
+    good = Piece("good", {"data": "digits", "hidden": (16,), "epochs": 1})
+    bad = Piece("bad", {"data": "digits", "hidden": (1,), "epochs": 1})
+    after = Piece("after", {"data": "digits", "hidden": (16,), "epochs": 1, "train_on": "easy:0.5"}, bad)
+    said = []
+    assert train_pieces([bad, after, good], tmp_path, None, 60, 1, said.append) == [good]
+    assert any("bad: A half mask needs" in line for line in said) and any("after: the scores it needs" in line for line in said)
 
 
 def test_a_stopped_recipe_goes_on_to_the_same_claims(cooked, monkeypatch, tmp_path):
@@ -116,6 +143,10 @@ def test_claims():
     assert check("f", "tiny", "c", [0.6, 0.7], at_least=0.6).holds and not check("f", "tiny", "c", [0.5, 0.9], at_least=0.6).holds
     assert not check("f", "tiny", "c", [float("nan")], at_most=1).holds
     assert "**fails**" in markdown([check("f", "tiny", "c", [0.5], at_least=0.6)])
+    alone = check("f", "small", "c", [0.5], at_least=0.6, needs_paper_scale=True, why="too few images")
+    assert "**paper scale only**: too few images" in markdown([alone]) and not alone.holds
+    assert check("f", "paper", "c", [0.5], at_least=0.6, needs_paper_scale=True).verdict == "fails"
+    assert check("f", "small", "c", [0.7], at_least=0.6, needs_paper_scale=True, why="no").why == ""
 
 
 def test_the_table_in_the_readme_is_the_one_that_was_measured():

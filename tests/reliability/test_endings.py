@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import unseen
+from campaign import SOAK
 from unseen.cli import STATUS, main
 
 UNSEEN = [sys.executable, "-W", "ignore", "-m", "unseen.cli"]
@@ -82,6 +84,16 @@ def test_a_table_that_is_too_large_under_a_limit(tmp_path):
     assert done.returncode == 4 and len(lines(done.stderr)) == 1, done.stderr
 
 
+@pytest.mark.parametrize("mib", [200, 500, 1000])
+def test_a_limit_under_which_nothing_can_be_imported(run, mib):
+    """Below it the libraries end the process themselves, with pages of their own words."""
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -v {mib * 1024} && exec "$@"', "sh", *UNSEEN, "show", str(run)], capture_output=True, text=True
+    )
+    (line,) = lines(done.stderr)
+    assert done.returncode == 4 and "ulimit -v" in line
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGHUP", 129), ("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_is_one_line(tmp_path, name, status):
     words = [
@@ -118,3 +130,34 @@ def test_the_table_of_statuses_is_documented():
     rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", (DOCS / "cluster.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
     assert rows == {str(status): said for status, said in STATUS.items()}
     assert os.name == "nt" or STATUS.keys() >= {128 + signal.SIGHUP, 128 + signal.SIGINT, 128 + signal.SIGTERM}
+
+
+def children_of(process):
+    """Numbers of the processes that a process started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == process:
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not SOAK or not Path("/proc/self/stat").exists(), reason="two processes take ten seconds: only by make soak")
+def test_processes_whose_parent_dies_end_too(tmp_path):
+    """kill -9 of the first: nothing goes on computing, and --resume goes on with the run."""
+    options = ["score", "digits", "--limit", "200", "--hidden", "32", "--estimator", "turnover", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [*UNSEEN, *options, "--epochs", "3000", "--devices", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list(tmp_path.glob("run/parts/history-*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    below = children_of(process.pid)
+    assert len(below) >= 2
+    process.kill()
+    process.wait()
+    last = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in below):
+        assert time.monotonic() < last, "a process outlives the one that started it"
+        time.sleep(0.1)
+    assert not list(tmp_path.rglob("*.tmp"))

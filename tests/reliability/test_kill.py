@@ -51,6 +51,8 @@ COMMANDS = {
     "report": ["report", "run"],
     "recipe": ["recipe", FIGURE, "--scale", "tiny", "--out", "run/figures", "--runs", "run/runs"],
 }
+TRIES, LANDED = 4, 0.75
+"""Tries to kill a command before its end, and the share of kills that must come before it."""
 FROM_NOTHING = ("score", "score members", "recipe")
 """Commands that make the run; the others are given a finished one."""
 
@@ -99,16 +101,30 @@ def test_a_killed_command_goes_on_to_the_same_bits(server, finished, tmp_path, n
     moments = uniform(torch.arange(kills), seed, "kill", name).tolist()
     stopped = 0
     for number, moment in enumerate(moments):
-        folder = _new(finished, tmp_path / str(number) / "run", name)
-        ended = server.run(*_command(name, folder), after=moment * seconds)
-        stopped += ended.status == -9
-        seconds = seconds if ended.status == -9 else min(seconds, ended.seconds)  # a busy moment made the first one slow
+        folder = tmp_path / str(number) / "run"
+        killed, seconds = _killed(server, finished, folder, name, moment, seconds)
+        stopped += killed
         gone_on = server.run(*_command(name, folder))
         assert gone_on.status == 0, f"killed after {moment:.3f} of {seconds:.2f} s: {gone_on.words}"
         assert differences(contents(folder), whole) == [], f"killed after {moment:.3f} of {seconds:.2f} s"
         shutil.rmtree(folder)
-    assert stopped, "no kill came before the end"
     _note(name, seed, kills, stopped, seconds)
+    assert stopped >= LANDED * kills, "too few kills came before the end"
+
+
+def _killed(server: Server, finished: Path, folder: Path, name: str, moment: float, seconds: float) -> tuple[bool, float]:
+    """Kill the command after a share of its seconds: whether that came before its end, and its seconds by now.
+
+    A command that was faster than before is tried again: the first one met a busy moment of the machine, or read what is now in memory.
+    """
+    for _ in range(TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        ended = server.run(*_command(name, _new(finished, folder, name)), after=moment * seconds)
+        if ended.status == -9:
+            return True, seconds
+        assert ended.status == 0, ended.words
+        seconds = min(seconds, ended.seconds)
+    return False, seconds
 
 
 def _uninterrupted(server: Server, finished: Path, folder: Path, name: str) -> tuple[dict[str, object], float]:

@@ -105,6 +105,15 @@ def test_the_hub_is_not_asked_for_a_stranger(scored, monkeypatch, capsys):
     assert main(["truth", str(run)]) == 2
 
 
+@pytest.mark.parametrize("features", ["timm:resnet18", "hf:owner/name", "hf:/home/me/weights", "pixels+timm:resnet18"])
+def test_networks_that_a_stranger_names_are_not_fetched_and_not_read(scored, capsys, features):
+    (scored / "origin.json").unlink()
+    run = changed(scored, data="digits", features=features)
+    assert main(["truth", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert "--trust-paths" in said and features.rpartition("+")[2] in said
+
+
 @pytest.mark.parametrize("place", ["/etc/hostname.png", "../x.png", "sub/../../x.png", "link/x.png"])
 def test_a_picture_s_path_in_a_parquet_cell_leads_below_its_folder(tmp_path, place):
     (tmp_path / "data" / "sub").mkdir(parents=True)

@@ -12,6 +12,7 @@ from unseen.cli import main
 from unseen.curate import lists as curate
 from unseen.scoring.estimators import resolved
 from unseen.scoring.inputs import prepare_whole, settings_of
+from unseen.training import head_scores
 from unseen.training.loop import epoch_order, make_optimizer
 from unseen.training.measuring import statistics
 
@@ -359,3 +360,27 @@ def test_examples_that_never_came_are_said_and_the_others_are_saved(tmp_path):
     good(recorder, EVERY[4:])
     with pytest.warns(UserWarning, match="4 of 24 examples never came, the first 0"):
         assert len(recorder.save(tmp_path / "run").scores) == 20
+
+
+def test_a_recorded_network_has_head_scores_of_the_forwards_that_train(tmp_path):
+    loop = Loop(epochs=2, shuffle=False)
+    recorder = Recorder(examples=200, net=loop.net)
+    features = []
+    handle = loop.net.output.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].detach().clone()))
+    loop.run(recorder, mark=True)
+    handle.remove()
+    resumed = Recorder(examples=200, net=loop.net)
+    resumed.load_state_dict(recorder.state_dict())
+    scores, again = recorder.save(tmp_path / "heads").scores, resumed.save(tmp_path / "again").scores
+    rows = len(features) // 2
+    twin = head_scores(torch.cat(features[rows:]), torch.as_tensor(scores["given_label"].to_list()), torch.ones(200, dtype=torch.bool), 10)
+    assert torch.allclose(torch.as_tensor(scores["head_loss"].to_list()), twin["head_loss"], atol=1e-5)
+    assert again.equals(scores)
+
+
+def test_a_recorder_says_why_it_has_no_head_scores(tmp_path):
+    loop = Loop(epochs=1)
+    recorder = Recorder(net=loop.net)
+    loop.run(recorder)
+    run = recorder.save(tmp_path / "never")
+    assert "end_epoch" in run.summary["no_head"] and "head_loss" not in run.scores.columns

@@ -1,15 +1,20 @@
 """No result of other data: every command that loads a run's data again compares them with what the run was made of."""
 
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 
 import unseen
 from unseen.cli import main
+from unseen.data import difference, digest, mark_of
 from unseen.runs import Run
+from unseen.scoring import noted_mark
 
 OPTIONS = ["--hidden", "16", "--epochs", "2", "--estimator", "turnover"]
 COMMANDS = {
@@ -81,13 +86,111 @@ def test_lists_go_on_without_neighbours_and_say_why(here, capsys):
     assert "is not what" in capsys.readouterr().out
 
 
+DECIDING = {"keep.txt": ["prune", "run"], "decisions.csv": ["suspects", "run"]}
+
+
+@pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.parametrize("source", ["data.csv", "run"])
+def test_decisions_on_other_data_are_not_applied(here, capsys, name, source):
+    """Row 17 of the table as it was is another example by now."""
+    assert main(DECIDING[name]) == 0
+    place = here / "run" / name
+    if name == "decisions.csv":
+        place = here / name  # as the page writes it
+        place.write_text(f"id,decision,label,data\nrow/3,drop,,{noted_mark(Run(here / 'run'))}\n")
+    assert main(["apply", str(place), source, "before.csv"]) == 0
+    assert main(["apply", str(place), str(shutil.copy("data.csv", "copied.csv")), "copy.csv"]) == 0
+    table(seed=1).write_csv("data.csv")
+    if source == "run":
+        assert main([*COMMANDS["score"], "--force"]) == 0
+        assert not (here / "run" / "keep.txt").exists()
+        if name == "keep.txt":
+            return
+    assert main(["apply", str(place), source, "after.csv"]) == 2
+    said = capsys.readouterr().err
+    assert ("is not what" in said or "decides on other data" in said) and not (here / "after.csv").exists()
+
+
+def test_a_refusal_is_said_as_it_is(here, capsys):
+    table(seed=1).write_csv("data.csv")
+    assert main(COMMANDS["truth"]) == 2
+    assert "no fingerprint" not in capsys.readouterr().err
+
+
+def test_decisions_on_data_from_python_are_applied_to_a_file(here):
+    """Whether the two are the same nobody knows."""
+    examples = unseen.load("data.csv")
+    run = unseen.score(examples, hidden=(16,), epochs=1, estimator="turnover", out="python")
+    assert main(["prune", "python"]) == main(["apply", "python/keep.txt", "data.csv", "kept.csv"]) == 0
+    Path("d.csv").write_text(f"id,decision,label,data\nrow/3,drop,,{noted_mark(run)}\n")
+    assert main(["apply", "d.csv", "data.csv", "out.csv"]) == main(["apply", "d.csv", "python", "list.csv"]) == 0
+
+
+def test_decisions_of_two_data_sets_are_refused(here, capsys):
+    (here / "d.csv").write_text("id,decision,label,data\nrow/3,drop,,aa\nrow/4,drop,,bb\n")
+    assert main(["apply", "d.csv", "data.csv", "out.csv"]) == 2
+    assert "2 data sets" in capsys.readouterr().err
+
+
+def test_a_force_leaves_no_chunk_of_the_data_before(here):
+    """The same configuration, other rows: what was trained on the rows before has another name."""
+    assert main(COMMANDS["truth"]) == 0
+    table(seed=1).write_csv("data.csv")
+    assert main([*COMMANDS["score"], "--force"]) == main(COMMANDS["truth"]) == 0
+    found = unseen.open_run("run").table("truth")
+    assert main([*COMMANDS["score"], "--out", "fresh"]) == main(["truth", "fresh", "--members", "16"]) == 0
+    assert found.equals(unseen.open_run("fresh").table("truth"))
+
+
+def test_what_a_system_makes_for_itself_changes_no_folder(tmp_path):
+    (tmp_path / "d" / "a").mkdir(parents=True)
+    (tmp_path / "d" / "a" / "1.png").write_bytes(b"1")
+    before = digest(tmp_path / "d")
+    for name in (".DS_Store", "a/._1.png", "a/Thumbs.db", "__MACOSX/x.png"):
+        (tmp_path / "d" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "d" / name).write_bytes(b"x")
+    assert difference(before, digest(tmp_path / "d")) is None
+    (tmp_path / "moved").mkdir()
+    shutil.copytree(tmp_path / "d", tmp_path / "moved" / "d")
+    assert mark_of(digest(tmp_path / "moved" / "d")) == mark_of(before)
+
+
+@pytest.mark.parametrize("command", ["score", "truth"])
+def test_data_that_are_written_while_they_are_read_are_refused(here, capsys, monkeypatch, command):
+    """Between the reading of the rows and of the fingerprint, or the reverse: a result of the one would be told to be of the other."""
+    from unseen.scoring import inputs
+
+    whole = inputs.load
+
+    def load(*args, **named):
+        found = whole(*args, **named)
+        table(seed=1).write_csv("data.csv")
+        return found
+
+    monkeypatch.setattr(inputs, "load", load)
+    assert main([*COMMANDS[command], *(["--force"] if command == "score" else [])]) == 2
+    assert "was written while it was read" in capsys.readouterr().err
+
+
+def test_a_run_inside_of_its_data_changes_them_not(tmp_path, monkeypatch):
+    """``cd photos; unseen score .``: the run goes into ./runs, and its figures are no examples."""
+    for number in range(40):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), 6 * number, np.uint8)).save(tmp_path / "ab"[number % 2] / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["score", ".", *OPTIONS]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert main(["plot", str(run)]) == main(["report", str(run)]) == main(["truth", str(run), "--members", "16"]) == 0
+    assert list(run.glob("*.png")) and main(["score", ".", *OPTIONS]) == 0
+    assert len(unseen.load(".")) == 40
+
+
 def test_arrays_and_folders(tmp_path):
     x, y = torch.randn(60, 4), torch.arange(60) % 2
     run = unseen.score((x, y), hidden=(16,), epochs=1, estimator="turnover", out=tmp_path / "arrays")
     with pytest.raises(unseen.UnseenError, match="was made of|is not what"):
         unseen.truth(run, members=16, data=(x + 1, y))
-    from PIL import Image
-
     for number in range(30):
         folder = tmp_path / "pictures" / "ab"[number % 2]
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import unseen
 from small_runs import FAST, TABLES, equal, new_net, tables
 from unseen import Config, Run, UnseenError, open_run, score
 from unseen.config import OPTIONS
-from unseen.runs import list_runs
+from unseen.runs import list_runs, not_fitted
 from unseen.scoring.inputs import add_noise
 from unseen.scoring.scores import detection
 
@@ -273,7 +273,8 @@ def test_broken_files_are_named(tmp_path):
 def test_defaults_of_the_models():
     paper = Config.of(model="vgg11", groups=0, tied=False, mask_scale=2.0).resolved()
     assert tuple(paper.flat()[name] for name in ("lr", "momentum", "schedule", "milestones")) == (0.01, 0.9, "step", (100, 150))
-    assert (Config.of(model="vgg11").resolved().masks.groups, Config.of(model="vgg11", width=0.25).resolved().masks.groups) == (32, 16)
+    deep = Config.of(model="vgg11").resolved().masks
+    assert (deep.groups, deep.tied) == ("auto", True) and Config.of(groups="auto").resolved().masks.tied
     mlp = Config.of().resolved()
     assert tuple(mlp.flat()[name] for name in ("hidden", "lr", "momentum", "batch_size", "groups", "mask_scale")) == (
         (4096,),
@@ -392,3 +393,36 @@ def test_a_finished_run_loses_the_state_that_a_kill_left(tmp_path):
     left.write_bytes(b"half a file")
     unseen.score("digits", **options, resume=True)
     assert not left.exists()
+
+
+def test_groups_auto_become_a_number_that_the_run_tells(tmp_path):
+    run = unseen.score("digits", estimator="turnover", groups="auto", hidden=(32, 16), epochs=1, limit=200, out=tmp_path / "auto")
+    assert (run.config.masks.groups, run.config.masks.tied) == (2, True)
+    facts = run.summary
+    assert f"{facts['accuracy_seen']:.1%} of its labels right" in not_fitted(facts) and not_fitted(facts | {"accuracy_seen": 0.95}) is None
+    assert facts["mask_groups"] == 2 and facts["examples_per_mask"] == facts["trained"] / 2
+    assert "shared by about" in facts["shared_masks"] and "500 examples or more should share a mask" in facts["shared_masks"]
+    same = {"estimator": "turnover", "groups": 2, "tied": True, "hidden": (32, 16), "epochs": 1, "limit": 200}
+    assert unseen.score("digits", out=tmp_path / "two", **same).scores.equals(run.scores)
+
+
+class Softly(torch.nn.Module):
+    """Logits that no linear layer gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = unseen.mlp(64, (16,))
+
+    def forward(self, x):
+        return self.net(x).log_softmax(1)
+
+
+@pytest.mark.parametrize("estimator", ["plain", "turnover"])
+def test_every_example_has_a_head_score_and_a_network_without_linear_output_says_why_not(tmp_path, estimator):
+    options = {"estimator": estimator, "epochs": 2, "limit": 300, "null_fraction": 0.1}
+    run = unseen.score("digits", hidden=(16,), out=tmp_path / "linear", **options)
+    scores = run.scores
+    assert scores["head_memorization"].is_finite().all() and scores["head_loss"].is_finite().all() and "no_head" not in run.summary
+    assert (scores.filter(~scores["trained"])["head_memorization"] == 0).all() and scores["head_memorization"].mean() > 0
+    other = unseen.score("digits", Softly(), out=tmp_path / "softly", **options)
+    assert "head_memorization" not in other.scores.columns and "no linear layer" in other.summary["no_head"]

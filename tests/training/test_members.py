@@ -1,5 +1,7 @@
 """Many networks at once are the networks one by one, and what is made of them is right."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -253,6 +255,25 @@ def test_truth_finds_wrong_labels_and_a_stopped_one_goes_on(corrupted, tmp_path,
     monkeypatch.setattr(truth_module, "train_members", None)  # nothing is trained again
     losses, member = retrain(corrupted, config, members=24, run=run)
     assert losses.shape == (24, len(corrupted)) and member.shape == (24, 300)
+
+
+@pytest.mark.parametrize("change", ["labels", "inputs", "index", "split"])
+def test_chunks_of_other_examples_are_never_mixed(examples, tmp_path, change):
+    """The same configuration and seed in the same run: each set of examples has chunks of its own."""
+    config, run = CONFIG.change(epochs=1), Run(tmp_path)
+    others = {
+        "labels": lambda: replace(examples, labels=examples.labels.flip(0)),
+        "inputs": lambda: replace(examples, inputs=torch.cat([examples.inputs[:-1], examples.inputs[-1:] + 1])),
+        "index": lambda: replace(examples, index=examples.index + 1000),
+        "split": lambda: examples.joined(),
+    }
+    changed = others[change]()
+    for each in (examples, changed):
+        assert torch.equal(retrain(each, config, 6, run=run, chunk=3)[0], retrain(each, config, 6, chunk=3)[0])
+    assert len(list((tmp_path / "weights").glob("truth-*"))) == 2
+    for each in (examples, changed):
+        again = leave_one_out(each, config, [5], seeds=[0], run=run)
+        assert again.equals(leave_one_out(each, config, [5], seeds=[0]))
 
 
 def test_processes_share_the_chunks(examples, tmp_path):

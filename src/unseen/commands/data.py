@@ -21,7 +21,7 @@ class Data:
     """Say what would be read of a data set: splits, classes, columns, sizes, what is left out and why. Nothing is trained."""
 
     data: Positional[str]
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
     target: str | None = None

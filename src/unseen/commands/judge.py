@@ -105,10 +105,15 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Write metrics.json and print it, or print how right the scores of the file are."""
-        from unseen.commands.terminal import print_table
+        from unseen.commands.terminal import print_own_words, print_table
         from unseen.judge import evaluate
 
-        print_table(evaluate(open_run(self.run)) if self.scores is None else self._handed_in(self.scores), self.json)
+        if self.scores is not None:
+            return print_table(self._handed_in(self.scores), self.json)
+        run = open_run(self.run)
+        print_table(evaluate(run), self.json)
+        if not self.json:
+            print_own_words(run.summary)
 
     def _handed_in(self, path: Path) -> list[dict[str, Any]]:
         from unseen.judge import evaluate_scores, read_scores, read_truth

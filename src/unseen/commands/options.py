@@ -25,7 +25,7 @@ class Source(DataOptions):
     """What is read, and which of it."""
 
     data: Positional[str] = "digits"
-    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name"""
+    """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
 

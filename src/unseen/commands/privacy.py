@@ -39,6 +39,8 @@ class Privacy:
     curve: bool = False
     """also try what lowers the risk: the riskiest dropped, random labels, weight decay, fewer epochs. Each is attacked by 16 networks more
     on 4; writes privacy_curve.json and privacy_curve.png"""
+    trust_paths: bool = False
+    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
     json: bool = False
     """print JSON"""
 
@@ -47,7 +49,7 @@ class Privacy:
         from unseen.privacy import figure, privacy_risk
         from unseen.training import counter
 
-        run = open_run(self.run)
+        run = open_run(self.run, self.trust_paths)
         with counter(self.members + (0 if self.target else self.held_out_targets), "networks") as advance:
             privacy_risk(
                 run, self.members, self.held_out_targets, self.target, fraction=self.fraction, data_dir=self.data_dir, progress=advance

@@ -1,5 +1,6 @@
 """How training got there: dynamics of subsets, their gradients, and the paper's figures."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,15 +83,23 @@ class Recipe:
     """folder of the runs, shared by the recipes; what is there is not trained again, what was stopped goes on"""
     data_dir: Path | None = None
     """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    minutes: float | None = None
+    """train no longer than this, the most valuable runs first, several side by side; the next call goes on; default: until all is there"""
+    jobs: int = 0
+    """with --minutes: processes side by side; default: 12 on a graphics card, else 1"""
     json: bool = False
     """print JSON"""
 
     def __call__(self) -> None:
-        """Cook, and print the claims as they come."""
+        """Train what the minutes allow, cook, and print the claims as they come."""
         from unseen.commands.terminal import print_claims
-        from unseen.recipes import cook
+        from unseen.recipes import cook, train
 
-        cooking = cook(self.names, self.scale, self.out, self.runs, self.data_dir, progress=True)
+        names = self.names
+        if self.minutes is not None:
+            say = (lambda line: print(line, file=sys.stderr)) if self.json else print
+            names = tuple(train(names, self.scale, self.minutes, self.runs, self.data_dir, self.jobs, say))
+        cooking = cook(names, self.scale, self.out, self.runs, self.data_dir, progress=True) if names else iter(())
         if self.json:
             print_claims([claim for claims in cooking for claim in claims], as_json=True)
             return

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from unseen.errors import UnseenError
-from unseen.runs import Run, full_is_readable, has_halves, has_many_networks
+from unseen.runs import Run, full_is_readable, has_halves, has_many_networks, not_fitted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unseen.recipes import Claim
 
 LISTED = {"suspects": "Probably wrong", "rare": "Rare but right", "easy": "Easy"}
+OWN_WORDS = ("shared_masks", "no_head")  # facts that are sentences
 BIDIRECTIONAL = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "label_score"]
 
@@ -28,7 +29,8 @@ def print_summary(run: Run, top: int = 10) -> None:
         print(printable(line))
     if not has_halves(facts):
         print_rows(_accuracies(facts), title="Accuracy on the training examples")
-        print("An ordinary network: scores that cost nothing extra, but no memorization (--estimator turnover has it).")
+        print("An ordinary network: scores that cost nothing extra, but no halves (--estimator turnover has them).")
+        print_own_words(facts)
         print(run.path)
         return
     print_rows(_accuracies(facts), title="Accuracy on the training examples")
@@ -153,11 +155,16 @@ def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
             "measured": claim.number,
             "": "≥" if claim.at_least else "≤",
             "needed": claim.threshold,
-            "verdict": "holds" if claim.holds else "fails",
+            "verdict": claim.verdict or ("holds" if claim.holds else "fails"),
         }
         for claim in claims
     ]
     print_rows(rows, title=claims[0].figure)
+
+
+def print_own_words(facts: dict[str, Any]) -> None:
+    """What a run says of its masks and its head, where it does."""
+    print(*(facts[name] for name in OWN_WORDS if name in facts), sep="\n", end="\n" if facts.keys() & set(OWN_WORDS) else "")
 
 
 def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -236,7 +243,7 @@ def _tail(run: Run, buckets: int = 10) -> list[dict[str, Any]]:
 def _sentences(facts: dict[str, Any]) -> list[str]:
     from unseen.scoring import floor_lines
 
-    lines = [facts["how"]] if "how" in facts else []
+    lines = [facts[name] for name in ("how", *OWN_WORDS) if name in facts] + [warning for warning in (not_fitted(facts),) if warning]
     if "auroc" in facts:
         lines.append(
             f"Wrong labels ({facts['wrong_labels']:,}): AUROC {facts['auroc']:.4f}, average precision {facts['average_precision']:.4f}."

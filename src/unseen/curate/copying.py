@@ -7,13 +7,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from unseen.curate.decisions import DECISIONS, read_decisions
+from unseen.curate.decisions import DECISIONS, Given, read_decisions
 from unseen.curate.folders import write_folder
 from unseen.curate.tables import write_parquet, write_run, write_text_table
 from unseen.curate.task import Task
-from unseen.data import is_csv
+from unseen.data import digest, is_csv, mark_of
 from unseen.errors import UnseenError
-from unseen.runs import whole, whole_folder
+from unseen.runs import Run, whole, whole_folder
+from unseen.scoring import noted_mark, refuse_other_data
 
 
 class Applied(dict[str, int]):
@@ -57,7 +58,8 @@ def apply(
 
     Raises:
         UnseenError: for what follows, and then nothing is written: an id or a class that the source does not have; ids and class names that
-            could lead out of the destination; links in place of examples; unknown decisions; decisions that contradict each other; a
+            could lead out of the destination; a source that is not what was decided on, where the decisions say it;
+            links in place of examples; unknown decisions; decisions that contradict each other; a
             destination that is there.
     """
     source, destination = Path(source), Path(destination)
@@ -71,13 +73,34 @@ def apply(
     else:
         kinds = "a folder of images per class, a .csv, .tsv or .parquet file, or a run folder"
         raise UnseenError(f"Cannot copy {source}. Allowed: {kinds}. For other data give the run folder, and get a list of indices.")
-    given, listed = read_decisions(Path(decisions))
-    task = Task(given, "drop" if listed else "keep", target, id_column, separator, encoding, Counter(), [], [])
+    given = read_decisions(Path(decisions))
+    _refuse_other_data(given, Path(decisions), source, is_run)
+    task = Task(given.decisions, "drop" if given.is_list else "keep", target, id_column, separator, encoding, Counter(), [], [])
     with place as temporary:
         writer(source, temporary, task)
     applied = Applied({kind: task.counts[kind] for kind in DECISIONS})
     applied.copied, applied.left = task.copied, task.left
     return applied
+
+
+def _refuse_other_data(given: Given, decisions: Path, source: Path, is_run: bool) -> None:
+    """Raise UnseenError where the source is not what was decided on: by the column data, or the run that a list of ids lies in.
+
+    Nobody knows of data that came from Python whether they are those of a file.
+    """
+    run = Run(decisions.parent)
+    wanted = (noted_mark(run) if given.is_list else given.data) or ""
+    if not wanted or not (is_run or wanted.startswith(("file-", "folder-"))):
+        return
+    if given.is_list and not is_run:
+        refuse_other_data(run, source, None)  # which says what changed
+        return
+    found = noted_mark(Run(source)) if is_run else mark_of(digest(source))
+    if found is not None and found != wanted:
+        raise UnseenError(
+            f"{decisions} decides on other data than {source}: it changed since, or is another. Score it and decide again, give the data "
+            "that were decided on, or, where the ids still name the same examples, take the column data out of the decisions."
+        )
 
 
 def _check_places(source: Path, destination: Path) -> None:

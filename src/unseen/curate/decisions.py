@@ -1,6 +1,7 @@
 """Decisions on examples: keep, drop or relabel, as the report, a person or ``unseen prune`` wrote them.
 
 A CSV with the columns id, decision and label (the class name, for relabel), as the report writes it; examples that it does not name stay.
+A column ``data`` says of which data the decisions are, by ``mark_of`` their fingerprint.
 Or a text file with the id of everything that stays, one per line, as ``unseen prune`` writes it.
 """
 
@@ -28,8 +29,23 @@ class Decision:
     label: str = ""
 
 
-def read_decisions(path: Path) -> tuple[dict[str, Decision], bool]:
-    """Decisions by id, and whether the file is a list of ids that stay (.txt). Raises UnseenError for what cannot be understood."""
+@dataclass(frozen=True)
+class Given:
+    """What a file decides.
+
+    Args:
+        decisions: by id.
+        is_list: whether it is a list of ids that stay (.txt).
+        data: what the column of that name says; empty where there is none.
+    """
+
+    decisions: dict[str, Decision]
+    is_list: bool = False
+    data: str = ""
+
+
+def read_decisions(path: Path) -> Given:
+    """What a file decides. Raises UnseenError for what cannot be understood."""
     try:
         text = read_regular(path, LARGEST, follow=True).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -37,27 +53,31 @@ def read_decisions(path: Path) -> tuple[dict[str, Decision], bool]:
     if "\0" in text:
         raise UnseenError(f"{path} has a NUL in line {text[: text.index(chr(0))].count(chr(10)) + 1}. Remove it.")
     if path.suffix == ".txt":
-        return {line.rstrip("\r"): Decision("keep") for line in text.split("\n") if line.strip()}, True
+        return Given({line.rstrip("\r"): Decision("keep") for line in text.split("\n") if line.strip()}, is_list=True)
     limit = csv.field_size_limit(LARGEST_FIELD)
     try:
-        return _read_rows(text, path), False
+        return _read_rows(text, path)
     finally:
         csv.field_size_limit(limit)
 
 
-def _read_rows(text: str, path: Path) -> dict[str, Decision]:
+def _read_rows(text: str, path: Path) -> Given:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     found: dict[str, Decision] = {}
+    data = set()
     try:
         if not {"id", "decision"} <= set(rows.fieldnames or ()):
             raise UnseenError(f"{path} has the columns {', '.join(rows.fieldnames or ()) or 'none'}; it must have id, decision and label.")
         for row in rows:
             example, decision = row["id"] or "", _decision(row, path)
+            data.add(row.get("data") or "")
             if found.setdefault(example, decision) != decision:
                 raise UnseenError(f"{path} decides twice on {example!r}: {found[example].kind} and {decision.kind}. Leave one.")
     except csv.Error as error:
         raise UnseenError(f"{path} is not a CSV ({error}, line {rows.line_num}). Save it again.") from error
-    return found
+    if len(data - {""}) > 1:
+        raise UnseenError(f"{path} decides on examples of {len(data - {''})} data sets, as its column data says. Keep those of one.")
+    return Given(found, data=max(data, default=""))
 
 
 def _decision(row: dict[str, Any], path: Path) -> Decision:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unseen.curate.neighbours import nearest
+from unseen.data import Examples, Lazy
 from unseen.errors import UnseenError
 from unseen.hashing import uniform
 
@@ -110,16 +111,28 @@ def candidates(rows: Tensor, columns: Tensor, threshold: float) -> Tensor:
     return places
 
 
-def exact_pairs(pairs: Pairs, inputs: Tensor, others: Tensor | None = None) -> Tensor:
-    """Which pairs have the same inputs, bit for bit: bool (k,). Args: inputs (n, …) and, of the second, others (m, …)."""
-    seconds = inputs if others is None else others
-    same = [torch.equal(inputs[int(i)], seconds[int(j)]) for i, j in zip(pairs.first, pairs.second, strict=True)]
-    return torch.tensor(same, dtype=torch.bool)
+def exact_pairs(pairs: Pairs, firsts: Examples, seconds: Examples) -> Tensor:
+    """Which pairs have the same inputs, bit for bit (texts: the same text): bool (k,). A thousand pairs are in memory at once.
+
+    Args:
+        pairs: places in the examples.
+        firsts: of which ``pairs.first`` are.
+        seconds: of which ``pairs.second`` are; maybe the same.
+    """
+    parts = zip(pairs.first.split(ROWS), pairs.second.split(ROWS), strict=True)
+    return torch.cat([torch.zeros(0, dtype=torch.bool), *(_are_equal(firsts, one, seconds, two) for one, two in parts)])
 
 
-def disagreeing(pairs: Pairs, labels: Tensor, other_labels: Tensor | None = None) -> Tensor:
-    """Which pairs have different labels: bool (k,). One of the two is wrong, or the picture belongs to both."""
-    return labels[pairs.first] != (labels if other_labels is None else other_labels)[pairs.second]
+def _are_equal(firsts: Examples, one: Tensor, seconds: Examples, two: Tensor) -> Tensor:
+    if firsts.texts is not None and seconds.texts is not None:
+        texts = zip(one.tolist(), two.tolist(), strict=True)
+        return torch.tensor([firsts.texts[first] == seconds.texts[second] for first, second in texts], dtype=torch.bool)
+    return (_inputs(firsts, one) == _inputs(seconds, two)).flatten(1).all(1)
+
+
+def _inputs(examples: Examples, places: Tensor) -> Tensor:
+    inputs = examples.select(places).inputs
+    return inputs.gather(torch.arange(len(inputs))) if isinstance(inputs, Lazy) else inputs
 
 
 def groups(pairs: Pairs, count: int) -> NDArray[np.int64]:

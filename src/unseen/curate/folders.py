@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -32,9 +33,9 @@ def write_folder(source: Path, destination: Path, task: Task) -> None:
         _refuse_links(source, example)
     decided = task.decide(ids, labels, source)
     others = _others(source, set(ids), task)
-    taken = {name.casefold() for name in others}
-    taken |= {example.casefold() for example, decision in zip(ids, decided, strict=True) if decision.kind != "relabel"}
-    root = open_folder(source)
+    taken = {folded(name) for name in others}
+    taken |= {folded(example) for example, decision in zip(ids, decided, strict=True) if decision.kind != "relabel"}
+    disk, root = Disk(destination), open_folder(source)
     try:
         for example, old, decision in zip(ids, labels, decided, strict=True):
             if decision.kind == "drop":
@@ -42,14 +43,45 @@ def write_folder(source: Path, destination: Path, task: Task) -> None:
             place = example
             if decision.kind == "relabel":
                 place = _free_place(PurePosixPath(example), old, decision.label, taken)
-                taken.add(place.casefold())
-            _copy(root, source, example, destination / place)
+                taken.add(folded(place))
+            _copy(root, source, example, disk.place(place))
         for name in others:
-            _copy(root, source, name, destination / name)
+            _copy(root, source, name, disk.place(name))
     finally:
         if isinstance(root, int):
             os.close(root)
     task.copied.extend(others)
+
+
+def folded(name: str) -> str:
+    """What names have in common that some disks take for one: capitals and small letters, letters in one piece or in two."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+class Disk:
+    """The folder that is written to, on a disk that may take two names for one: then two classes would become one, or a file be lost."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: dict[str, set[str]] = {}
+
+    def place(self, name: str) -> Path:
+        """Where a file of that name goes; the folders above it are made. Raises UnseenError where the disk has it already as another."""
+        parts = PurePosixPath(name).parts
+        for depth in range(1, len(parts) + 1):
+            path = "/".join(parts[:depth])
+            others = self.names.setdefault(folded(path), set())
+            if path in others:
+                continue
+            if others and os.path.lexists(self.folder / path):
+                raise UnseenError(
+                    f"{path} and {min(others)} are the same on the disk of {self.folder.parent}, which does not tell such names apart. "
+                    "Choose a destination on another disk, or rename one of them in the source. Nothing was written."
+                )
+            others.add(path)
+            if depth < len(parts):
+                (self.folder / path).mkdir()
+        return self.folder / name
 
 
 def _others(source: Path, examples: set[str], task: Task) -> list[str]:
@@ -83,7 +115,6 @@ def _copy(root: int | Path, source: Path, name: str, place: Path) -> None:
         file = open_below(root, PurePosixPath(name).parts)
     except OSError as error:
         raise UnseenError(f"{source / name} cannot be copied: {error.strerror}. Nothing was written.") from error
-    place.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(file, "rb") as read, os.fdopen(os.open(place, NEW, 0o666), "wb") as written:
         shutil.copyfileobj(read, written, 2**20)
         facts = os.fstat(read.fileno())
@@ -101,7 +132,7 @@ def _free_place(example: PurePosixPath, old: str, label: str, taken: set[str]) -
     depth = _depth(parts, old)
     parts[depth] = label
     place = PurePosixPath(*parts)
-    while str(place).casefold() in taken:
+    while folded(str(place)) in taken:
         place = place.with_name(f"{old}-{place.name}")
     return str(place)
 

@@ -7,6 +7,7 @@ example is rare but right.
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,7 +240,8 @@ def right_probability(evidence: Floats, labels: Integers) -> Floats:
         float64 (n,), above 0.
     """
     order = np.argsort(labels, kind="stable")
-    logs, labels = np.log(np.maximum(evidence[order], 1e-12)), labels[order]
+    logs, labels = np.maximum(evidence[order], 1e-12), labels[order]
+    np.log(logs, out=logs)
     some = slice(None, None, max(1, labels.size * evidence.shape[1] // LARGEST_SAMPLE))
     sharpest = max(SHARPNESS, key=lambda sharpness: _expectation(logs[some], labels[some], sharpness)[1])
     right = np.empty(len(labels))
@@ -248,24 +250,35 @@ def right_probability(evidence: Floats, labels: Integers) -> Floats:
 
 
 def _expectation(logs: Floats, labels: Integers, sharpness: float) -> tuple[Floats, float]:
-    """Probability of each given label, and the mean logarithm of its likelihood; rows in the order of their labels."""
-    classes, rows = logs.shape[1], np.arange(len(labels))
-    present, starts = np.unique(labels, return_index=True)
-    raised = np.exp(sharpness * (logs - logs.max(1, keepdims=True)))
-    raised /= raised.sum(1, keepdims=True)
-    matrix = np.full((classes, classes), 0.1 / max(1, classes - 1))
-    np.fill_diagonal(matrix, 0.9)
+    """Probability of each given label, and the mean logarithm of its likelihood; rows in the order of their labels.
+
+    Of the matrix of confusions only the columns of labels that occur are kept, (labels, classes); all others are equal. A round is two
+    products of each label's rows with its column: nothing of the size of the square of the classes is made.
+    """
+    classes = logs.shape[1]
+    present, starts, places = np.unique(labels, return_index=True, return_inverse=True)
+    blocks = [slice(*ends) for ends in pairwise([*starts, len(labels)])]
+    raised = _raised(logs, sharpness)
+    confusions = np.full((len(present), classes), 0.1 / max(1, classes - 1))
+    confusions[np.arange(len(present)), present] = 0.9
     for _ in range(ROUNDS):
-        joint = raised * matrix.T[labels] + 1e-300
-        likelihood = joint.sum(1, keepdims=True)
-        counts = np.full((classes, classes), 1 / classes)
-        counts[:, present] += np.add.reduceat(joint / likelihood, starts).T
-        matrix, before = counts / counts.sum(1, keepdims=True), matrix
-        if np.abs(matrix - before).max() < 1e-4:
+        counts = np.stack([(1 / (raised[rows] @ column)) @ raised[rows] * column for rows, column in zip(blocks, confusions, strict=True)])
+        counts += 1 / classes
+        confusions, before = counts / (counts.sum(0) + 1 - len(present) / classes), confusions
+        if np.abs(confusions - before).max() < 1e-4:
             break
-    joint = raised * matrix.T[labels] + 1e-300
-    likelihood = joint.sum(1)
-    return joint[rows, labels] / likelihood, float(np.log(likelihood).mean())
+    likelihood = np.concatenate([raised[rows] @ column for rows, column in zip(blocks, confusions, strict=True)])
+    right = raised[np.arange(len(labels)), labels] * confusions[places, labels] / likelihood
+    return right, float(np.log(likelihood).mean())
+
+
+def _raised(logs: Floats, sharpness: float) -> Floats:
+    """The evidence to the power of the sharpness, normalised over the classes."""
+    raised: Floats = logs - logs.max(1, keepdims=True)
+    raised *= sharpness
+    np.exp(raised, out=raised)
+    raised /= raised.sum(1, keepdims=True)
+    return raised
 
 
 def _listed(rows: "pl.DataFrame", by: str, score: str, descending: bool = True) -> "pl.DataFrame":

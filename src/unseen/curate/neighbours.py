@@ -15,7 +15,7 @@ from unseen.data import Examples, Lazy
 from unseen.errors import UnseenError
 from unseen.hashing import uniform
 from unseen.runs import Run
-from unseen.scoring import noted_fingerprint, run_examples
+from unseen.scoring import noted_mark, run_examples
 from unseen.training import bf16_gains
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def find_neighbours(run: Run, data_dir: str | Path | None = None, data: Any = No
     """
     if (run.path / "neighbours.parquet").exists():
         return None
-    noted_fingerprint(run)  # a broken file is no reason to go on without
+    noted_mark(run)  # a broken file is no reason to go on without
     try:
         write_neighbours(run, run_examples(run, data, data_dir=data_dir)[1])
     except UnseenError as error:

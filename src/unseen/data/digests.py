@@ -6,8 +6,10 @@ blocks of rows.
 """
 
 import hashlib
+import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from unseen.data.folders import is_run, is_system
 from unseen.errors import UnseenError
 from unseen.runs import open_regular
 
@@ -26,7 +29,11 @@ Fingerprint = dict[str, Any]
 CHUNK = 2**20
 ROWS = 4096
 """Rows of a block."""
+BATCH = 512
+"""Inputs that are in memory at once, where they are read from pictures."""
 SHOWN = 3
+COARSE_NS = 4 * 10**9
+"""Nanoseconds in which two changes of a file may have the same time: FAT counts in 2 s, and the clocks of a file server differ."""
 WAYS_ON = (
     "Score them as a new run (another --out), replace this one (--force), or give it the data that it was made of: put them back, or name "
     "where they are now."
@@ -60,6 +67,46 @@ def digest(source: Any, known: Fingerprint | None = None) -> Fingerprint:
     if hasattr(source, "labels") and hasattr(source, "ids"):
         return {"format": FORMAT, "kind": "examples"} | _examples(source)
     return {"format": FORMAT, "kind": "arrays", "parts": [_blocks(source)]}
+
+
+def outline(path: Path) -> str:
+    """Changes with the name, size or times of a file, or of one below a folder; nothing is read but these."""
+    facts = _walk(os.fspath(path), frozenset()) if path.is_dir() else [(path.name, path.stat())]
+    hashed = hashlib.blake2b(digest_size=16)
+    for name, fact in facts:
+        hashed.update(repr((name, fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns)).encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()
+
+
+def mark_of(fingerprint: Fingerprint) -> str:
+    """Kind and sixteen hexadecimal digits of what the data hold: the same wherever they lie, and whatever their times."""
+    if fingerprint["kind"] == "folder":
+        said: Any = {name: facts[3] for name, facts in fingerprint["files"].items()}
+    else:
+        said = fingerprint["content"] if fingerprint["kind"] == "file" else fingerprint
+    return f"{fingerprint['kind']}-{hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8).hexdigest()}"
+
+
+def content(examples: "Examples") -> str:
+    """Sixteen hexadecimal digits that change with whatever a network that is trained on the examples depends on.
+
+    These are inputs and their standardisation, labels, index and splits, in their order; ids and names of classes are none of it.
+
+    Cost: a pass over the inputs; ``Lazy`` ones are read.
+    """
+    hashed = hashlib.blake2b(digest_size=8)
+    for tensor in (examples.labels, examples.index, examples.mean, examples.std):
+        _add_tensor(hashed, tensor)
+    hashed.update(_text_hash(examples.split).encode())
+    for places in torch.arange(len(examples)).split(BATCH):
+        _add_tensor(hashed, examples.inputs[places] if isinstance(examples.inputs, torch.Tensor) else examples.inputs.gather(places))
+    return hashed.hexdigest()
+
+
+def _add_tensor(hashed: "hashlib.blake2b", tensor: torch.Tensor) -> None:
+    values = tensor.detach().cpu().contiguous()
+    hashed.update(f"{values.dtype} {tuple(values.shape)} ".encode())
+    hashed.update(values.view(-1).view(torch.uint8).numpy().data if values.numel() else b"")
 
 
 def difference(old: Fingerprint, new: Fingerprint) -> str | None:
@@ -106,39 +153,77 @@ def _file(path: Path, before: int | None = None) -> Fingerprint:
                 if whole.bytes == before:
                     start = {"bytes": whole.bytes, "lines": whole.lines, "content": whole.hash.copy().hexdigest()}
     except OSError as error:
-        raise UnseenError(f"{path} cannot be read: {error.strerror or error}. Allow reading it, or take it out of the data.") from error
+        raise _unreadable(path, error) from error
     facts = {"bytes": whole.bytes, "lines": whole.lines, "content": whole.hash.hexdigest()}
     return facts | ({"start": start} if start and whole.bytes > start["bytes"] else {})
 
 
 def _folder(folder: Path, known: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Of each file below a folder, by its path: bytes, times in nanoseconds (of content, of anything), content."""
+    """Of each file below a folder, by its path: bytes, times in nanoseconds (of content, of anything), content.
+
+    A file that is as young as the fingerprint could be written again without a change of its times, where the clock of the disk is
+    coarse: in place of its times stand zeros, so that it is read again.
+    """
     found = {}
-    for path, facts in _walk(folder, set()):
-        name = path.relative_to(folder).as_posix()
+    youngest = time.time_ns() - COARSE_NS
+    for path, facts in _walk(os.fspath(folder), frozenset()):
+        name = path[len(os.fspath(folder)) :].lstrip(os.sep).replace(os.sep, "/")
         now = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
         before = known.get(name)
-        found[name] = before if before and before[:3] == now else [*now, _file(path)["content"]]
+        if before and before[:3] == now:
+            found[name] = before
+        else:
+            times = [0, 0] if max(now[1:]) > youngest else now[1:]
+            found[name] = [facts.st_size, *times, _content_of(path, facts.st_size)]
     return found
 
 
-def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Regular files below a folder, by name, links followed as the readers do; a folder that holds itself is entered once."""
-    here = folder.stat()
+def _content_of(path: str, size: int) -> str:
+    """The hash of a file's bytes, as ``_file`` has it; ``size``: what it is expected to have."""
+    hashed = hashlib.blake2b(digest_size=16)
+    try:
+        file = open_regular(path, follow=True)
+        try:
+            asked = min(CHUNK, size + 1)
+            while chunk := os.read(file, asked):
+                hashed.update(chunk)
+                if len(chunk) < asked:  # the end: no second call for it, which small files would feel
+                    break
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return hashed.hexdigest()
+
+
+def _unreadable(path: str | Path, error: OSError) -> UnseenError:
+    return UnseenError(f"{path} cannot be read: {error.strerror or error}. Allow reading it, or take it out of the data.")
+
+
+def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
+    """Regular files below a folder, by name, as the readers look: links are followed; what a system hides or makes for itself is left out.
+
+    A folder that holds itself is entered once.
+    """
+    here = os.stat(folder)
     if (here.st_dev, here.st_ino) in above:
         return
     above = above | {(here.st_dev, here.st_ino)}
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
+    if len(above) > 1 and is_run(entry.name for entry in listed):
+        return
     for entry in listed:
+        if is_system(entry.name):
+            continue
         try:
             facts = entry.stat()
         except OSError:  # a link to nothing
             continue
         if stat.S_ISDIR(facts.st_mode):
-            yield from _walk(Path(entry.path), above)
+            yield from _walk(entry.path, above)
         elif stat.S_ISREG(facts.st_mode):
-            yield Path(entry.path), facts
+            yield entry.path, facts
 
 
 def _examples(examples: "Examples") -> Fingerprint:

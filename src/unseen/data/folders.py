@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,6 +118,7 @@ def _entries(path: Path, parts: Parts, hidden: bool = False) -> Iterator[tuple[P
     """What is below a folder, with its kind: file, hidden, linked (a folder behind a link), odd (no regular file), empty (a folder)."""
     with os.scandir(path) as entries:
         listed = list(entries)
+    hidden = hidden or bool(parts and is_run(entry.name for entry in listed))
     if not listed and parts and not hidden:
         yield parts, "empty"
     for entry in listed:
@@ -135,6 +136,11 @@ def _entries(path: Path, parts: Parts, hidden: bool = False) -> Iterator[tuple[P
 def is_system(name: str) -> bool:
     """Whether a file or folder is hidden, or made by a system for itself."""
     return name.startswith(".") or name.lower() in SYSTEM
+
+
+def is_run(names: Iterable[str]) -> bool:
+    """Whether a folder of these files is a run's, whose figures are no examples: ``unseen score .`` makes one inside of the data."""
+    return {"config.json", ".lock"} <= set(names)
 
 
 def is_picture(path: Path) -> bool:

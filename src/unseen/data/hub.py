@@ -1,7 +1,9 @@
 """Data sets of the package ``datasets``, in memory or from the Hugging Face hub."""
 
+import re
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from unseen.data.csvs import TARGETS
@@ -10,7 +12,57 @@ from unseen.data.images import Pictures
 from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading, Skipped
 from unseen.data.split_names import ORDER, split_of
-from unseen.errors import UnseenError
+from unseen.errors import UnseenError, needs
+
+HUB = "hf:"
+"""What a name begins with that the hub is asked for."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def from_hub(name: str, columns: Columns) -> Raw:
+    """A data set by its hub id: ``owner/name``, or ``owner/name@revision`` of a branch, a tag or a commit; the reading says which commit.
+
+    Raises:
+        UnseenError: where it cannot be had, or the cache gave another commit than the one asked for, as it does without a connection.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise needs("hub", error) from error
+    name, _, revision = name.partition("@")
+    try:
+        dataset = datasets.load_dataset(name, revision=revision or None)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UnseenError(
+            f"Cannot load hf:{name}{f' at {revision}' if revision else ''}: {error}. Check the id at https://huggingface.co/datasets and "
+            "the connection, or load it yourself and pass the datasets.DatasetDict."
+        ) from error
+    found = commit_of(dataset)
+    if COMMIT.fullmatch(revision) and found not in (None, revision):
+        raise UnseenError(
+            f"hf:{name} was asked for at {revision}, and without a connection the cache gave {found}. Connect, or score that one anew."
+        )
+    commit = found or (revision if COMMIT.fullmatch(revision) else None)
+    raw = hub(dataset, name, columns)
+    said = () if commit else (f"The commit of hf:{name} is not known, so that a later command may get other rows. Give it as @REVISION.",)
+    return replace(raw, reading=replace(raw.reading.noting(*said), revision=commit))
+
+
+def commit_of(dataset: Any) -> str | None:
+    """The commit of the hub that a data set's files are of, by the folders of the cache that they lie in; None where these say none."""
+    splits = dataset.values() if isinstance(dataset, dict) else [dataset]
+    files = [Path(str(file["filename"])) for split in splits for file in split.cache_files]
+    found = {next((part for part in reversed(file.parts) if COMMIT.fullmatch(part)), None) for file in files}
+    return found.pop() if len(found) == 1 else None
+
+
+def pinned(data: str, revision: str | None) -> str:
+    """The name of a data set with the commit that was read, so that a later command reads the same one; other data as they are.
+
+    >>> pinned("hf:owner/name@main", "0" * 40)[:20]
+    'hf:owner/name@000000'
+    """
+    return f"{data.partition('@')[0]}@{revision}" if data.startswith(HUB) and revision else data
 
 
 def hub(dataset: Any, name: str, columns: Columns) -> Raw:

@@ -61,7 +61,7 @@ def load(
     - a table: ``.csv``, ``.tsv`` or ``.parquet``, or a pandas or Polars data frame, with a column of labels; a column of images or of
       their paths makes it a set of images; a column ``index`` becomes the index;
     - ``.npz`` with x and y, x_train, y_train, x_test and y_test, or images and labels;
-    - ``hf:owner/name``, which fetches from the Hugging Face hub, a ``datasets.Dataset`` or ``DatasetDict``;
+    - ``hf:owner/name[@revision]``, which fetches from the Hugging Face hub, a ``datasets.Dataset`` or ``DatasetDict``;
     - a torch data set of (x, y) with a length, or a pair of them, train and test;
     - arrays: (x_train, y_train) or (x_train, y_train, x_test, y_test);
     - ``Examples``, which come back as they are, cut to ``limit``.

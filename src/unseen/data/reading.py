@@ -62,6 +62,7 @@ class Reading:
         notes: one-line sentences: what was guessed, changed or chosen.
         suspicious: one-line sentences about columns that may tell the label or the row.
         duplicate_files: files with the content of another one; ``duplicate_rows``: rows that are equal to another one. Unknown: None.
+        revision: of the Hugging Face hub, the commit that was read. Unknown, and elsewhere: None.
         memory_bytes: of the inputs once they are held; ``seconds``: that reading takes, estimated. Unknown: None.
     """
 
@@ -82,6 +83,7 @@ class Reading:
     suspicious: tuple[str, ...] = ()
     duplicate_files: int | None = None
     duplicate_rows: int | None = None
+    revision: str | None = None
     memory_bytes: int | None = None
     seconds: float | None = None
 

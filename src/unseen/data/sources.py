@@ -14,7 +14,7 @@ from torch import Tensor
 from unseen.data.arrays import arrays, npz
 from unseen.data.dialect import is_csv
 from unseen.data.frames import csv, declared_classes, parquet, table
-from unseen.data.hub import hub
+from unseen.data.hub import HUB, from_hub, hub
 from unseen.data.layouts import folder
 from unseen.data.raw import Columns, Raw, Table
 from unseen.data.reading import Reading
@@ -29,7 +29,7 @@ FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLASSES = {"mnist": DIGITS, "fashion-mnist": FASHION, "cifar10": CIFAR10}
 NAMES = ("digits", *CLASSES)
-KINDS = "an image folder, a .csv, .tsv, .parquet or .npz file, or hf:owner/name"
+KINDS = "an image folder, a .csv, .tsv, .parquet or .npz file, or hf:owner/name[@revision]"
 
 
 def read(data: object, data_dir: str | Path | None, columns: Columns) -> Raw:
@@ -71,8 +71,8 @@ def _read_text(data: str, data_dir: str | Path | None, columns: Columns) -> Raw:
         return digits()
     if data in CLASSES:
         return _named(data, data_dir, columns)
-    if data.startswith("hf:"):
-        return _from_hub(data.removeprefix("hf:"), columns)
+    if data.startswith(HUB):
+        return from_hub(data.removeprefix(HUB), columns)
     if data and path.is_dir():
         return folder(path, columns)
     if not data or not path.exists():
@@ -121,21 +121,6 @@ def _named(name: str, data_dir: str | Path | None, columns: Columns) -> Raw:
             f"Get it with: {download_command(name, data_dir)}"
         )
     return replace(folder(path, columns), name=name, classes=CLASSES[name])
-
-
-def _from_hub(name: str, columns: Columns) -> Raw:
-    try:
-        import datasets
-    except ImportError as error:
-        raise needs("hub", error) from error
-    try:
-        dataset = datasets.load_dataset(name)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UnseenError(
-            f"Cannot load hf:{name}: {error}. Check the id at https://huggingface.co/datasets and the connection, or "
-            "load it yourself and pass the datasets.DatasetDict."
-        ) from error
-    return hub(dataset, name, columns)
 
 
 def digits() -> Raw:

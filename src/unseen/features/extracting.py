@@ -6,6 +6,7 @@
 torch.Size([100, 64])
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ def extract(
     Args:
         examples: in the order that the features will have. Labels are not looked at.
         kind: see ``make_extractor``.
-        cache: a folder of features; chunks that stand there are read and checked, others are computed and written. None: in memory.
+        cache: a folder of features; chunks that stand there are read and checked, others are computed and written. None,
+            and with a warning where it cannot be written: in memory.
         progress: called with (examples done, examples in all) after each chunk.
         table: for ``column:NAME``; see ``make_extractor``.
         chunk: examples held in memory at once.
@@ -103,7 +105,7 @@ def extract(
     Cost: a pass over the inputs, also where all features are in the cache, to see that it is of these inputs.
 
     Raises:
-        UnseenError: a kind that does not fit the inputs, a missing package or weights, a NaN, a full disk.
+        UnseenError: a kind that does not fit the inputs, a missing package or weights, a NaN.
     """
     extractor = make_extractor(kind, examples, table)
     parts: list[Tensor | Path] = []
@@ -121,8 +123,14 @@ def _part(extractor: Extractor, examples: Examples, cache: Path | None) -> Tenso
     if cache is None or not extractor.identity:
         return _computed(extractor, examples)
     path = chunk_path(Path(cache), extractor.identity, examples.inputs, examples.texts or [])
-    if read_chunk(path, len(examples)) is None:
-        write_chunk(path, _computed(extractor, examples))
+    if read_chunk(path, len(examples)) is not None:
+        return path
+    found = _computed(extractor, examples)
+    try:
+        write_chunk(path, found)
+    except UnseenError:
+        warnings.warn(f"{cache} cannot be written, so features are not kept. Set UNSEEN_CACHE to a folder that can.", stacklevel=2)
+        return found
     return path
 
 

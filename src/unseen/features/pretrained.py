@@ -256,9 +256,10 @@ def timm_model(name: str) -> Embed:
 
 
 def print_of(name: str) -> str:
-    """What tells one set of weights from another: name, size and time of the files in a local folder; else the name."""
+    """What tells one set of weights from another: name, size and times (of content, of anything) of a folder's files; else the name."""
     folder = minilm_folder() if name == "minilm" else Path(name.removeprefix("hf:"))
     if folder is None or not folder.is_dir():
         return name
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+    facts = [(path.name, path.stat()) for path in files]
+    return repr([(name, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for name, fact in facts])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unseen.config import Config
-from unseen.data import Examples
+from unseen.data import Examples, content
 from unseen.errors import UnseenError
 from unseen.hashing import key
 from unseen.runs import Run
@@ -104,11 +104,10 @@ def subset_truth(
     Raises:
         UnseenError: where an example would be in all members, or none.
     """
-    losses, member = retrain(
-        examples, config, members, fraction, seed=seed, run=run, fabric=fabric, model=model, chunk=chunk, progress=progress
-    )
+    name = losses_name(examples, config, members, fraction, seed, model, chunk)
+    losses, member = _retrained(name, examples, config, members, fraction, seed, run, fabric, model, chunk, progress)
     table, facts = truth_table(examples, losses, member)
-    return table, facts | {"share": fraction, "seed": seed, "losses": losses_name(config, members, fraction, seed, model, chunk)}
+    return table, facts | {"share": fraction, "seed": seed, "losses": name}
 
 
 def retrain(
@@ -126,27 +125,46 @@ def retrain(
 ) -> tuple[Tensor, Tensor]:
     """The members behind ``subset_truth``: losses of each at the end on every example, train and test, and who learned from what.
 
-    Takes finished chunks from ``run``.
+    Takes finished chunks of the same examples from ``run``.
 
     Returns:
         float32 (members, all examples), nats, and bool (members, training examples). The margin log p/(1-p) of the given label, which
         influence is often measured in, is -log(exp(loss) - 1).
     """
+    name = losses_name(examples, config, members, fraction, seed, model, chunk)
+    return _retrained(name, examples, config, members, fraction, seed, run, fabric, model, chunk, progress)
+
+
+def _retrained(
+    name: str,
+    examples: Examples,
+    config: Config,
+    members: int,
+    fraction: float,
+    seed: int,
+    run: Run | None,
+    fabric: "Fabric | None",
+    model: nn.Module | None,
+    chunk: int,
+    progress: Callable[[int], None] | None,
+) -> tuple[Tensor, Tensor]:
     member = membership(examples.train.index, seed, members, fraction)
     seeds = [key(seed, "member", number) % 2**31 for number in range(members)]
     orders = [key(seed, "order", number) for number in range(-(-members // chunk))]
     chunks = _Chunks(examples, config, run, fabric or make_fabric(1, config.training.precision), model, chunk)
-    return chunks.losses(losses_name(config, members, fraction, seed, model, chunk), member, seeds, orders, progress), member
+    return chunks.losses(name, member, seeds, orders, progress), member
 
 
-def losses_name(config: Config, members: int, fraction: float, seed: int, model: nn.Module | None = None, chunk: int = CHUNK) -> str:
+def losses_name(
+    examples: Examples, config: Config, members: int, fraction: float, seed: int, model: nn.Module | None = None, chunk: int = CHUNK
+) -> str:
     """Folder under a run's ``weights/`` of the losses of the members of ``subset_truth``, a file per chunk."""
-    return f"truth-{_digest(config, chunk, model, members, fraction, seed)}"
+    return f"truth-{_digest(examples, config, chunk, model, members, fraction, seed)}"
 
 
-def _digest(config: Config, chunk: int, model: nn.Module | None, *settings: Any) -> str:
-    """Eight hexadecimal digits that change with anything the losses depend on."""
-    parts = json.dumps([config.digest(), chunk, "" if model is None else repr(model), *settings], sort_keys=True)
+def _digest(examples: Examples, config: Config, chunk: int, model: nn.Module | None, *settings: Any) -> str:
+    """Eight hexadecimal digits that change with anything the losses depend on, the examples' content among it."""
+    parts = json.dumps([content(examples), config.digest(), chunk, "" if model is None else repr(model), *settings], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()[:8]
 
 
@@ -249,10 +267,10 @@ def leave_one_out(
     member = torch.ones(1 + len(left_out), len(train), dtype=torch.bool)
     member[torch.arange(1, len(member)), torch.tensor(left_out)] = False
     chunks = _Chunks(train, config, run, fabric or make_fabric(1, config.training.precision), model, chunk)
-    pairs = []
+    name, pairs = f"leave-one-out-{_digest(train, config, chunk, model, list(left_out))}", []
     for seed in seeds:
         orders = [key(seed, "order")] * -(-len(member) // chunk)
-        losses = chunks.losses(f"leave-one-out-{_digest(config, chunk, model, list(left_out), seed)}", member, [seed] * len(member), orders)
+        losses = chunks.losses(f"{name}-{seed}", member, [seed] * len(member), orders)
         without = losses[torch.arange(1, len(member)), torch.tensor(left_out)]
         pairs.append(torch.stack([losses[0, torch.tensor(left_out)], without]))
     seen, unseen = torch.stack(pairs, 1).double().numpy()  # each (seeds, left out)

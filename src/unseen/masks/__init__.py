@@ -3,7 +3,7 @@
 Whatever decides which units an example trains belongs here; what is learned does not.
 """
 
-from unseen.masks.half import HalfMask
+from unseen.masks.half import FEW, HalfMask, SharedMask
 from unseen.masks.leaks import Leak, advice, audit, leak_of_a_step
 from unseen.masks.norms import convert_batch_norm
 from unseen.masks.outputs import (
@@ -16,6 +16,6 @@ from unseen.masks.outputs import (
     two_logits,
     warn_of_probabilities,
 )
-from unseen.masks.places import Place, check_capacity
+from unseen.masks.places import LEAST, Place, check_capacity, groups_for, mask_count
 from unseen.masks.recurrent import convert_recurrent
 from unseen.masks.turnover import CHILD, IN_THREADS, Inputs, Side, TurnOver, TurnOverNet, attach

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from unseen.errors import UnseenError
-from unseen.hashing import INDEX_BITS, key, shift_right
+from unseen.hashing import INDEX_BITS, hash64, key, shift_right
 
 WORD = 16
+FEW = 8  # groups at most whose masks are shared on purpose: C(8, 4) = 70 masks
 
 
 def capacity(units: int) -> int:
@@ -68,7 +69,7 @@ class HalfMask(nn.Module):
         widths = _word_widths(units)
         bases = [len(_balanced_words(width)) for width in widths]
         places = [math.prod(bases[:w]) for w in range(_spelled(units))]
-        self._key = key("mask", seed, layer)
+        self.purpose = key("mask", seed, layer)
         multipliers = [2 * key("word", seed, layer, w) + 1 for w in range(len(widths))]
         buffers = {"bases": bases, "places": places, "multipliers": [_signed(m) for m in multipliers]}
         for name, values in buffers.items():
@@ -96,7 +97,7 @@ class HalfMask(nn.Module):
 
     def _picks(self, index: Tensor) -> Tensor:
         """The number of the word at each place: int64 (..., words)."""
-        scrambled = _scramble(index, self.bits, self._key)
+        scrambled = _scramble(index, self.bits, self.purpose)
         spelled = len(self.places)
         digits = torch.div(scrambled[..., None], self.places, rounding_mode="floor") % self.bases[:spelled]
         turn = shift_right((scrambled % self.places[-1]) * -0x61C8864680B583EB, 32)
@@ -109,6 +110,36 @@ class HalfMask(nn.Module):
         hashed = hashed.mul_(self.bases).bitwise_right_shift_(32)
         hashed[..., :spelled] = picks
         return hashed
+
+
+class SharedMask(nn.Module):
+    """Half masks of few groups, which many examples share: ``mask(index)`` is 2 on the seen half, 0 elsewhere.
+
+    Each example has one of the C(groups, groups / 2) masks by a hash of (seed, layer, index), all equally likely. The examples that share
+    a mask train the same half as a whole, so the half that they never touch knows something; see ``HalfMask`` for masks of one's own.
+
+    Args:
+        groups: of units that share a fate, 2 to ``FEW``.
+        seed: any integer.
+        layer: number of the layer; the same number ties the masks of two layers.
+    """
+
+    words: Tensor
+
+    def __init__(self, groups: int, seed: int = 0, layer: int = 0) -> None:
+        super().__init__()
+        if not 2 <= groups <= FEW:
+            raise UnseenError(f"Masks are shared among 2 to {FEW} groups, got {groups}. Take more groups for masks of one's own.")
+        self.units, self.purpose = groups, ("shared mask", seed, layer)
+        self.register_buffer("words", _balanced_words(groups), persistent=False)
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Masks of the examples, uint8 (..., groups) of 0 and 2, for int64 (...)."""
+        return self.words[self.number(index)]
+
+    def number(self, index: Tensor) -> Tensor:
+        """Which of the masks each example has: int64 (...)."""
+        return shift_right(hash64(index, *self.purpose), 33) % len(self.words)
 
 
 def _word_widths(units: int) -> list[int]:

@@ -18,9 +18,11 @@ from fnmatch import fnmatch
 from torch import nn
 
 from unseen.errors import UnseenError
-from unseen.masks.half import capacity
+from unseen.masks.half import FEW, capacity
 
 KEEP_MEAN, KEEP_VARIANCE = 2.0, 2**0.5
+ENOUGH = 5000  # examples that share a mask, from which on more groups are taken; see ``groups_for``
+LEAST = 500  # examples per mask below which an unseen half was measured to know little
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Place:
     stream: str | None = None
     scale: float | None = None
     input: bool = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there are so few groups that examples share masks on purpose (``SharedMask``)."""
+        return self.groups is not None and 2 <= self.groups <= FEW
 
 
 def find_places(net: nn.Module, output: str | None = None) -> list[Place]:
@@ -105,8 +112,46 @@ def choose(places: list[Place], only: Sequence[str] | None, skip: Sequence[str] 
     return [place for place in places if place.layer in keep]
 
 
+def mask_count(groups: int) -> int:
+    """How many masks there are of so many groups, half of them on.
+
+    >>> mask_count(2), mask_count(4), mask_count(8)
+    (2, 6, 70)
+    """
+    return math.comb(groups, groups // 2)
+
+
+def places_of(net: nn.Module, output: str | None = None) -> list[Place]:
+    """Where the masks of a net go: as it says itself (``turn_over_places``), or as ``find_places`` finds."""
+    own = getattr(net, "turn_over_places", None)
+    return list(own() if own else find_places(net, output))
+
+
+def groups_for(net: nn.Module, examples: int, only: Sequence[str] | None = None, skip: Sequence[str] | None = None) -> int:
+    """How many groups of units share a mask, so that enough examples train each half as a whole.
+
+    What trains a half as a whole are the examples whose mask is its own, examples / C(groups, groups / 2) of them. The most groups, of 2,
+    4, 6 and ``FEW``, that leave ``ENOUGH`` for each mask and divide all widths; 2 where none do: the fewest that halves can be made of.
+
+    Args:
+        net: without masks.
+        examples: that are trained on.
+        only: see ``attach``.
+        skip: see ``attach``.
+
+    Raises:
+        UnseenError: no hidden layer, or a masked width that is odd.
+    """
+    widths = [place.groups or place.units for place in choose(places_of(net), only, skip)]
+    fitting = [groups for groups in range(2, FEW + 1, 2) if all(width % groups == 0 for width in widths)]
+    if not fitting:
+        odd = next(width for width in widths if width % 2)
+        raise UnseenError(f"--groups is 'auto', and a layer of {odd} units has no two equal groups. Use even widths, or --skip that layer.")
+    return max([groups for groups in fitting if examples >= ENOUGH * mask_count(groups)], default=fitting[0])
+
+
 def check_capacity(places: Sequence[Place], examples: int | None, width: float | None = None) -> None:
-    """Refuse places none of which alone gives each example its own mask.
+    """Refuse places none of which alone gives each example its own mask, unless all of them share masks on purpose.
 
     Args:
         places: of a network.
@@ -116,7 +161,7 @@ def check_capacity(places: Sequence[Place], examples: int | None, width: float |
     Raises:
         UnseenError: where two examples would share a mask.
     """
-    if examples is None or not places:
+    if examples is None or not places or all(place.is_shared for place in places):
         return
     widest = max(places, key=lambda place: capacity(place.groups or place.units))
     most = capacity(widest.groups or widest.units)

@@ -50,6 +50,7 @@ class Switch:
         self.index: Tensor | None = None
         self.side = "full"
         self.is_turned = False
+        self.masks: tuple[Tensor | None, dict[Any, Tensor]] = (None, {})
         self._task = NO_BACKWARD  # in which backward pass the running forward began
         self._forwards: deque[_Forward] = deque(maxlen=KEPT)
         self._recomputing: int | None = None  # the backward pass that recomputes now
@@ -69,10 +70,12 @@ class Switch:
         before = self.index, self.side, self.is_turned
         self.index, self.side, self.is_turned = index, side, True
         entered = None if torch.compiler.is_compiling() else self._enter(index, side)
+        self.masks = (None, {})
         try:
             yield
         finally:
             self.index, self.side, self.is_turned = before
+            self.masks = (None, {})
             if entered is not None:
                 self._leave(*entered)
 
@@ -92,6 +95,18 @@ class Switch:
     @_disable_dynamo
     def _asked_in_eager(self) -> tuple[Tensor | None, str]:
         return self.active()  # a compiled layer in a checkpoint: whether this is a recomputation shows at run time only
+
+    def once(self, index: Tensor, mask: Any) -> Tensor:
+        """``mask(index)``, made once in a forward for all layers whose masks are the same: those with the same key and units."""
+        if torch.compiler.is_compiling() or _is_transformed(index):
+            made: Tensor = mask(index)
+            return made
+        if self.masks[0] is not index:
+            self.masks = (index, {})
+        kept, name = self.masks[1], (mask.purpose, mask.units)
+        if name not in kept:
+            kept[name] = mask(index)
+        return kept[name]
 
     def _enter(self, index: Tensor | None, side: str) -> tuple[int, _Forward | None]:
         task, self._task = self._task, _graph_task()

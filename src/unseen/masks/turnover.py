@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from unseen.errors import UnseenError
-from unseen.masks.half import HalfMask
+from unseen.masks.active import CHILD, active_layers, active_logits
+from unseen.masks.half import FEW, HalfMask, SharedMask
 from unseen.masks.outputs import logits_of
-from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, find_places, is_read_by_width
+from unseen.masks.places import KEEP_MEAN, KEEP_VARIANCE, Place, check_capacity, choose, is_read_by_width, places_of
 from unseen.masks.switch import Switch
 
 
@@ -28,7 +29,6 @@ class Side(StrEnum):
 
 
 COPIES = {"both": 2, "all": 3}  # how many sides come out of one forward
-CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
 CHILD_OF_INPUT = "turn_over_input"  # and where the mask is on its input
 IN_THREADS = (
     "nn.DataParallel runs copies of the network in threads that would share one switch, so that examples would get masks of others. "
@@ -62,7 +62,7 @@ class TurnOver(nn.Module):
                 "Choose a number of groups that divides every width, or --skip this layer."
             )
         self.place, self.switch = place, switch
-        self.mask = HalfMask(groups, seed, layer)
+        self.mask = (SharedMask if place.is_shared else HalfMask)(groups, seed, layer)
 
     def forward(self, h: Tensor) -> Tensor:
         """Mask ``h`` for the side and the examples that the switch names."""
@@ -82,7 +82,7 @@ class TurnOver(nn.Module):
         return None if index is None or side == "full" else self._factors(index, side, dtype)
 
     def _factors(self, index: Tensor, side: str, dtype: torch.dtype) -> Tensor:
-        mask = self.mask(index)  # bytes as long as possible: what is large is slow
+        mask = self.switch.once(index, self.mask)  # bytes as long as possible: what is large is slow
         if side == "unseen":
             mask = 2 - mask
         if side not in COPIES:
@@ -178,7 +178,7 @@ class TurnOverNet(nn.Module):
 
         Returns:
             The net's output (its ``logits``, where it gives more); for "both" the pair (seen, unseen) and for "all" the triple (seen,
-            unseen, full), with one common pass up to the first mask where the net allows it.
+            unseen, full), with one common pass up to the first mask where the net allows it. See ``shares_masks`` for what full is.
 
         Raises:
             UnseenError: an unknown side, an index that is missing or not an int64 vector of the batch's length, or a copy of the network
@@ -191,13 +191,22 @@ class TurnOverNet(nn.Module):
             with self.switch.turned(None, "full"):
                 return self._logits(x, 1)
         index = checked_index(index, batch_size(x), side)
-        if side == "all" and self.is_average_of_halves:
+        if side == "all" and (self.is_average_of_halves or self.shares_masks):
             seen, unseen = self.forward(x, index, "both")
             return seen, unseen, (seen + unseen) / 2
         copies = COPIES.get(side, 1)
-        with self.switch.turned(index, side):
-            out = self._logits(x, 1 if self.fork else copies)
+        if copies < 3 and (layers := self._active(x)) is not None:
+            assert isinstance(x, Tensor)
+            out = active_logits(layers, x, index, side)
+        else:
+            with self.switch.turned(index, side):
+                out = self._logits(x, 1 if self.fork else copies)
         return out if copies == 1 else out.unflatten(0, (copies, len(index))).unbind(0)
+
+    def _active(self, x: Inputs) -> list[nn.Module] | None:
+        """The layers, where they can be computed by their active units alone, on a CPU and outside of any transformation."""
+        eager = not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is None
+        return active_layers(self.net) if eager and isinstance(x, Tensor) and x.is_cpu else None
 
     def _logits(self, x: Inputs, copies: int) -> Any:
         x = on_rows(lambda rows: torch.cat([rows] * copies), x) if copies > 1 else x
@@ -214,6 +223,13 @@ class TurnOverNet(nn.Module):
         names = [name for name, _ in self.net.named_children()]
         behind = list(self.net.children())[names.index(masked[0]) + 1 :]
         return all(isinstance(module, nn.Linear | nn.Identity) for module in behind) and not self.net._forward_hooks
+
+    @property
+    def shares_masks(self) -> bool:
+        """Whether all masks are of few groups, which examples share. Weights between units that no mask has together are then never
+        trained, so the network without masks says nothing: of sides "all" the third is the mean of both halves' logits.
+        """
+        return all(place.is_shared for place in self.masked_layers())
 
     def masked_layers(self) -> list[Place]:
         """The places of the masks, in order."""
@@ -237,7 +253,8 @@ def attach(
     Args:
         net: any module. Its method ``turn_over_places()`` is asked where masks go if it has one, ``find_places`` if not.
         seed: seed of the masks.
-        groups: units share a mask in this many groups per layer (each width must divide); None or 0: none share.
+        groups: units share a mask in this many groups per layer (each width must divide); None or 0: none share. Of 8 groups or fewer
+            many examples have the same mask, on purpose: that is what trains a half of a deep network as a whole.
         tied: all layers with the same number of groups have the same masks.
         only: names of the hidden layers that get one, ``fnmatch`` patterns allowed.
         skip: names of those that get none.
@@ -255,10 +272,9 @@ def attach(
     """
     if any(isinstance(module, TurnOver) for module in net.modules()):
         raise UnseenError("This network has turn-over masks already. Build it anew, or wrap a copy made before attaching.")
-    own = getattr(net, "turn_over_places", None)
-    chosen = choose(list(places or (own() if own else find_places(net, output))), only, skip)
+    chosen = choose(list(places or places_of(net, output)), only, skip)
     scale = scale or (KEEP_VARIANCE if is_read_by_width(net) else KEEP_MEAN)
-    chosen = [replace(place, groups=place.groups or groups or None, scale=place.scale or scale) for place in chosen]
+    chosen = [replace(place, groups=_groups(place, groups), scale=place.scale or scale) for place in chosen]
     check_capacity(chosen, examples)
     switch = Switch()
     numbers: dict[str, int] = {}
@@ -272,6 +288,13 @@ def attach(
         elif not getattr(module, "masks_itself", False):
             module.register_forward_hook(_mask_output)
     return switch
+
+
+def _groups(place: Place, groups: int | None) -> int | None:
+    """Of a place: its own, but where fewer are asked for that divide them, as of attention's heads."""
+    if place.groups and groups and groups <= FEW and place.groups % groups == 0:
+        return groups
+    return place.groups or groups or None
 
 
 def _mask_output(module: nn.Module, _: Any, output: Any) -> Any:

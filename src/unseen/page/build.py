@@ -5,25 +5,34 @@ import hashlib
 import json
 import re
 from importlib import resources
-from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unseen.data import NAMES, Examples
+from unseen.curate import find_oddities
+from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.page.overview import tiles, trust, what_was_run
-from unseen.page.packing import pack, smallest
+from unseen.page.looks import looks, nearest_of, plane
+from unseen.page.media import media, wanted
+from unseen.page.overview import headline, tiles, trust, what_was_run
+from unseen.page.packing import pack
 from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
-from unseen.page.thumbnails import is_images, rows, sheets
-from unseen.runs import Run, require_halves, source_of, writing_out
-from unseen.scoring import noted_fingerprint, run_examples
+from unseen.runs import Run, require_halves, writing_out
+from unseen.scoring import noted_mark, run_examples
+
+if TYPE_CHECKING:
+    import polars as pl
 
 POINTS = 100_000
 PICTURES = 4000
-SCRIPTS = ("data.js", "draw.js", "charts.js", "cards.js", "page.js")
+FEW, SOON = 2000, 20_000  # examples: see ``_is_quick``
+SCRIPTS = (
+    "data.js", "state.js", "decisions.js", "files.js", "draw.js", "scatter.js", "charts.js", "pairs.js",
+    "media.js", "cards.js", "large.js", "pointer.js", "keys.js", "page.js", "bar.js",
+)  # fmt: skip
+STYLES = ("base.css", "work.css", "cards.css")
 
 
 def report(
@@ -53,17 +62,17 @@ def report(
         UnseenError: where the run is not finished or has no unseen side, or ``points`` is below 100.
     """
     _check(run, points)
-    chosen = read_points(run, points)
     examples, note = load_examples(run, data, data_dir)
+    if examples is not None and _is_quick(run, examples):
+        find_oddities(run, data_dir, data)
+    chosen = read_points(run, points)
     arrays, facts = page_data(run, chosen)
-    facts |= {"run": _fingerprint(run), "related": related_facts(run, chosen.scores["index"])}
-    shown = wanted(chosen, pictures)
-    source = source_of(run, NAMES) if data is None and examples is not None else data
-    facts["media"], media_index = media(examples, source, chosen, shown, facts["related"]["others"])
-    arrays["picture"] = media_index
+    near = _placed(run, chosen, examples, pictures, arrays)
+    facts |= {"run": _fingerprint(run), "data": noted_mark(run), "related": related_facts(run, chosen.scores["index"], near)}
+    path = Path(out) if out else run.path / "report.html"
+    facts["media"], arrays["picture"] = media(run, examples, data, chosen, pictures, facts["related"]["others"], path.parent)
     if facts["media"] is None and not note:
         note = "These inputs are neither pictures nor rows of a table. report(run, data=texts) shows a text per example."
-    path = Path(out) if out else run.path / "report.html"
     with writing_out(path) as temporary:
         temporary.write_text(render(run, chosen, pack(arrays, facts), note), encoding="utf-8")
     return path
@@ -81,7 +90,7 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
     """The run's examples, or None and what to do to see them."""
     if _shows_only(data):
         return None, ""
-    noted_fingerprint(run)  # a broken file is no reason to go on without
+    noted_mark(run)  # a broken file is no reason to go on without
     try:
         return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
     except UnseenError as error:
@@ -93,55 +102,30 @@ def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None
         return None, note
 
 
+def _is_quick(run: Run, examples: Examples) -> bool:
+    """Whether duplicates, leaks and outliers are soon found: features are at hand, or these are few, or numbers that are their own."""
+    return len(examples) <= (SOON if run.config.data.features or (len(examples.shape) == 1 and examples.texts is None) else FEW)
+
+
+def _placed(run: Run, points: Points, examples: Examples | None, pictures: int, arrays: dict[str, Any]) -> "pl.DataFrame | None":
+    """Add the places of the map by what the examples look like; returns the nearest of those that have cards."""
+    rows = looks(run, examples) if examples is not None else None
+    if rows is None or examples is None:
+        return None
+    index, shown = examples.train.index.cpu().numpy(), points.scores["index"].to_numpy()
+    order = np.argsort(index)
+    places = order[np.searchsorted(index, shown, sorter=order).clip(max=len(order) - 1)]
+    if (index[places] != shown).any():  # a recorder's order, or a part
+        return None
+    arrays["look_x"], arrays["look_y"] = plane(rows)[places].T
+    return nearest_of(rows, index, shown[wanted(points, pictures)])
+
+
 def _shows_only(data: Any) -> bool:
     """Whether data is something to show (texts, a frame) and not what a run is made of."""
     import polars as pl
 
     return isinstance(data, pl.DataFrame | list)
-
-
-def wanted(points: Points, limit: int) -> list[int]:
-    """Positions whose pictures the page holds, the most needed first: by turns from each list, both ends, and both ends of every class."""
-    count = len(points.scores)
-    labels = points.scores["given_label"].to_numpy()
-    by_class = np.argsort(labels, kind="stable")  # most memorized first within a class
-    runs = np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1)
-    each = max(2, min(24, limit // (4 * len(runs))))
-    ends = (places for run in runs for places in zip_longest(run[:each], run[::-1][:each]))
-    turns = zip_longest(*(places.tolist() for places in points.lists.values()), range(count), range(count - 1, -1, -1))
-    order = chain((place for pair in ends for place in pair), (place for turn in turns for place in turn))
-    unique = dict.fromkeys(int(place) for place in order if place is not None)
-    return list(unique)[:limit]
-
-
-def media(
-    examples: Examples | None, source: Any, points: Points, shown: list[int], others: list[list[Any]]
-) -> tuple[dict[str, Any] | None, np.ndarray]:
-    """Pictures, texts or rows of the shown examples and of those related to them; appends its number, or -1, to each of ``others``.
-
-    Returns:
-        What ``sheets`` or ``rows`` give, and per example 0 or 1 + its number there.
-    """
-    numbers = np.zeros(len(points.scores), np.int64)
-    index = points.scores["index"].to_numpy()[shown].tolist()
-    places = {value: number for number, value in enumerate(index)}
-    for other in others[:PICTURES]:
-        places.setdefault(other[0], len(places))
-    found: dict[str, Any] | None = None
-    if examples is not None and is_images(examples):
-        positions = {value: position for position, value in enumerate(examples.index.tolist())}
-        found = {"kind": "images"} | sheets(examples, [positions[value] for value in places])
-    elif examples is not None and examples.texts is not None:
-        texts = dict(zip(examples.index.tolist(), examples.texts, strict=True))
-        found = {"kind": "rows"} | (rows([texts[value] for value in places], list(range(len(places)))) or {})
-    else:
-        told = rows(source, list(places), examples)
-        found = {"kind": "rows"} | told if told else None
-    if found:
-        numbers[shown] = np.arange(1, len(shown) + 1)
-    for other in others:
-        other.append(places.get(other[0], -1) if found else -1)
-    return found, smallest(numbers)
 
 
 def render(run: Run, points: Points, packed: str, note: str) -> str:
@@ -150,7 +134,7 @@ def render(run: Run, points: Points, packed: str, note: str) -> str:
 
     config, facts = run.config, run.summary
     environment = Environment(loader=PackageLoader("unseen.page", "assets"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    script, style = "\n".join(asset(name) for name in SCRIPTS), asset("page.css")
+    script, style = ("\n".join(asset(name) for name in names) for names in (SCRIPTS, STYLES))
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
@@ -162,6 +146,7 @@ def render(run: Run, points: Points, packed: str, note: str) -> str:
         packed=packed,
         note=note,
         what=what_was_run(config, facts),
+        headline=headline(run),
         tiles=tiles(facts, len(points.listed["suspects"].index)),
         trust=trust(run, facts, points.scores, points.listed["suspects"]),
         shown=len(points.scores),
@@ -181,6 +166,6 @@ def _hash(text: str) -> str:
 
 
 def _fingerprint(run: Run) -> str:
-    """Under which name the browser keeps the decisions: the run's configuration and ids."""
-    ids = "\n".join(run.examples["id"].to_list())
+    """Under which name the browser keeps the decisions: the run's configuration, ids and data."""
+    ids = "\n".join([*run.examples["id"].to_list(), noted_mark(run) or ""])
     return f"{run.config.digest()}-{hashlib.sha256(ids.encode()).hexdigest()[:8]}"

@@ -1,11 +1,14 @@
 """The first paragraphs of a page, in sentences for somebody who has never heard of memorization."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.config import Config
+from unseen.curate import FEWEST, judged, trust_of, trustworthy
 from unseen.judge import ceiling
+from unseen.masks import LEAST
 from unseen.page.tabs import Listed
-from unseen.runs import Run, full_is_readable, has_many_networks
+from unseen.runs import Run, full_is_readable, has_many_networks, not_fitted
 from unseen.scoring import floor_lines
 
 if TYPE_CHECKING:
@@ -17,26 +20,50 @@ Verdict = tuple[str, str, str]
 
 
 def what_was_run(config: Config, facts: dict[str, Any]) -> list[str]:
-    """What was trained on what, and how the two sides of each example came about."""
-    noise = ""
-    if facts.get("wrong_labels"):
-        share = facts["wrong_labels"] / facts["trained"]
-        noise = f" Before training, {facts['wrong_labels']:,} labels ({share:.1%}) were changed on purpose, so the true labels are known."
-    data = f"{facts['trained']:,} examples of {config.data.data} in {len(facts.get('classes', [])) or 'several'} classes"
+    """What was trained on what, in one sentence; then how the two sides of each example came about, what was changed, and what it cost."""
+    count = len(facts.get("classes", [])) or "several"
+    data = f"{facts['trained']:,} examples of {Path(config.data.data).name} in {count} classes"
+    epochs = f"{config.training.epochs} epochs" if config.training.epochs > 1 else "one epoch"
     if has_many_networks(facts):
+        part = f"each on a random {config.members.fraction:.0%} of them"
+        first = f"{config.members.members} small networks were trained on {data}, {part}, for {epochs}."
+        how = "Every example has some networks that trained on it (seen) and some that never did (unseen)."
+    elif config.estimator == "head":
+        first = f"A linear head was fitted to features of {data}."
         how = (
-            f"{config.members.members} small networks were trained on {data}, each on a random {config.members.fraction:.0%} of them, for "
-            f"{config.training.epochs} epochs. Every example has some networks that trained on it (seen) and some that never did (unseen)."
+            f"The features ({config.data.features or 'the inputs'}) never saw a label. What the head says of an example without it "
+            "(unseen) is computed exactly, beside what it says with it (seen)."
         )
     else:
         times = f"{config.seeds} times" if config.seeds > 1 else "once"
-        how = (
-            f"A network ({config.network.model}) was trained {times} on {data}, for {config.training.epochs} epochs, with "
-            "turn-over dropout: each example trains only one half of the network's units (its seen half) and never touches the other "
-            "(its unseen half)."
-        )
-    cost = f" All of it cost as much as {facts['cost']:.1f} plain trainings of such a network." if "cost" in facts else ""
-    return [how + noise + cost]
+        first = f"A network ({config.network.model}) was trained {times} on {data}, for {epochs}, with turn-over dropout."
+        how = "Each example trains only one half of the network's units (its seen half) and never touches the other (its unseen half)."
+    noise = []
+    if facts.get("wrong_labels"):
+        share = facts["wrong_labels"] / facts["trained"]
+        said = f"{facts['wrong_labels']:,} labels ({share:.1%}) were changed on purpose"
+        noise = [f"Before training, {said}, so the true labels are known."]
+    cost = [f"All of it cost as much as {facts['cost']:.1f} plain trainings of such a network."] if "cost" in facts else []
+    return [first, " ".join([how, *noise, *cost])]
+
+
+def headline(run: Run) -> dict[str, str]:
+    """How many labels are wrong, by errors planted in closed form: the number with its 90% interval, or why nobody can say.
+
+    Returns:
+        value, and note: what it means.
+    """
+    known = trustworthy(run)
+    if known.warning:
+        return {"value": "Nobody can say how many labels are wrong.", "note": known.warning}
+    if len(judged(run)) < FEWEST:
+        return {"value": "Nobody can say how many labels are wrong.", "note": f"That needs at least {FEWEST} trained examples."}
+    found = trust_of(run)
+    if not found.says:
+        return {"value": "Nobody can say how many labels are wrong.", "note": found.sentence([])}
+    of = f"of {len(found.wrong):,} labels"
+    between = f"{found.total_low:,.0f} to {found.total_high:,.0f}"
+    return {"value": f"About {found.total:,.0f} {of} are wrong ({between}).", "note": "90% interval, from errors planted in the same data."}
 
 
 def tiles(facts: dict[str, Any], suspects: int) -> list[dict[str, str]]:
@@ -65,6 +92,8 @@ def trust(run: Run, facts: dict[str, Any], scores: "pl.DataFrame", suspects: Lis
         _noise_floor(facts),
         _spread(facts, scores),
         _leak(facts),
+        _fit(facts),
+        _masks(facts),
         _full(facts),
     )
     return [check for check in checks if check is not None]
@@ -165,6 +194,17 @@ def _leak(facts: dict[str, Any]) -> Verdict | None:
         f"Of what a training step on an example changes in its seen half, {leak:.1%} reaches its unseen half (before training), through "
         f"{count:,} of {whole:,} parameters: {names}.",
     )  # fmt: skip
+
+
+def _fit(facts: dict[str, Any]) -> Verdict | None:
+    warning = not_fitted(facts)
+    return None if warning is None else (POOR, "Was it trained long enough?", warning)
+
+
+def _masks(facts: dict[str, Any]) -> Verdict | None:
+    if "shared_masks" not in facts:
+        return None
+    return (FAIR if facts["examples_per_mask"] >= LEAST else POOR, "Who shares a mask?", facts["shared_masks"])
 
 
 def _full(facts: dict[str, Any]) -> Verdict | None:

@@ -1,154 +1,171 @@
-"""What the examples are, for the cards: thumbnails in sheets, or texts, or rows of a table."""
+"""Pictures for the cards, many to a sheet: large ones of what the lists show, from the original files if there are any, then small ones."""
 
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from unseen.data import Examples, Lazy
-from unseen.errors import UnseenError
 
-if TYPE_CHECKING:
-    import polars as pl
-
-LARGEST_SIDE = 64
-PER_SHEET = 256
+LARGE, SMALL = 128, 32  # pixels of the longer side
+PER_SHEET, PER_SMALL_SHEET = 64, 256
+BUDGET = 3_800_000  # characters of all large thumbnails
+QUALITY = 78
 BLOCK = 16  # of the compression: a thumbnail that starts at a multiple does not bleed into its neighbour
-LONGEST_TEXT = 600
-MOST_FEATURES = 40
+LARGEST_FILE = 64 * 2**20
+
+Read = Callable[[Sequence[int]], list[Any]]
+"""From positions to PIL images."""
 
 
-def sheets(examples: Examples, positions: Sequence[int]) -> dict[str, Any]:
-    """Thumbnails of images, many to a picture file.
+def sheets(examples: Examples, positions: Sequence[int], folder: Path | None = None) -> dict[str, Any]:
+    """Thumbnails of images, many to a picture file: large ones until ``BUDGET`` is used, small ones of the rest.
 
     Args:
         examples: images.
         positions: which, in the order wanted.
+        folder: where ids are paths of the original files.
 
     Returns:
-        Sheets (data URIs of WebP files), width, height (pixels of a thumbnail), stride (pixels from one to the next), columns, and ink:
-        whether they are bright strokes on black, which a light page shows inverted.
+        Parts, each with start (number of its first thumbnail), sheets (data URIs of WebP files), per (thumbnails of a sheet), stride
+        (pixels from one to the next), columns, and sizes (width and height of each thumbnail); and ink: whether they are bright strokes on
+        black, which a light page shows inverted.
     """
+    low, high = _range(examples)
+
+    def read(some: Sequence[int]) -> list[Any]:
+        return [
+            _original(folder, examples.ids[place]) or image for place, image in zip(some, _images(examples, some, low, high), strict=True)
+        ]
+
+    first = list(positions[:PER_SHEET])
+    is_small = folder is None and max(examples.shape[1:]) <= SMALL
+    ink = examples.shape[0] == 1 and bool(first) and float(np.mean([np.asarray(image).mean() for image in read(first)])) < 0.35 * 255
+    parts = [] if is_small else [_part(read, positions, LARGE, PER_SHEET, BUDGET)]
+    done = len(parts[0]["sizes"]) // 2 if parts else 0
+    if done < len(positions):
+        parts.append(_part(read, positions[done:], SMALL, PER_SMALL_SHEET, math.inf) | {"start": done})
+    return {"parts": parts, "ink": ink}
+
+
+def _part(read: Read, positions: Sequence[int], side: int, per: int, budget: float) -> dict[str, Any]:
+    columns, sizes, used, exact = math.isqrt(per), [], 0, None
+    made: list[str] = []
+    for start in range(0, len(positions), per):
+        if used > budget:
+            break
+        images = [_shrunk(image, side) for image in read(positions[start : start + per])]
+        sheet = _sheet(images, columns, math.ceil(side / BLOCK) * BLOCK)
+        exact = _is_drawn(sheet) if exact is None else exact
+        made.append(data_uri(sheet, exact))
+        sizes += [length for image in images for length in image.size]
+        used += len(made[-1])
+    return {"start": 0, "sheets": made, "per": per, "stride": math.ceil(side / BLOCK) * BLOCK, "columns": columns, "sizes": sizes}
+
+
+def _sheet(images: Iterable[Any], columns: int, stride: int) -> Any:
     from PIL import Image
 
-    pixels = pictures(examples, positions)
-    height, width = pixels.shape[1:3]
-    shrink = min(1.0, LARGEST_SIDE / max(height, width))
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    stride = math.ceil(max(size) / BLOCK) * BLOCK
-    columns = math.isqrt(PER_SHEET)
-    found = []
-    for start in range(0, len(pixels), PER_SHEET):
-        chunk = pixels[start : start + PER_SHEET]
-        sheet = Image.new("RGB" if pixels.shape[-1] == 3 else "L", (columns * stride, math.ceil(len(chunk) / columns) * stride))
-        for place, one in enumerate(chunk):
-            thumbnail = Image.fromarray(one.squeeze(-1) if one.shape[-1] == 1 else one)
-            if thumbnail.size != size:
-                thumbnail = thumbnail.resize(size, Image.Resampling.LANCZOS)
-            sheet.paste(thumbnail, (place % columns * stride, place // columns * stride))
-        found.append(data_uri(sheet))
-    ink = pixels.shape[-1] == 1 and float(pixels[:256].mean()) < 0.35 * 255
-    return {"sheets": found, "width": size[0], "height": size[1], "stride": stride, "columns": columns, "ink": ink}
+    images = list(images)
+    mode = "RGB" if any(image.mode == "RGB" for image in images) else "L"
+    sheet = Image.new(mode, (min(columns, len(images)) * stride, math.ceil(len(images) / columns) * stride))
+    for place, image in enumerate(images):
+        sheet.paste(image, (place % columns * stride, place // columns * stride))
+    return sheet
 
 
-def pictures(examples: Examples, positions: Sequence[int]) -> NDArray[np.uint8]:
-    """Images at these positions: uint8 (n, height, width, 1 or 3). Floats are stretched from their lowest to their highest value."""
-    chosen = torch.as_tensor(positions, dtype=torch.int64)
-    inputs = examples.inputs
-    raw = (inputs.gather(chosen) if isinstance(inputs, Lazy) else inputs.index_select(0, chosen)).cpu()
+def _shrunk(image: Any, side: int) -> Any:
+    from PIL import Image
+
+    share = side / max(image.size)
+    if share >= 1:
+        return image
+    return image.resize(tuple(max(1, round(length * share)) for length in image.size), Image.Resampling.LANCZOS)
+
+
+def _original(folder: Path | None, name: str) -> Any:
+    """The original picture, upright; None where it cannot be read."""
+    from PIL import Image, ImageOps
+
+    if folder is None:
+        return None
+    try:
+        if (folder / name).stat().st_size > LARGEST_FILE:
+            return None
+        with Image.open(folder / name) as image:
+            image.draft("RGB", (2 * LARGE, 2 * LARGE))
+            upright = ImageOps.exif_transpose(image)
+            clear = upright.convert("RGBA") if upright.mode in ("RGBA", "LA", "P", "PA") else upright
+            if clear.mode != "RGBA":
+                return (
+                    clear.convert("L" if clear.mode in ("1", "L") else "RGB") if clear.mode in ("1", "L", "RGB", "CMYK", "YCbCr") else None
+                )
+            return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+    except Exception:  # a file that Pillow cannot read has a picture in the data that were scored
+        return None
+
+
+def _images(examples: Examples, positions: Sequence[int], low: float, high: float) -> list[Any]:
+    from PIL import Image
+
+    return [Image.fromarray(one.squeeze(-1) if one.shape[-1] == 1 else one) for one in pictures(examples, positions, low, high)]
+
+
+def _range(examples: Examples) -> tuple[float, float]:
+    """Lowest and highest value of pictures of floats, of up to 256 spread over the data; of bytes 0 and 255."""
+    if not len(examples):
+        return 0.0, 255.0
+    some = _gathered(examples, range(0, len(examples), max(1, len(examples) // 256)))
+    return (0.0, 255.0) if some.dtype == torch.uint8 else tuple(float(end) for end in some.float().aminmax())  # type: ignore[return-value]
+
+
+def _gathered(examples: Examples, positions: Sequence[int]) -> torch.Tensor:
+    chosen, inputs = torch.as_tensor(list(positions), dtype=torch.int64), examples.inputs
+    return (inputs.gather(chosen) if isinstance(inputs, Lazy) else inputs.index_select(0, chosen)).cpu()
+
+
+def pictures(examples: Examples, positions: Sequence[int], low: float | None = None, high: float | None = None) -> NDArray[np.uint8]:
+    """Images at these positions: uint8 (n, height, width, 1 or 3).
+
+    Args:
+        examples: images.
+        positions: which.
+        low: the value of floats that is black; default: their lowest.
+        high: the value that is white; default: their highest.
+    """
+    raw = _gathered(examples, positions)
     if raw.dtype != torch.uint8:
         raw = raw.float()
-        low, high = raw.aminmax()
-        raw = ((raw - low) / (high - low).clamp_min(1e-12) * 255).round().to(torch.uint8)
+        darkest, brightest = raw.aminmax()
+        darkest, brightest = (darkest if low is None else torch.tensor(low)), (brightest if high is None else torch.tensor(high))
+        raw = ((raw - darkest) / (brightest - darkest).clamp_min(1e-12) * 255).round().clamp(0, 255).to(torch.uint8)
     shown = raw[:, :3] if raw.shape[1] >= 3 else raw[:, :1]
     return shown.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def data_uri(image: Any, quality: int = 80) -> str:
-    """A PIL image as a WebP data URI: exact where that is at most half as large again (drawings), else compressed (photographs)."""
-    exact, lossy = _webp(image, lossless=True), _webp(image, quality=quality)
-    return "data:image/webp;base64," + base64.b64encode(exact if len(exact) <= 1.5 * len(lossy) else lossy).decode()
+def _is_drawn(sheet: Any) -> bool:
+    """Whether to keep every pixel: where that is at most half as large again (drawings) as compressed (photographs). Looks at a corner."""
+    corner = sheet.crop((0, 0, min(sheet.width, 4 * LARGE), min(sheet.height, 2 * LARGE)))
+    return len(_webp(corner, lossless=True)) <= 1.5 * len(_webp(corner, quality=QUALITY))
+
+
+def data_uri(image: Any, exact: bool) -> str:
+    """A PIL image as a WebP data URI."""
+    return "data:image/webp;base64," + base64.b64encode(_webp(image, lossless=True) if exact else _webp(image, quality=QUALITY)).decode()
 
 
 def _webp(image: Any, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", method=4, **options)
+    image.save(buffer, "WEBP", method=2, **options)
     return buffer.getvalue()
 
 
 def is_images(examples: Examples) -> bool:
     """Whether the inputs are pictures: (channels, height, width) with 1, 3 or 4 channels."""
     return len(examples.shape) == 3 and examples.shape[0] in (1, 2, 3, 4)
-
-
-def rows(source: Any, positions: Sequence[int], examples: Examples | None = None) -> dict[str, Any] | None:
-    """Texts or table rows, for data that are no pictures.
-
-    Args:
-        source: the path of a CSV, TSV or parquet file, a Polars frame, or a sequence of texts, in the order of the index; else the features
-            of ``examples`` are shown, numbered.
-        positions: index of the wanted ones.
-        examples: the run's data, of which the features are shown where ``source`` gives nothing; None: nothing is.
-
-    Returns:
-        Names (empty for texts) and rows: a list of cells, texts all; None where there is nothing to show.
-    """
-    frame = _frame(source)
-    if frame is not None:
-        names = [name for name in frame.columns if name != "index"][:MOST_FEATURES]
-        wanted = frame.select(names)[_places(frame, positions)]
-        return {"names": names, "rows": [[_cell(cell) for cell in row] for row in wanted.iter_rows()]}
-    if isinstance(source, Sequence) and not isinstance(source, str) and source and all(isinstance(text, str) for text in source[:8]):
-        _check_positions(positions, len(source))
-        return {"names": [], "rows": [[_cell(source[position])] for position in positions]}
-    if examples is None or len(examples.shape) != 1:
-        return None
-    places = {index: place for place, index in enumerate(examples.index.tolist())}
-    inputs = examples.inputs.gather(torch.arange(len(examples))) if isinstance(examples.inputs, Lazy) else examples.inputs
-    chosen = inputs[[places[position] for position in positions], :MOST_FEATURES].tolist()
-    return {
-        "names": [f"feature {number}" for number in range(len(chosen[0]) if chosen else 0)],
-        "rows": [[f"{v:.4g}" for v in r] for r in chosen],
-    }
-
-
-def _frame(source: Any) -> "pl.DataFrame | None":
-    import polars as pl
-
-    if isinstance(source, pl.DataFrame):
-        frame = source
-    elif isinstance(source, str | Path) and Path(source).suffix in (".csv", ".tsv") and Path(source).is_file():
-        frame = pl.read_csv(source, separator="\t" if Path(source).suffix == ".tsv" else ",", infer_schema_length=None)
-    elif isinstance(source, str | Path) and Path(source).suffix == ".parquet" and Path(source).is_file():
-        frame = pl.read_parquet(source)
-    else:
-        return None
-    return frame
-
-
-def _places(frame: "pl.DataFrame", positions: Sequence[int]) -> list[int]:
-    """Rows of these index: by the column ``index`` where there is one."""
-    if "index" not in frame.columns:
-        _check_positions(positions, len(frame))
-        return list(positions)
-    places = {index: place for place, index in enumerate(frame["index"].to_list())}
-    missing = next((position for position in positions if position not in places), None)
-    if missing is not None:
-        raise UnseenError(f"The column index of data has no {missing}, which the run has. Allowed: the data the run was made of.")
-    return [places[position] for position in positions]
-
-
-def _check_positions(positions: Sequence[int], count: int) -> None:
-    if len(positions) and max(positions) >= count:
-        raise UnseenError(f"data has {count} rows, and the run has an example at {max(positions)}. Allowed: the data the run was made of.")
-
-
-def _cell(value: Any) -> str:
-    text = f"{value:.5g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"

@@ -1,6 +1,5 @@
 """What would lower the risk: the audit again, small, with the riskiest dropped, random labels, weight decay or fewer epochs."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from unseen.config import Config
@@ -39,14 +37,13 @@ class Variant:
 
     Attributes:
         name: what was changed. config, examples: the recipe and the records.
-        changed: what tells the records from the run's own; empty where they are the same.
-        same: bool (training records of the run,): which of them are here with their label.
+        here: bool (training records of the run,): which of them are here. same: which are here with their label.
     """
 
     name: str
     config: Config
     examples: Examples
-    changed: str
+    here: Bools
     same: Bools
 
 
@@ -104,55 +101,46 @@ def risk_curve(
 def variants(config: Config, examples: Examples, table: "pl.DataFrame") -> list[Variant]:
     """What is compared: the run as it is, and one change at a time."""
     every = np.ones(len(examples.train), np.bool_)
-    found = [Variant(AS_IT_IS, config, examples, "", every)]
+    found = [Variant(AS_IT_IS, config, examples, every, every)]
     found += [_dropped(config, examples, table, share) for share in DROPPED]
     found.append(_noisy(config, examples))
     recipes = {f"weight decay {decay:g}": {"weight_decay": decay} for decay in DECAYS if decay > (config.training.weight_decay or 0)}
     whole = config.training.epochs
     recipes |= {f"{epochs} of {whole} epochs": {"epochs": epochs} for part in SHORTER if (epochs := max(1, whole // part)) < whole}
-    found += [Variant(name, config.change(**change), examples, "", every) for name, change in recipes.items()]
+    found += [Variant(name, config.change(**change), examples, every, every) for name, change in recipes.items()]
     return found
 
 
 def _dropped(config: Config, examples: Examples, table: "pl.DataFrame", share: float) -> Variant:
     order = table.sort(["tpr_at_1_percent", "index"], descending=[True, False])["index"].to_numpy()
-    gone = np.sort(order[: max(1, round(share * len(order)))])
-    outside = np.isin(examples.index.cpu().numpy(), gone)
-    name = f"riskiest {share:.0%} dropped"
-    return Variant(name, config, examples.select(torch.from_numpy(~outside)), f"without {_digest(gone)}", ~outside[_train(examples)])
+    stays = ~np.isin(examples.index.cpu().numpy(), order[: max(1, round(share * len(order)))])
+    here = stays[_train(examples)]
+    return Variant(f"riskiest {share:.0%} dropped", config, examples.select(torch.from_numpy(stays)), here, here)
 
 
 def _noisy(config: Config, examples: Examples) -> Variant:
     noisy = random_labels(examples, NOISY, seed=config.seed + 1)
     same = (noisy.labels == examples.labels).cpu().numpy()[_train(examples)]
-    return Variant(f"{NOISY:.0%} random labels", config, replace(noisy, true_labels=examples.true_labels), f"random labels {NOISY:g}", same)
+    noisy = replace(noisy, true_labels=examples.true_labels)
+    return Variant(f"{NOISY:.0%} random labels", config, noisy, np.ones(len(same), np.bool_), same)
 
 
 def _train(examples: Examples) -> Bools:
     return np.array([split == "train" for split in examples.split])
 
 
-def _digest(index: NDArray[np.int64]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(index, np.int64).tobytes()).hexdigest()[:16]
-
-
 def _row(
     run: Run, variant: Variant, plan: Plan, common: Bools, model: nn.Module | None, progress: Callable[[int], None] | None
 ) -> dict[str, Any]:
-    shadows, targets = networks(run, variant.config, variant.examples, plan, model, progress, variant.changed)
+    shadows, targets = networks(run, variant.config, variant.examples, plan, model, progress)
     assert targets is not None
-    here = np.isin(np.flatnonzero(_present(variant)), np.flatnonzero(common))
+    here = common[variant.here]
     scores = np.concatenate([found[ATTACK] for _, found in attack_scores(shadows, targets, attacks=(ATTACK,))], 1)
     rates = attack_rates(scores[:, here], targets.inside[:, here], (0.01,))
     power = record_power(shadows, (0.01,))[0.01].value[here]
     row: dict[str, Any] = {"variant": variant.name, "records": scores.shape[1]}
     row |= _flat("auc", rates["auc"]) | _flat("tpr_at_1_percent", rates["tpr_at_0.01"])
     return row | {"at_risk": float((power >= RAISED).mean()), "test_loss": _test_loss(targets)}
-
-
-def _present(variant: Variant) -> Bools:
-    """Which of the run's training records the variant has, whatever their label."""
-    return variant.same if variant.changed.startswith("without") else np.ones(len(variant.same), np.bool_)
 
 
 def _flat(name: str, rate: Rate) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unseen.config import Config
-from unseen.data import Examples
+from unseen.data import Examples, content
 from unseen.errors import UnseenError
 from unseen.hashing import key
 from unseen.judge import retrain
@@ -55,7 +55,6 @@ def networks(
     plan: Plan,
     model: nn.Module | None,
     progress: Callable[[int], None] | None,
-    changed: str = "",
 ) -> tuple[Shadows, Targets | None]:
     """Members and held-out targets, from the run's file of them or trained now; float16.
 
@@ -66,11 +65,10 @@ def networks(
         plan: how many networks.
         model: a network of the user's own.
         progress: called with the number of networks after each chunk.
-        changed: what tells the records from the run's own; finished networks are known by it, since not by the records.
     """
-    name = f"privacy-{_digest(config, plan, model, changed)}"
+    name = f"privacy-{_digest(examples, config, plan, model)}"
     if not (run.path / "weights" / f"{name}.safetensors").exists():
-        run.write_tensors(name, _trained(run, config, examples, plan, model, progress, changed))
+        run.write_tensors(name, _trained(run, config, examples, plan, model, progress))
     count, records = plan.members + plan.targets, len(examples) if plan.joined else len(examples.train)
     like = {"log_odds": torch.empty(count, len(examples), device="meta"), "inside": torch.empty(count, records, device="meta")}
     tensors = {key: value.numpy() for key, value in run.read_like(name, like)[0].items()}
@@ -90,7 +88,6 @@ def _trained(
     plan: Plan,
     model: nn.Module | None,
     progress: Callable[[int], None] | None,
-    changed: str,
 ) -> dict[str, torch.Tensor]:
     """log_odds float16 (members and targets, training records and then the others), inside bool (the same, training records).
 
@@ -98,8 +95,7 @@ def _trained(
     """
     records = examples.joined() if plan.joined else examples
     seed = key(config.seed, "privacy", "joined") if plan.joined else config.seed  # finished chunks are known by it
-    seed = key(seed, "privacy", changed) if changed else seed
-    groups = [(plan.members, seed), (plan.targets, key(seed if changed else config.seed, "privacy", "targets"))]
+    groups = [(plan.members, seed), (plan.targets, key(config.seed, "privacy", "targets"))]
     found = [
         retrain(records, config, count, plan.share, seed=seed, run=run, model=model, progress=progress) for count, seed in groups if count
     ]
@@ -110,7 +106,6 @@ def _trained(
     return {"log_odds": log_odds, "inside": inside}
 
 
-def _digest(config: Config, plan: Plan, model: nn.Module | None, changed: str) -> str:
-    what = [changed] if changed else []
-    parts = json.dumps([config.digest(), asdict(plan), "" if model is None else repr(model), *what], sort_keys=True)
+def _digest(examples: Examples, config: Config, plan: Plan, model: nn.Module | None) -> str:
+    parts = json.dumps([content(examples), config.digest(), asdict(plan), "" if model is None else repr(model)], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()[:8]

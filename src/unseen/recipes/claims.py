@@ -8,7 +8,9 @@ from pathlib import Path
 from unseen.errors import UnseenError
 
 BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
-FIELDS = ("figure", "claim", "number", "threshold", "holds", "seeds", "scale")
+FIELDS = ("figure", "claim", "number", "threshold", "verdict", "seeds", "scale")
+
+HOLDS, FAILS, ONLY_PAPER = "holds", "fails", "paper scale only"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Claim:
         holds: in every seed.
         seeds: how many.
         scale: tiny, small or paper.
+        verdict: holds; fails; or paper scale only, for one that fails here and that fewer images or epochs than the paper's cannot test.
+        why: what is known of a claim that does not hold.
     """
 
     figure: str
@@ -38,12 +42,31 @@ class Claim:
     holds: bool
     seeds: int
     scale: str
+    verdict: str = ""
+    why: str = ""
 
 
 def check(
-    figure: str, scale: str, claim: str, numbers: Sequence[float], at_least: float | None = None, at_most: float | None = None
+    figure: str,
+    scale: str,
+    claim: str,
+    numbers: Sequence[float],
+    at_least: float | None = None,
+    at_most: float | None = None,
+    needs_paper_scale: bool = False,
+    why: str = "",
 ) -> Claim:
     """Check a claim on the number of each seed. Exactly one of ``at_least`` and ``at_most`` is given. A NaN never holds.
+
+    Args:
+        figure: name of the recipe.
+        scale: tiny, small or paper.
+        claim: in words.
+        numbers: of the seeds.
+        at_least: what each must reach.
+        at_most: what none may exceed.
+        needs_paper_scale: whether a smaller scale than the paper's cannot refute it.
+        why: said with a claim that does not hold.
 
     >>> check("fig2", "tiny", "the tail is long", [0.4, 0.6], at_least=0.5).holds
     False
@@ -52,7 +75,11 @@ def check(
     assert threshold is not None and (at_least is None) != (at_most is None)
     holds = all(number >= threshold if at_least is not None else number <= threshold for number in numbers)
     mean = sum(numbers) / len(numbers)
-    return Claim(figure, claim, mean, min(numbers), max(numbers), threshold, at_least is not None, holds, len(numbers), scale)
+    verdict = HOLDS if holds else ONLY_PAPER if needs_paper_scale and scale != "paper" else FAILS
+    told = "" if holds else why
+    return Claim(
+        figure, claim, mean, min(numbers), max(numbers), threshold, at_least is not None, holds, len(numbers), scale, verdict, told
+    )
 
 
 def write_claims(path: Path, claims: Sequence[Claim]) -> None:
@@ -76,7 +103,8 @@ def markdown(claims: Iterable[Claim]) -> str:
     lines = ["| figure | claim | measured | needed | verdict | seeds |", "|---|---|---|---|---|---|"]
     for claim in claims:
         spread = f" ({claim.low:.3g} to {claim.high:.3g})" if claim.seeds > 1 else ""
-        sign, verdict = "≥" if claim.at_least else "≤", "holds" if claim.holds else "**fails**"
+        sign, verdict = "≥" if claim.at_least else "≤", HOLDS if claim.holds else f"**{claim.verdict or FAILS}**"
+        verdict += f": {claim.why}" if claim.why else ""
         lines.append(
             f"| {claim.figure} | {claim.claim} | {claim.number:.3g}{spread} | {sign} {claim.threshold:g} | {verdict} | {claim.seeds} |"
         )

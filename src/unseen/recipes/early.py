@@ -11,11 +11,17 @@ import numpy as np
 from unseen.judge import seed_stability, spearman
 from unseen.recipes import fig2
 from unseen.recipes.claims import Claim
+from unseen.recipes.pieces import Piece
 from unseen.recipes.study import Study, canvas, seeds_of
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
+
+
+def pieces(scale: str) -> list[Piece]:
+    """The run that the figure is drawn from."""
+    return [fig2.clean_piece(scale)]
 
 
 def cook(study: Study) -> "tuple[Figure, list[Claim]]":

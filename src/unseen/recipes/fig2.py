@@ -10,6 +10,7 @@ import numpy as np
 
 from unseen.plots import RANDOM, REAL
 from unseen.recipes.claims import Claim
+from unseen.recipes.pieces import Piece
 from unseen.recipes.study import Study, canvas, final_memorization, seeds_of
 from unseen.runs import Run
 from unseen.scoring import detection
@@ -27,20 +28,29 @@ SCALES: dict[str, dict[str, Any]] = {
 RANDOM_LABELS = {"paper": 20_000, "small": 20_000, "tiny": 300}
 
 
-def clean_run(study: Study) -> Run:
+def clean_piece(scale: str) -> Piece:
     """Real labels; also read by figures 5, 7 and 9 and by ``early``."""
-    return study.score("mnist", **SCALES[study.scale])
+    return Piece("mnist", SCALES[scale])
 
 
-def noisy_run(study: Study) -> Run:
+def noisy_piece(scale: str) -> Piece:
     """A third of the labels random."""
-    last_only = {"history_every": SCALES[study.scale]["epochs"]}
-    return study.score("mnist-random", **SCALES[study.scale] | last_only, random_labels=RANDOM_LABELS[study.scale])
+    return Piece("mnist-random", SCALES[scale] | {"history_every": SCALES[scale]["epochs"], "random_labels": RANDOM_LABELS[scale]})
+
+
+def pieces(scale: str) -> list[Piece]:
+    """The runs that the figure is drawn from."""
+    return [clean_piece(scale), noisy_piece(scale)]
+
+
+def clean_run(study: Study) -> Run:
+    """The run of ``clean_piece``."""
+    return study.run(clean_piece(study.scale))
 
 
 def cook(study: Study) -> "tuple[Figure, list[Claim]]":
     """Histograms of memorization, counts on a logarithmic axis; the claims as stated above."""
-    clean, noisy = clean_run(study), noisy_run(study)
+    clean, noisy = (study.run(piece) for piece in pieces(study.scale))
     figure = canvas(9, 3.2)
     left, right = figure.subplots(1, 2)
     _histogram(left, clean, "(a) real labels")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from unseen.plots import COLOURS
 from unseen.recipes.claims import Claim
-from unseen.recipes.fig3 import noisy_run
+from unseen.recipes.fig3 import noisy_piece
+from unseen.recipes.pieces import Piece
 from unseen.recipes.study import Study, canvas, seeds_of
 
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def pieces(scale: str) -> list[Piece]:
+    """The run that the figure is drawn from, that of figure 3."""
+    return [noisy_piece(scale)]
+
+
 def cook(study: Study) -> "tuple[Figure, list[Claim]]":
     """Cosine similarity and contribution of easy, difficult and all, over the epochs."""
-    table = noisy_run(study).table("gradients")
+    table = study.run(noisy_piece(study.scale)).table("gradients")
     figure = canvas(9, 3.2)
     left, right = figure.subplots(1, 2)
     _draw(left, table, "cosine_similarity", "mean cosine similarity of two gradients")

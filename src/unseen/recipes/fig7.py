@@ -13,6 +13,7 @@ from unseen.data import Examples
 from unseen.plots import draw_images
 from unseen.recipes import fig2
 from unseen.recipes.claims import Claim
+from unseen.recipes.pieces import Piece
 from unseen.recipes.study import Study, canvas, final_memorization, seeds_of
 from unseen.runs import Run
 from unseen.scoring import run_examples
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS = 3
+LINES = "label\nseen half\nunseen half\nmemorization"
 SHARE = 0.05
+
+
+def pieces(scale: str) -> list[Piece]:
+    """The run that the gallery shows."""
+    return [fig2.clean_piece(scale)]
 
 
 def cook(study: Study) -> "tuple[Figure, list[Claim]]":
@@ -35,13 +42,15 @@ def gallery(study: Study, name: str, run: Run) -> "tuple[Figure, list[Claim]]":
     _, examples = run_examples(run, data_dir=study.data_dir, as_scored=False)
     classes = range(len(examples.classes))
     scores = run.scores.filter("trained").sort("memorization")
-    figure = canvas(1.15 * len(classes), 1.4 * 2 * ROWS)
+    figure = canvas(0.95 * len(classes), 1.35 * 2 * ROWS)
     panels = figure.subplots(2 * ROWS, len(classes))
     for label in classes:
         own = scores.filter(scores["given_label"] == label)
         chosen = [*own.head(ROWS).to_dicts(), *own.tail(ROWS).reverse().to_dicts()]
-        draw_images([row[label] for row in panels], chosen, examples)
-    figure.suptitle("easiest three rows, most difficult three rows: memorization (label, seen half, unseen half)", fontsize=9)
+        draw_images([row[label] for row in panels], chosen, examples, stacked=True)
+    for row in panels:
+        row[0].annotate(LINES, (0, 1), (-6, 3), "axes fraction", "offset points", ha="right", va="bottom", fontsize=6.5, linespacing=1.2)
+    figure.suptitle("the three easiest images of each class, and below them the three most difficult", fontsize=9)
     agreed = _easy(scores)
     right = (agreed["predicted_seen"] == agreed["given_label"]) & (agreed["predicted_unseen"] == agreed["given_label"])
     share = float(right.mean())  # type: ignore[arg-type]

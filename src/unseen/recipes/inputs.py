@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unseen.recipes.claims import Claim
 from unseen.recipes.fig2 import PAPER
+from unseen.recipes.pieces import Piece
 from unseen.recipes.study import Study, area, canvas, curve, curves_of, seeds_of
 
 if TYPE_CHECKING:
@@ -30,13 +31,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def pieces(scale: str) -> list[Piece]:
+    """The runs that the figure is drawn from, in the order of ``SETTINGS``."""
+    base = SCALES[scale]
+    changes = [{key: base["limit"] if value == -1 else value for key, value in change.items()} for change in SETTINGS.values()]
+    names = [f"inputs-{name.replace(' ', '-').lower()}" for name in SETTINGS]
+    return [Piece(name, base | change) for name, change in zip(names, changes, strict=True)]
+
+
 def cook(study: Study) -> "tuple[Figure, list[Claim]]":
     """Accuracy of both halves on the training examples over the epochs, a colour per setting."""
-    settings = SCALES[study.scale]
     found: dict[str, pl.DataFrame] = {}
-    for name, change in SETTINGS.items():
-        change = {key: settings["limit"] if value == -1 else value for key, value in change.items()}
-        run = study.score(f"inputs-{name.replace(' ', '-').lower()}", **settings | change)
+    for name, piece in zip(SETTINGS, pieces(study.scale), strict=True):
+        run = study.run(piece)
         found[name] = curves_of(run, {"train": run.scores.filter("trained")["index"].to_list()})
     figure = canvas(8, 3.2)
     for axes, side in zip(figure.subplots(1, 2, sharey=True), ("seen", "unseen"), strict=True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unseen.judge import run_subsets
 from unseen.recipes.claims import Claim
 from unseen.recipes.fig2 import PAPER
+from unseen.recipes.pieces import Piece
 from unseen.recipes.study import Study, canvas, curve, curves_of, seeds_of
 from unseen.scoring import detection
 
@@ -37,16 +38,27 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+def pieces(scale: str) -> list[Piece]:
+    """The runs that the figure is drawn from, in the order of ``_changes``."""
+    base = SCALES[scale]
+    found = []
+    for name, change in _changes(scale).items():
+        scaled = {
+            key: round(value * base[key]) if isinstance(value, float) and key == "batch_size" else value for key, value in change.items()
+        }
+        found.append(Piece(f"robust-{name.replace(' ', '-').replace(',', '').lower()}", base | scaled))
+    return found
+
+
+def _changes(scale: str) -> dict[str, dict[str, Any]]:
+    return {name: change for name, change in CHANGES.items() if scale != "tiny" or name not in ("4,096 units", "16,384 units")}
+
+
 def cook(study: Study) -> "tuple[Figure, list[Claim]]":
     """A pair of bars per change: how far ahead easy is, and how well memorization finds the wrong labels."""
-    settings, ahead, rocs = SCALES[study.scale], {}, {}
-    changes = {name: change for name, change in CHANGES.items() if study.scale != "tiny" or name not in ("4,096 units", "16,384 units")}
-    for name, change in changes.items():
-        scaled = {
-            key: round(value * settings[key]) if isinstance(value, float) and key == "batch_size" else value
-            for key, value in change.items()
-        }
-        run = study.score(f"robust-{name.replace(' ', '-').replace(',', '').lower()}", **settings | scaled)
+    ahead, rocs = {}, {}
+    for name, piece in zip(_changes(study.scale), pieces(study.scale), strict=True):
+        run = study.run(piece)
         ahead[name] = _leads(curves_of(run, run_subsets(run)))
         scores = run.scores
         rocs[name] = detection((scores["given_label"] != scores["true_label"]).to_numpy(), scores["memorization"].to_numpy())["auroc"]

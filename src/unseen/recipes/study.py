@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from unseen.figures import new_figure
 from unseen.judge import subset_curves
 from unseen.recipes.claims import Claim, check, write_claims
+from unseen.recipes.pieces import Piece
 from unseen.runs import Run
-from unseen.scoring import score, settings_of
+from unseen.scoring import score
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,17 +36,24 @@ class Study:
     data_dir: Path | None = None
     progress: bool = False
 
-    def score(self, name: str, data: str, model: str = "mlp", **config: Any) -> Run:
-        """The run of that name and configuration, by turn-over dropout unless told: trained, resumed, or found finished."""
-        settings: dict[str, Any] = {"estimator": "turnover"} | config
-        folder = self.runs / self.scale / f"{name}-{settings_of(data, model, settings).digest()}"
-        return score(data, model, out=folder, data_dir=self.data_dir, resume=True, progress=self.progress, **settings)
+    @property
+    def folder(self) -> Path:
+        """Folder of the runs of this scale."""
+        return self.runs / self.scale
+
+    def run(self, piece: Piece) -> Run:
+        """The run of a piece: trained, resumed, or found finished; before it the one whose scores it needs."""
+        if piece.scores is not None:
+            self.run(piece.scores)
+        options = piece.options(self.folder)
+        folder = piece.folder(self.folder)
+        return score(piece.data, piece.model, out=folder, data_dir=self.data_dir, resume=True, progress=self.progress, **options)
 
     def claim(
-        self, figure: str, words: str, numbers: Sequence[float], at_least: float | None = None, at_most: float | None = None
+        self, figure: str, words: str, numbers: Sequence[float], at_least: float | None = None, at_most: float | None = None, **known: Any
     ) -> Claim:
         """A claim at this scale; see ``check``."""
-        return check(figure, self.scale, words, numbers, at_least, at_most)
+        return check(figure, self.scale, words, numbers, at_least, at_most, **known)
 
     def write(self, name: str, figure: "Figure", claims: Sequence[Claim]) -> None:
         """Write OUT/<scale>/<name>/: figure.png, figure.svg and claims.json, the same bytes for the same runs."""

@@ -3,7 +3,7 @@
 Knows nothing of networks or data; whatever reads or writes a file of a run belongs here.
 """
 
-from unseen.runs.facts import full_is_readable, has_halves, has_many_networks, require_halves
+from unseen.runs.facts import full_is_readable, has_halves, has_many_networks, not_fitted, require_halves
 from unseen.runs.files import inside, open_below, open_folder, open_regular, read_regular, regular, whole, whole_folder
 from unseen.runs.memory import free_memory, refuse_large
 from unseen.runs.origin import home_of, source_of

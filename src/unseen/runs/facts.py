@@ -6,6 +6,7 @@ from typing import Any
 from unseen.errors import UnseenError
 from unseen.runs.run import Run
 
+FITTED = 0.9  # of its labels a seen half should have right
 WORSE = 0.05  # by so much less accurate than a half, the full network cannot be read
 
 
@@ -22,6 +23,14 @@ def has_many_networks(facts: Mapping[str, Any]) -> bool:
 def full_is_readable(facts: Mapping[str, Any]) -> bool:
     """Whether the network without masks says something: it is no worse than its halves on the test examples, as far as they are known."""
     return bool(facts.get("test_accuracy_full", 1.0) >= facts.get("test_accuracy_half", 0.0) - WORSE)
+
+
+def not_fitted(facts: Mapping[str, Any]) -> str | None:
+    """A warning where the seen half of turn-over dropout has not learned its labels: equation 6 says little before it has."""
+    seen = facts.get("accuracy_seen", 1.0)
+    if "shared_parameters" not in facts or seen >= FITTED:
+        return None
+    return f"The seen half has {seen:.1%} of its labels right. Memorization says little before it fits them: train longer (--epochs)."
 
 
 def require_halves(run: Run) -> None:

@@ -11,6 +11,8 @@ from unseen.runs.marks import marked_home
 from unseen.runs.run import Run
 
 HUB = "hf:"
+NETWORKS = (HUB, "timm:")
+"""Features whose weights lie in a folder, or are fetched."""
 
 
 def home_of(run: Run) -> Path | None:
@@ -35,7 +37,8 @@ def source_of(run: Run, names: tuple[str, ...] = ()) -> str:
     mine = home is not None or run.trusted
     flat = config.flat()
     lists = [text for text in (*flat["watch"], flat["train_on"]) if text and "@" in text]
-    for said in [*lists, flat["scores"]]:
+    networks = [kind for kind in (flat["features"] or "").split("+") if kind.startswith(NETWORKS)]
+    for said in [*lists, flat["scores"], *networks]:
         if said and not mine:
             raise _foreign(run, said)
     if data in names:

@@ -14,7 +14,7 @@ from unseen.runs.columns import describe
 from unseen.runs.files import clear_leftovers, is_leftover, locked, read_regular, regular, whole
 from unseen.runs.marks import NAME, new_origin
 from unseen.runs.memory import refuse_large
-from unseen.runs.schema import LARGEST_JSON, json_fault, table_fault, tensors_fault, what_writes
+from unseen.runs.schema import json_fault, largest_json, table_fault, tensors_fault, what_writes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -153,7 +153,7 @@ class Run:
         """Read a JSON file of the run. Raises UnseenError where it is missing or broken."""
         path = self.path / name
         try:
-            value = json.loads(read_regular(path, LARGEST_JSON).decode("utf-8"))
+            value = json.loads(read_regular(path, largest_json(name)).decode("utf-8"))
         except FileNotFoundError as error:
             raise UnseenError(f"{path} is not there. {what_writes(name)}") from error
         except (ValueError, RecursionError, OSError) as error:
@@ -163,10 +163,10 @@ class Run:
             raise UnseenError(f"{path} is not {what} of this version of unseen: {fault}. Restore it, or start the run again with --force.")
         return value
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file whole or not at all."""
+    def write_json(self, name: str, value: Any, indent: int | None = 1) -> None:
+        """Write a JSON file whole or not at all. indent: None for one line, which large files are written ten times faster in."""
         with self.writing(name) as path:
-            path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(value, indent=indent, sort_keys=True) + "\n", encoding="utf-8")
 
     def write_table(self, name: str, frame: "pl.DataFrame", **notes: str) -> None:
         """Write NAME.parquet with the meaning of each column, and the notes, in its metadata."""
@@ -221,6 +221,7 @@ class Run:
             ("weights", "*.safetensors"),
             (".", "*.json"),
             (".", "report.html"),
+            (".", "keep.txt"),
         ):
             for path in (self.path / folder).glob(pattern):
                 path.unlink()

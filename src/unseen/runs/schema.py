@@ -21,6 +21,9 @@ TABLES = {
     "history": ("seed", "epoch", "index"),
     "unseen_probabilities": ("index", "p_0"),
     "neighbours": ("index", "rank", "neighbour_index", "similarity"),
+    "duplicates": ("index", "id", "given_class", "other_index", "other_id", "other_class", "cosine", "exact", "labels_differ", "group"),
+    "leaks": ("index", "id", "given_class", "other_index", "other_id", "other_class", "cosine", "exact", "labels_differ"),
+    "outliers": ("index", "id", "given_class", "strangeness"),
     "subsets": ("subset", "index"),
     "truth": ("index", "memorization"),
     "privacy": ("index", "id", "given_label", "tpr_at_1_percent", "tpr_at_1_percent_low", "tpr_at_1_percent_high", "risk"),
@@ -31,9 +34,35 @@ TABLES = {
 """Columns that each table has, whatever the run."""
 HALVES = ("loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "unseen_loss_mean", "predicted_label", "is_label_issue")
 """What scores with a memorization have beside it."""
-TEXTS = ("id", "split", "subset", "other", "side", "quantity", "query_id", "train_id", "text", "risk")
-TRUTHS = ("trained", "is_label_issue")
-WHOLE = ("index", "given_label", "true_label", "seed", "epoch", "rank", "neighbour_index", "train_index", "predicted_label")
+TEXTS = (
+    "id",
+    "split",
+    "subset",
+    "other",
+    "side",
+    "quantity",
+    "query_id",
+    "train_id",
+    "text",
+    "risk",
+    "given_class",
+    "other_id",
+    "other_class",
+)
+TRUTHS = ("trained", "is_label_issue", "exact", "labels_differ")
+WHOLE = (
+    "index",
+    "given_label",
+    "true_label",
+    "seed",
+    "epoch",
+    "rank",
+    "neighbour_index",
+    "train_index",
+    "other_index",
+    "group",
+    "predicted_label",
+)
 
 
 @dataclass(frozen=True)
@@ -90,10 +119,12 @@ RECORDED = "recorder"
 """Estimator of a run that a ``Recorder`` made of somebody's own loop: it trains nothing."""
 LARGEST_JSON = 2**26
 """Bytes of a JSON file of a run: names of 100,000 classes fit many times."""
+LARGEST_FINGERPRINT = 2**28
+"""The same of the fingerprint: two million files."""
 SLACK = 1e-3
 """Of a bound on numbers that were rounded."""
 LABELS = ("given_label", "true_label", "predicted_label", "predicted_seen", "predicted_unseen", "predicted_full")
-FILLED = ("id", "split", "subset", "trained", "quantity", "risk")
+FILLED = ("id", "split", "subset", "trained", "quantity", "risk", "other_id", "cosine", "exact", "labels_differ", "strangeness")
 """Texts and truth values that every row has."""
 NEVER_EMPTY = ("examples", "scores", "history", "unseen_probabilities", "subsets", "truth", "neighbours", "influence", "privacy")
 UNIQUE = ("examples", "scores", "unseen_probabilities", "truth", "privacy")
@@ -106,6 +137,11 @@ LARGEST: dict[str, float] = {"hidden": 2**24, "width": 1024, "epochs": 10**7, "b
 LARGEST |= {"seeds": 10**5}
 LARGEST |= {"image_size": 2**16, "lr": 1e38, "mask_scale": 1e6, "gradient_examples": 2**40, "seed": 2**62}
 """The most that a field of the configuration may be."""
+
+
+def largest_json(name: str) -> int:
+    """Bytes that a JSON file of that name may have."""
+    return LARGEST_FINGERPRINT if name == "fingerprint.json" else LARGEST_JSON
 
 
 def is_own(name: str) -> bool:
@@ -284,12 +320,24 @@ def _is(value: Any, hint: Any) -> bool:
         return False
     if isinstance(value, float) and not math.isfinite(value):
         return False
+    if isinstance(value, str) and not _is_text(value):
+        return False
     return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text can be a name on a disk or a screen: no half of a pair, but for those that stand for bytes of a name of a file."""
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def what_writes(name: str) -> str:
     """A sentence on which command writes a file of a run."""
     writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
+    writers |= {name: f"unseen {name}" for name in ("duplicates", "leaks", "outliers")}
     writers |= {"privacy": "unseen privacy", "privacy.json": "unseen privacy"}
     writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}
     writers |= {"subsets": "unseen score --watch", "unseen_probabilities": "unseen score --estimator turnover"}

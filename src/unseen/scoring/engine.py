@@ -17,7 +17,7 @@ from unseen.scoring.inputs import example_table, prepare, prepare_whole, setting
 from unseen.scoring.loggers import log_history, make_loggers
 from unseen.scoring.options import Options, with_options
 from unseen.scoring.sameness import NAME as FINGERPRINT
-from unseen.scoring.sameness import fingerprint, refuse_other_data
+from unseen.scoring.sameness import fingerprint, refuse_other_data, unchanged
 from unseen.scoring.seeds import train_seeds
 from unseen.scoring.tables import remove_leftovers, table_name, write_tables
 from unseen.torchrun import is_first, process_count
@@ -70,12 +70,13 @@ def score(
         refuse_other_data(there, data, data_dir)
         first(partial(remove_leftovers, there))
         return there  # no example need be read to see that
-    settings, examples = prepare(data, model, data_dir, settings)
-    estimator_of(settings).check(settings, process_count(devices))
-    folder = Path(out) if out else settings.folder()
-    logged = make_loggers(loggers, folder)
-    run = first(partial(start_run, folder, settings, resume, force))
-    first(partial(_same_data, run, data, data_dir))
+    with unchanged(data, data_dir):
+        settings, examples = prepare(data, model, data_dir, settings)
+        estimator_of(settings).check(settings, process_count(devices))
+        folder = Path(out) if out else settings.folder()
+        logged = make_loggers(loggers, folder)
+        run = first(partial(start_run, folder, settings, resume, force))
+        first(partial(_same_data, run, settings.data.data if isinstance(data, str) else data, data_dir))
     if run.finished:
         first(partial(remove_leftovers, run))
         return run
@@ -92,11 +93,17 @@ def score(
     return run
 
 
+def begin_run(run: Run, settings: Config, examples: Sharded, data: Any, data_dir: str | Path | None) -> None:
+    """What a run starts from: the tables of its examples and its subsets, and a note of what they are. The caller holds the run."""
+    _same_data(run, data, data_dir)
+    _begin(run, settings, examples)
+
+
 def _same_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
     """Note what a new run is made of. Raises UnseenError where one that is there was made of other data."""
     refuse_other_data(run, data, data_dir)
     if not (run.path / FINGERPRINT).exists() and not run.finished and (found := fingerprint(data, data_dir)) is not None:
-        run.write_json(FINGERPRINT, found)
+        run.write_json(FINGERPRINT, found, indent=None)
 
 
 def _finished(settings: Config, out: str | Path | None) -> Run | None:

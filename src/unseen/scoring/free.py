@@ -28,12 +28,19 @@ SUMS = (
     "gap",
     "unseen",
     "full",
+    "heads",
+    "head_gap",
+    "head_loss",
 )
 """Each float64 (n,).
 
 correct is that of the last epoch, forgotten the events so far, learned whether it was ever right, squares the sum of squared differences
-from the mean probability; visits, early, later and later_halves (of which both halves were measured) count epochs.
+from the mean probability; visits, early, later, later_halves (of which both halves were measured) and heads (of which a head on the
+network's own features was fitted) count epochs.
 """
+
+HEADS = {"head_gap": "memorization", "head_loss": "loss"}
+"""Sums of what a head on the network's own features says, and its name there."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +124,15 @@ class FreeScores:
             "unseen": value.get("loss_unseen", torch.full_like(loss, torch.nan)) * float(is_later),
             "full": value.get("loss_full", torch.full_like(loss, torch.nan)) * float(is_later),
         }
+        heads = {name: value.get(f"head_{short}", torch.full_like(loss, torch.nan)) for name, short in HEADS.items()}
+        new |= {name: column * float(is_later) for name, column in heads.items()}
         total = {name: sums[name] + column.nan_to_num(0.0) for name, column in new.items()}
         counts = {
             "visits": visited,
             "early": visited & is_early,
             "later": ~new["full"].isnan() & is_later,
             "later_halves": ~gap.isnan() & is_later,
+            "heads": ~heads["head_loss"].isnan() & is_later,
         }
         total |= {name: sums[name] + count for name, count in counts.items()}
         now = {"correct": correct, "learned": learned}
@@ -140,11 +150,12 @@ def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int) -> "p
     Returns:
         index; cumulative_loss (sum over epochs), aum (mean margin), el2n (mean over the first tenth of the epochs), forgetting_events
         (epochs at which right turned wrong; epochs + 1 of an example that was never right), confidence, variability and correctness; and
-        memorization_mean, unseen_loss_mean and full_loss_mean over the later epochs. A column that nothing was measured for is left out.
+        memorization_mean, unseen_loss_mean, full_loss_mean, head_memorization and head_loss over the later epochs. A column that nothing
+        was measured for is left out.
     """
     import polars as pl
 
-    found = [_scores(sums, epochs) for sums in seeds]
+    found = [free_scores(sums, epochs) for sums in seeds]
     columns = {name: torch.stack([scores[name] for scores in found]).mean(0) for name in found[0]}
     known = {name: column for name, column in columns.items() if not column.isnan().all()}
     table = pl.DataFrame({"index": index.numpy()} | {name: column.numpy() for name, column in known.items()})
@@ -152,7 +163,7 @@ def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int) -> "p
     return table.with_columns(pl.exclude("index", "forgetting_events").cast(pl.Float32)).sort("index")
 
 
-def _scores(sums: dict[str, Tensor], epochs: int) -> dict[str, Tensor]:
+def free_scores(sums: dict[str, Tensor], epochs: int) -> dict[str, Tensor]:
     """Of one seed: float64 (n,)."""
     visits, early, later, halves = (sums[name] for name in ("visits", "early", "later", "later_halves"))
     return {
@@ -166,4 +177,6 @@ def _scores(sums: dict[str, Tensor], epochs: int) -> dict[str, Tensor]:
         "memorization_mean": sums["gap"] / halves,
         "unseen_loss_mean": sums["unseen"] / halves,
         "full_loss_mean": sums["full"] / later,
+        "head_memorization": sums["head_gap"] / sums["heads"],
+        "head_loss": sums["head_loss"] / sums["heads"],
     }

@@ -26,19 +26,21 @@ from unseen.data import (
     find_subsets,
     gaussian_inputs,
     is_stream,
+    is_trained,
     load,
+    pinned,
     random_labels,
     random_pixels,
     scan,
 )
 from unseen.errors import UnseenError
 from unseen.features import extract, parse_kind
-from unseen.masks import check_weights
+from unseen.masks import check_weights, groups_for
 from unseen.runs import Run, open_run, source_of
 from unseen.scoring.estimators import completed, estimator_of, resolved
 from unseen.scoring.ranks import kth_smallest
-from unseen.scoring.sameness import refuse_other_data
-from unseen.training import counter
+from unseen.scoring.sameness import refuse_other_data, unchanged
+from unseen.training import counter, new_network
 
 if TYPE_CHECKING:
     import polars as pl
@@ -111,17 +113,30 @@ def prepare_whole(
     if load_options(settings) != before:  # what was chosen holds out another share, or sees more of the pictures
         examples = load(data, data_dir=data_dir, **load_options(settings))
     _refuse_a_class_per_row(examples)
-    if not isinstance(data, str):
+    if isinstance(data, str):
+        settings = settings.change(data=pinned(data, examples.reading.revision))
+    else:
         settings = settings.change(data=f"{examples.name}-{_content(examples):08x}")
     if settings.data.features is not None:
         settings = settings.change(features="+".join(parse_kind(settings.data.features, examples)[0]))  # auto by name
     if settings.data.features is not None and as_scored:
         examples = with_features(examples, settings.data.features)
+    with_noise = add_noise(examples, settings)
+    with_noise = with_noise.joined() if settings.data.join_test else with_noise
+    watched_subsets(settings, with_noise)  # fail before the folder is made
+    ready = held_out(with_noise, settings)
+    count = int(is_trained(ready, settings.noise.null_fraction, settings.seed).sum())
+    settings = with_groups(settings, examples, count, model)
     estimator_of(settings).check_network(settings, examples, model)
-    examples = add_noise(examples, settings)
-    examples = examples.joined() if settings.data.join_test else examples
-    watched_subsets(settings, examples)  # fail before the folder is made
-    return settings, held_out(examples, settings)
+    return settings, ready
+
+
+def with_groups(settings: Config, examples: Examples, count: int, model: str | nn.Module) -> Config:
+    """The configuration with a number in place of ``--groups auto``. count: of the trained examples."""
+    if settings.masks.groups != "auto":
+        return settings
+    bare = new_network(settings.network, examples, settings.seed, None if isinstance(model, str) else model)
+    return settings.change(groups=groups_for(bare, count, settings.masks.only, settings.masks.skip))
 
 
 def _refuse_a_class_per_row(examples: Examples) -> None:
@@ -155,9 +170,12 @@ def with_features(examples: Examples, kind: str) -> Examples:
     return replace(examples, inputs=found, mean=torch.zeros(width), std=torch.ones(width))
 
 
-def cache_folder() -> Path:
-    """Where features are kept, for all runs: the environment's UNSEEN_CACHE, else ~/.cache/unseen."""
-    return Path(os.environ.get("UNSEEN_CACHE") or Path.home() / ".cache" / "unseen") / "features"
+def cache_folder() -> Path | None:
+    """Where features are kept, for all runs: the environment's UNSEEN_CACHE, else ~/.cache/unseen; None for a user without a home."""
+    try:
+        return Path(os.environ.get("UNSEEN_CACHE") or Path.home() / ".cache" / "unseen") / "features"
+    except RuntimeError:
+        return None
 
 
 def _prepare_shards(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: Config) -> tuple[Config, Sharded]:
@@ -174,6 +192,7 @@ def _prepare_shards(data: Any, model: str | nn.Module, data_dir: str | Path | No
         count = count_of(label_amount(config), labels)
         amount = UpTo(kth_smallest(partial(sharded.draws, config.seed, "pick", train_only=True), count) if count else -1.0)
     sharded = found.sharded(partial(_changed, config, amount))
+    config = with_groups(config, sharded[len(sharded) - 1], sum(sharded.trains), model)
     estimator_of(config).check_network(config, sharded[len(sharded) - 1], model)
     return config, sharded
 
@@ -209,9 +228,10 @@ def run_examples(
     config = run.config
     name = model or config.network.model
     source = source_of(run, NAMES) if data is None else data
-    refuse_other_data(run, source, data_dir)
     settings = settings_of(source, name, {key: value for key, value in config.flat().items() if key not in ("data", "model", "shards")})
-    settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards), as_scored)
+    with unchanged(source, data_dir):
+        refuse_other_data(run, source, data_dir)
+        settings, examples = prepare_whole(source, name, data_dir, settings.change(shards=config.data.shards), as_scored)
     settings = settings.change(data=config.data.data) if data is None else settings
     if settings != config:
         made, given = ((each.data.data, each.network.model) for each in (config, settings))

@@ -40,7 +40,7 @@ class Options(TypedDict, total=False):
     momentum: float | None
     weight_decay: float | None
     batch_size: int
-    schedule: Literal["constant", "step", "cosine"] | None
+    schedule: Literal["constant", "step", "cosine", "onecycle"] | None
     milestones: tuple[int, ...]
     optimizer: Literal["sgd", "adam"]
     augment: bool
@@ -48,7 +48,7 @@ class Options(TypedDict, total=False):
     save_every: int
     train_on: str | None
     precision: Literal["auto", "bf16", "32"]
-    groups: int | None
+    groups: int | Literal["auto"] | None
     tied: bool | None
     mask_scale: float | None
     only: tuple[str, ...] | None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unseen.config import Config
 from unseen.errors import UnseenError
@@ -14,6 +14,7 @@ from unseen.runs import Run, start_run
 from unseen.scoring.batches import Batch, checked_batch, is_good, refuse_values
 from unseen.scoring.free import FreeScores, MeasuredEpochs, free_table
 from unseen.scoring.gaps import check_names, say_gaps
+from unseen.scoring.recorded import RecordedHeads, with_heads
 from unseen.scoring.scores import final_scores, label_issues, summarize
 from unseen.training import statistics
 
@@ -39,6 +40,8 @@ class Recorder:
 
     Args:
         examples: size of the data set; then an index beyond it is refused, and examples that never came are warned of.
+        net: the network that is trained. With ``end_epoch`` after each epoch the table then has head_memorization and head_loss: of a ridge
+            head on what goes into the network's linear output layer at the forwards that train (``training/hidden.py``).
 
     Example:
         >>> import tempfile
@@ -50,8 +53,9 @@ class Recorder:
         [1.0, 0.0, 1.0, 1.0]
     """
 
-    def __init__(self, examples: int | None = None) -> None:
+    def __init__(self, examples: int | None = None, net: nn.Module | None = None) -> None:
         self.examples, self.epoch = examples, 1
+        self.heads = None if net is None else RecordedHeads(net)
         self.marked = False
         self._classes: int | None = None
         self._waiting: list[Batch] = []
@@ -75,6 +79,8 @@ class Recorder:
         if not len(batch.index):
             return
         self._waiting.append(batch)
+        if self.heads is not None:
+            self.heads.note(batch.index, logits, batch.labels)
         if len(self._waiting) >= FLUSH:
             self._flush()
 
@@ -88,6 +94,8 @@ class Recorder:
         self._collect()
         if halves is not None:
             self._halves.append({name: value.cpu() for name, value in halves.items()} | {"epoch": torch.tensor(self.epoch)})
+        if self.heads is not None and self._classes:
+            self.heads.end_epoch(self.epoch, self._classes)
         self.epoch += 1
 
     def save(self, path: str | Path, name: str = "recorded", ids: list[str] | None = None, classes: list[str] | None = None) -> Run:
@@ -110,13 +118,16 @@ class Recorder:
                 it does not follow the example). Nothing is lost by it: the recorder can be saved again.
         """
         table, halves = self.history(), self._gathered_halves()
+        gathered = _gather([] if self.heads is None else self.heads.rows)
         check_names(table, ids, classes, self._classes)
         run = start_run(Path(path), self._config(name, int(table["epoch"].max())), resume=True)  # type: ignore[arg-type]
         if _rank() > 0:
             return run
         history = _joined_history(table, halves)
-        scores, probabilities = _score_table(history, halves, ids)
+        heads = [rows for part in gathered for rows in part]
+        scores, probabilities = _score_table(history, halves, ids, heads)
         facts = _facts(scores, classes) | say_gaps(table, halves, self.examples, self.marked)
+        facts |= {"no_head": self.heads.why} if self.heads is not None and self.heads.why else {}
         run.write_table("history", history.drop("given_label"))
         run.write_table("examples", scores.select("index", "id", "given_label").with_columns(split=_literal("train")))
         if probabilities is not None:
@@ -147,19 +158,19 @@ class Recorder:
         self._collect()
         state = {name: torch.cat([block[name] for block in self._blocks]) for name in self._blocks[0]} if self._blocks else {}
         halves = {f"halves.{number}.{name}": value for number, half in enumerate(self._halves) for name, value in half.items()}
-        return state | halves | {"now": torch.tensor([self.epoch, int(self.marked)])}
+        rows = enumerate([] if self.heads is None else self.heads.rows)
+        heads = {f"heads.{number}.{name}": value for number, row in rows for name, value in row.items()}
+        return state | halves | heads | {"now": torch.tensor([self.epoch, int(self.marked)])}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a checkpoint: what was recorded since is forgotten, as training repeats it."""
         self.epoch, self.marked = int(state["now"][0]), bool(state["now"][1])
-        self._waiting, self._halves = [], []
-        block = {name: value for name, value in state.items() if name != "now" and not name.startswith("halves.")}
+        self._waiting = []
+        block = {name: value for name, value in state.items() if name != "now" and not name.startswith(("halves.", "heads."))}
         self._blocks = [block] if block else []
-        for key, value in state.items():
-            if key.startswith("halves."):
-                _, number, name = key.split(".", 2)
-                self._halves += [{} for _ in range(int(number) + 1 - len(self._halves))]
-                self._halves[int(number)][name] = value
+        self._halves = _numbered(state, "halves.")
+        if self.heads is not None:
+            self.heads.parts, self.heads.rows = [], _numbered(state, "heads.")
 
     @torch.no_grad()
     def _flush(self) -> None:
@@ -198,6 +209,17 @@ class Recorder:
         return Config.of(data=name, model="recorded", epochs=epochs, estimator="recorder")
 
 
+def _numbered(state: dict[str, Tensor], prefix: str) -> list[dict[str, Tensor]]:
+    """Undo the names of ``state_dict``: ``<prefix><number>.<name>``."""
+    found: list[dict[str, Tensor]] = []
+    for key, value in state.items():
+        if key.startswith(prefix):
+            number, name = key.removeprefix(prefix).split(".", 1)
+            found += [{} for _ in range(int(number) + 1 - len(found))]
+            found[int(number)][name] = value
+    return found
+
+
 def _check(table: "pl.DataFrame") -> None:
     import polars as pl
 
@@ -226,7 +248,7 @@ def _joined_history(table: "pl.DataFrame", halves: list[dict[str, Tensor]]) -> "
 
 
 def _score_table(
-    history: "pl.DataFrame", halves: list[dict[str, Tensor]], ids: list[str] | None
+    history: "pl.DataFrame", halves: list[dict[str, Tensor]], ids: list[str] | None, heads: list[dict[str, Tensor]]
 ) -> "tuple[pl.DataFrame, pl.DataFrame | None]":
     import polars as pl
 
@@ -241,7 +263,7 @@ def _score_table(
     else:
         last = history.group_by("index").agg(pl.col("loss_full", "predicted_full").sort_by("epoch").last())
         table = table.join(last.with_columns(probability_full=(-pl.col("loss_full")).exp()), on="index", maintain_order="left")
-    free = _free_scores(history, "seen" if halves else "full")
+    free = _free_scores(with_heads(history, heads), "seen" if halves else "full")
     table = table.drop("visits").join(free, on="index", how="left", maintain_order="left")
     front = ["index", "id", "trained", "given_label"]
     table = table.select(*front, pl.exclude(front))
@@ -255,7 +277,9 @@ def _free_scores(history: "pl.DataFrame", side: str) -> "pl.DataFrame":
     free = FreeScores({}, side)
     for epoch, part in zip(epochs, parts, strict=True):
         rows = np.searchsorted(index, part["index"].to_numpy())
-        values = {name: np.full(len(index), np.nan, np.float32) for name in part.columns if name.endswith(tuple(Side))}
+        values = {
+            name: np.full(len(index), np.nan, np.float32) for name in part.columns if name.endswith(tuple(Side)) or name.startswith("head_")
+        }
         for name, column in values.items():
             column[rows] = part[name].to_numpy()
         free.add({name: torch.from_numpy(column) for name, column in values.items()}, measured.is_early(epoch), measured.is_later(epoch))

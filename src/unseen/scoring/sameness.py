@@ -1,9 +1,11 @@
 """No result of other data, ever: what a run was made of is noted in it, and looked at whenever the data are loaded again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unseen.data import NAMES, Shards, data_folder, difference, digest, is_stream, refuse_other
+from unseen.data import NAMES, Shards, data_folder, digest, is_stream, mark_of, outline, refuse_other
 from unseen.errors import UnseenError
 from unseen.runs import Run
 
@@ -20,13 +22,51 @@ def fingerprint(data: Any, data_dir: str | Path | None, known: dict[str, Any] | 
     """
     if isinstance(data, Shards) or is_stream(data):
         return None
-    named = isinstance(data, str) and data in NAMES and (data_folder(data_dir) / data).exists()
-    return digest(data_folder(data_dir) / data if named else data, known)
+    place = _place(data, data_dir)
+    return digest(data if place is None else place, known)
+
+
+def _place(data: Any, data_dir: str | Path | None) -> Path | None:
+    """Where the files of the data lie; None for data that are not in files."""
+    if not isinstance(data, str | Path):
+        return None
+    place = data_folder(data_dir) / data if data in NAMES else Path(data)
+    try:
+        return place if data and place.exists() else None
+    except OSError:  # a name that is too long for a path
+        return None
+
+
+def _outline(place: Path) -> str | None:
+    """None for what cannot be looked at: the reader says why."""
+    try:
+        return outline(place)
+    except OSError:
+        return None
+
+
+@contextmanager
+def unchanged(data: Any, data_dir: str | Path | None) -> Iterator[None]:
+    """Raise UnseenError at the end where files of the data were written meanwhile: nobody knows then which of the two was read."""
+    place = _place(data, data_dir)
+    before = place and _outline(place)
+    yield
+    if place and before and _outline(place) != before:
+        raise UnseenError(f"{place} was written while it was read. Wait until nothing writes there, then start again.")
 
 
 def noted_fingerprint(run: Run) -> dict[str, Any] | None:
     """What is noted of the data in the run; older runs do not know. Raises UnseenError for a broken file."""
     return run.read_json(NAME) if (run.path / NAME).exists() else None
+
+
+def noted_mark(run: Run) -> str | None:
+    """What decisions on a run's examples carry, to say of which data they are; None where the run does not know. Errors as above."""
+    noted = noted_fingerprint(run)
+    try:
+        return None if noted is None else mark_of(noted)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _no_fingerprint(run, error) from error
 
 
 def refuse_other_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
@@ -35,9 +75,13 @@ def refuse_other_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
         return
     try:
         new = fingerprint(data, data_dir, old)
-        if new is not None and difference(old, new):
-            refuse_other(old, new, data if isinstance(data, str) else f"This {type(data).__name__}", run.path)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UnseenError(
-            f"{run.path / NAME} is no fingerprint of data ({error!r}). Restore it, or start the run again with --force."
-        ) from error
+        if new is not None:
+            refuse_other(old, new, str(data) if isinstance(data, str | Path) else f"This {type(data).__name__}", run.path)
+    except UnseenError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise _no_fingerprint(run, error) from error
+
+
+def _no_fingerprint(run: Run, error: Exception) -> UnseenError:
+    return UnseenError(f"{run.path / NAME} is no fingerprint of data ({error!r}). Restore it, or start the run again with --force.")

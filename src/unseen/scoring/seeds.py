@@ -35,6 +35,11 @@ def train_seeds(fabric: "Fabric", run: Run, config: Config, data: Sharded, model
             _Seed(Job(fabric, config, data, model, seed), run, chosen).train(progress)
 
 
+def train_seed(fabric: "Fabric", run: Run, config: Config, data: Sharded, model: str | nn.Module, seed: int) -> None:
+    """Train and measure one seed, of data in memory."""
+    _Seed(Job(fabric, config, data.to(fabric.device), model, seed), run, 1.0).train(False)
+
+
 def _history_draw(config: Config, data: Sharded) -> float:
     """Examples with uniform(index, "history") up to this have a history."""
     rows = HISTORY_ROWS // (len(MeasuredEpochs.of(config).epochs) * config.seeds)

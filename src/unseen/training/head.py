@@ -290,10 +290,13 @@ def mean_value(values: Tensor) -> float:
     return float(values.mean()) or 1.0
 
 
-def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None) -> Head:
-    """The same with the ridge of least squared leave-one-out residual on these training examples, and the likeliest scale."""
+def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None, ridges: Sequence[float] = RIDGES) -> Head:
+    """The same with the ridge of least squared leave-one-out residual on these training examples, and the likeliest scale.
+
+    ridges: what it is chosen from, times the mean eigenvalue, unless ``ridge`` says it.
+    """
     if ridge is None:
-        ridges = [factor * head.ridge for factor in RIDGES]
+        ridges = [factor * head.ridge for factor in ridges]
         squares = sum(press(head, ridges, *part) for chunk in chunks for part in zip(*(x.split(ROWS) for x in chunk), strict=True))
         ridge = ridges[int(torch.as_tensor(squares).argmin())]
     head = replace(head, ridge=ridge)
@@ -305,7 +308,7 @@ def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None) -> H
 def press(head: Head, ridges: Sequence[float], features: Tensor, labels: Tensor) -> Tensor:
     """Sum of squared leave-one-out residuals of these training examples for each ridge: float64 (ridges,)."""
     z, y = head.coordinates(features), one_hot(labels, len(head.prior))
-    inverse = 1 / (head.values[:, None] + torch.tensor(ridges, dtype=torch.float64))
+    inverse = 1 / (head.values[:, None] + head.values.new_tensor(ridges))
     leverages = (1 / head.count + z.square() @ inverse).clamp_max(LARGEST_LEVERAGE)
     residuals = (y - head.prior - z @ (head.cross * inverse[:, place, None]) for place in range(len(ridges)))
     return torch.stack([(found / (1 - leverages[:, place, None])).square().sum() for place, found in enumerate(residuals)])
@@ -313,8 +316,8 @@ def press(head: Head, ridges: Sequence[float], features: Tensor, labels: Tensor)
 
 def likeliest_scale(scores: Tensor, labels: Tensor) -> float:
     """The factor on the scores (of ``SCALES``) under whose softmax the labels are likeliest."""
-    losses = [float(cross_entropy(scores * scale, labels).mean()) for scale in SCALES]
-    return float(SCALES[losses.index(min(losses))])
+    losses = torch.stack([cross_entropy(scores * scale, labels).mean() for scale in SCALES])
+    return float(SCALES[int(losses.argmin())])
 
 
 def without(seen: Tensor, leverage: Tensor, labels: Tensor) -> Tensor:

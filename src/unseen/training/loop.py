@@ -13,7 +13,9 @@ from unseen.config import TrainingOptions
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
+from unseen.training.convolutions import FastConvolutions
 from unseen.training.processes import make_fabric
+from unseen.training.replay import replay_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -57,9 +59,9 @@ def train(
     """
     fabric = fabric or make_fabric(1, config.precision)
     optimizer = make_optimizer(net, config)
-    if state is not None:
-        load_state(net, optimizer, state)
     model, optimizer = fabric.setup(net, optimizer)
+    if state is not None:
+        load_state(net, optimizer, state)  # after the network has gone to its device
     steps = math.ceil(len(examples) / config.batch_size)
     for epoch in range(done + 1, config.epochs + 1):
         losses = take_steps(model, optimizer, examples, config, seed, epoch, (0, steps), fabric, progress)
@@ -94,12 +96,15 @@ def take_steps(
     Returns:
         The losses of the steps, (steps,): in each process the sum over its share of the batch divided by the batch's size.
     """
-    losses = []
+    batches = epoch_order(examples.index, seed, epoch).split(config.batch_size)
+    losses = _replayed(model, optimizer, examples, config, (epoch, *steps), batches, fabric, progress)
     augment = (seed, epoch) if config.augment else None
-    for step, positions in enumerate(epoch_order(examples.index, seed, epoch).split(config.batch_size), steps[0]):
+    for step, positions in enumerate(batches[len(losses) :], steps[0] + len(losses)):
         optimizer.param_groups[0]["lr"] = learning_rate(config, epoch - 1 + step / steps[1])
         x, labels, index = examples.batch(positions[fabric.global_rank :: fabric.world_size], augment)
-        loss = F.cross_entropy(model(channels_last(x), index).float(), labels, reduction="sum") / len(positions)
+        with FastConvolutions():
+            logits = model(channels_last(x), index)
+        loss = F.cross_entropy(logits.float(), labels, reduction="sum") / len(positions)
         optimizer.zero_grad()
         fabric.backward(loss * fabric.world_size)
         optimizer.step()
@@ -107,6 +112,28 @@ def take_steps(
         if progress:
             progress(len(positions), losses[-1])
     return torch.stack(losses)
+
+
+def _replayed(
+    model: Any,
+    optimizer: Any,
+    examples: Examples,
+    config: TrainingOptions,
+    place: tuple[int, int, int],
+    batches: tuple[Tensor, ...],
+    fabric: "Fabric",
+    progress: Any,
+) -> list[Tensor]:
+    """The losses of the full batches where they are replayed on the device; none elsewhere. place: epoch, steps before, steps in all."""
+    replay = replay_of(model, optimizer, examples, config, fabric)
+    if replay is None:
+        return []
+    epoch, before, count = place
+    rates = [learning_rate(config, epoch - 1 + (before + step) / count) for step in range(replay.steps)]
+    losses = replay.take(torch.cat(batches[: replay.steps]), torch.tensor(rates)).unbind()
+    for positions, loss in zip(batches, losses if progress else (), strict=False):
+        progress(len(positions), loss)
+    return list(losses)
 
 
 def make_optimizer(net: nn.Module, config: TrainingOptions) -> torch.optim.Optimizer:
@@ -118,8 +145,17 @@ def make_optimizer(net: nn.Module, config: TrainingOptions) -> torch.optim.Optim
 
 
 def learning_rate(config: TrainingOptions, progress: float) -> float:
-    """Learning rate after ``progress`` epochs (a fraction counts): constant, divided at milestones, or a half cosine to 0."""
+    """Learning rate after ``progress`` epochs (a fraction counts): constant, divided at milestones, a half cosine to 0, or one cycle.
+
+    One cycle (Smith & Topin 2019): from a 25th of the rate up to it in the first 30% of the epochs, linearly, then down to 0 by a
+    half cosine.
+    """
     assert config.lr is not None
+    if config.schedule == "onecycle":
+        rise = 0.3 * config.epochs
+        if progress < rise:
+            return config.lr * (0.04 + 0.96 * progress / rise)
+        return config.lr * (1 + math.cos(math.pi * (progress - rise) / (config.epochs - rise))) / 2
     if config.schedule == "step":
         return config.lr / 10.0 ** sum(progress >= milestone for milestone in config.milestones)
     if config.schedule == "cosine":
@@ -128,8 +164,8 @@ def learning_rate(config: TrainingOptions, progress: float) -> float:
 
 
 def epoch_order(index: Tensor, seed: int, epoch: int) -> Tensor:
-    """Positions in the order of one epoch: sorted by the hash of (seed, epoch, index). int64 on the CPU."""
-    return torch.argsort(hash64(index.cpu(), seed, "order", epoch))
+    """Positions in the order of one epoch: sorted by the hash of (seed, epoch, index). int64 where the index is."""
+    return torch.argsort(hash64(index, seed, "order", epoch))
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -148,7 +184,7 @@ def get_state(net: nn.Module, optimizer: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def load_state(net: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+def load_state(net: nn.Module, optimizer: Any, state: dict[str, Tensor]) -> None:
     """Undo ``get_state``. The tensors may lie on any device."""
     net.load_state_dict({name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")})
     parameters = dict(net.named_parameters())

@@ -1,8 +1,8 @@
 """What the halves say about examples: losses, margins, predictions, in one pass forked at the first mask."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from unseen.data import Examples
 from unseen.masks import Inputs, Side, TurnOverNet, evaluating, two_logits
+from unseen.training.hidden import Hidden, Output
 from unseen.training.loop import channels_last
 from unseen.training.networks import Ordinary
 
@@ -46,7 +47,13 @@ def statistics(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def measure(
-    net: TurnOverNet | Ordinary, examples: Examples, fabric: "Fabric | None" = None, batch_size: int = 256, probabilities: bool = False
+    net: TurnOverNet | Ordinary,
+    examples: Examples,
+    fabric: "Fabric | None" = None,
+    batch_size: int = 256,
+    probabilities: bool = False,
+    output: Output | None = None,
+    of: Sequence[Side] = (Side.FULL,),
 ) -> dict[str, Tensor]:
     """Measure both halves and the full network on all examples; of an ordinary network the network itself, under ``full``.
 
@@ -56,28 +63,61 @@ def measure(
         fabric: precision and processes: every process measures its share and gets all.
         batch_size: examples at a time.
         probabilities: whether to return class probabilities too, of the unseen half or else of the network.
+        output: the layer whose inputs to return too; of the same pass.
+        of: whose they are.
 
     Returns:
-        CPU tensors: float32 (N,) under ``<quantity>_<side>`` for ``statistics``'s quantities; with ``probabilities`` also that name,
-        float32 (N, classes). Cost: one pass up to the first mask, then three.
+        float32 (N,) on the CPU under ``<quantity>_<side>`` for ``statistics``'s quantities; with ``probabilities`` also that name,
+        float32 (N, classes); with ``output`` ``features_<side>``, float32 (N, units), on the network's device. Cost: one pass up to the
+        first mask, then three.
     """
     rank, world = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
     sides = sides_of(net)
     width = len(examples.classes) if probabilities else 0
     names = [f"{quantity}_{side}" for side in sides for quantity in QUANTITIES]
-    table = torch.zeros(len(examples), len(names) + width)
-    with evaluating(net), fabric.autocast() if fabric else nullcontext():  # around the loop: weights are cast once
-        for positions in torch.arange(len(examples)).split(batch_size)[rank::world]:
+    device = examples.labels.device
+    table = torch.zeros(len(examples), len(names) + width, device=device)
+    hidden = _Features(output, [side for side in of if side in sides], len(examples), next(net.parameters()).device)
+    with evaluating(net), hidden.watched(net.net), fabric.autocast() if fabric else nullcontext():  # weights are cast once
+        for positions in torch.arange(len(examples), device=device).split(batch_size)[rank::world]:
             x, labels, index = examples.batch(positions)
             logits = _all_logits(net, channels_last(x), index)
+            hidden.keep(positions)
             columns = [value for side in logits for value in statistics(side, labels).values()]
-            table[positions, : len(names)] = torch.stack(columns, 1).cpu()
+            table[positions, : len(names)] = torch.stack(columns, 1)
             if probabilities:
-                table[positions, len(names) :] = logits[min(1, len(logits) - 1)].softmax(1).cpu()
+                table[positions, len(names) :] = logits[min(1, len(logits) - 1)].softmax(1)
     if fabric and world > 1:
-        table = fabric.all_reduce(table.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
-    result = dict(zip(names, table[:, : len(names)].unbind(1), strict=True))
+        table = fabric.all_reduce(table.to(fabric.device), reduce_op="sum")  # type: ignore[union-attr, assignment]
+    table = table.cpu()
+    result = dict(zip(names, table[:, : len(names)].unbind(1), strict=True)) | hidden.gathered(fabric if world > 1 else None)
     return result | ({"probabilities": table[:, len(names) :]} if probabilities else {})
+
+
+class _Features:
+    """What goes into the output layer, of each side, as the batches pass."""
+
+    def __init__(self, output: Output | None, sides: Sequence[Side], examples: int, device: torch.device) -> None:
+        self.hidden = None if output is None else Hidden(output)
+        self.tables = {side: torch.zeros(examples, len(output.units), device=device) for side in sides} if output else {}
+
+    def watched(self, net: nn.Module) -> AbstractContextManager[Any]:
+        return nullcontext() if self.hidden is None else self.hidden.of(net)
+
+    def keep(self, positions: Tensor) -> None:
+        """The rows of a forward: of each side in turn, where it had several; full is the mean of two halves, where it had two."""
+        if self.hidden is None:
+            return
+        parts = self.hidden.features.split(len(positions))
+        place = {Side.FULL: parts[-1]} if len(parts) == 1 else dict(zip(Side, parts, strict=False))
+        place.setdefault(Side.FULL, (parts[0] + parts[-1]) / 2)
+        for side, table in self.tables.items():
+            table[positions] = place[side]
+
+    def gathered(self, fabric: "Fabric | None") -> dict[str, Tensor]:
+        """Of all processes, under ``features_<side>``."""
+        summed = (lambda table: fabric.all_reduce(table, reduce_op="sum")) if fabric else (lambda table: table)
+        return {f"features_{side}": summed(table) for side, table in self.tables.items()}
 
 
 def sides_of(net: nn.Module) -> tuple[Side, ...]:

@@ -21,6 +21,7 @@ from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
 from unseen.masks import Side, evaluating
+from unseen.training.convolutions import FastConvolutions
 from unseen.training.loop import channels_last, epoch_order, get_state, learning_rate, load_state, make_optimizer
 from unseen.training.networks import Members, new_network
 from unseen.training.processes import make_fabric
@@ -197,7 +198,7 @@ class Steps:
             Log-probabilities before the step: float32 (K, B, classes).
         """
         x, labels, _ = self.examples.batch(positions, when if self.config.augment else None)
-        with self.fabric.autocast():
+        with self.fabric.autocast(), FastConvolutions():
             logits = self.members(channels_last(x))
         log_probabilities: Tensor = logits.float().log_softmax(2)
         weights = inside / inside.sum(1, keepdim=True).clamp_min(1)

@@ -1,5 +1,5 @@
 'use strict'
-// The page's data: typed arrays behind a JSON header, gzip, base64 (packing.py), and which examples the filters let through.
+// The page's data: typed arrays behind a JSON header, gzip, base64 (packing.py), and the words for what is in them.
 
 const TYPES = {uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int64: BigInt64Array}
 const MISSING = 65535
@@ -15,6 +15,8 @@ async function unpack(text) {
     const stored = new TYPES[about.type](buffer, start + about.offset, about.length)
     data[name] = about.scale ? restored(stored, ...about.scale) : stored
   }
+  data.positions = new Map(data.ids.map((id, i) => [id, i]))
+  data.values = {}
   return data
 }
 
@@ -24,58 +26,53 @@ function restored(stored, low, step) {
   return values
 }
 
-const COLUMNS = {
-  memorization: 'memorization (nats)', loss_seen: 'seen loss (nats)', loss_unseen: 'unseen loss (nats)',
-  label_score: 'label score', confidence: 'confidence', variability: 'variability',
-}
 const LISTS = {
-  memorized: 'Most memorized', suspects: 'Probably wrong', rare: 'Rare but right', easy: 'Easiest', decided: 'Decided',
+  suspects: 'Probably wrong', rare: 'Rare but right', duplicates: 'Duplicates', outliers: 'Outliers', leaks: 'Leaks',
+  memorized: 'Most memorized', easy: 'Easiest', risky: 'Risky records', decided: 'Decided', disagreements: 'Disagreements',
 }
 
 const ABOUT = {
-  memorized: 'Highest memorization first: what the network knows only because it has seen it.',
-  suspects: 'Another class is likelier for these by all that is known without having seen them; the surest first. Relabel or drop them if you agree.',
-  rare: 'Hard to predict without having seen them, yet their label is the likeliest: unusual examples of their class, usually worth keeping.',
-  easy: 'Lowest memorization first: the rest of the data teaches them. Typical examples, and many alike.',
+  suspects: 'By all that is known without having seen them, another class is likelier. The surest come first.',
+  rare: 'They are hard to predict without having seen them, and yet their label is the likeliest. They are usually worth keeping.',
+  duplicates: 'They stand in the data twice, or nearly so. Those whose labels differ come first.',
+  outliers: '', leaks: '', risky: '',
+  memorized: 'The highest memorization comes first: what the network knows only because it has seen it.',
+  easy: 'The lowest memorization comes first: the rest of the data teaches these.',
   decided: 'What you have decided so far.',
+  disagreements: 'Two reviewers decided differently. Decide again to settle it.',
 }
 
-/** Filters of the page. `selection` is a rectangle in a chart, `pair` a cell of the confusion table, `only` the one example opened. */
-const state = {list: 'memorized', class: null, column: 'memorization', low: null, high: null, search: '', selection: null, pair: null, only: null}
-
-/** Positions in the order of the current list. Examples are stored most memorized first. */
-function listOrder(data, decisions) {
-  const n = data.ids.length
-  if (state.list === 'easy') return Uint32Array.from({length: n}, (_, i) => n - 1 - i)
-  if (state.list === 'decided') return data.ids.map((id, i) => i).filter(i => decisions.has(data.ids[i]))
-  if (data['list_' + state.list]) return data['list_' + state.list]
-  return Uint32Array.from({length: n}, (_, i) => i)
+/** Numbers of an example: name, what stands on the card, unit, whether the largest comes first. */
+const COLUMNS = {
+  wrong_probability: ['probability to be wrong', 'probably wrong', '', true],
+  memorization: ['memorization', 'memorization', 'nats', true],
+  loss_unseen: ['unseen loss', 'unseen loss', 'nats', true],
+  loss_seen: ['seen loss', 'seen loss', 'nats', true],
+  difficulty: ['difficulty', 'difficulty', 'nats', true],
+  label_score: ['label score', 'label score', '', false],
+  confidence: ['confidence over the epochs', 'confidence', '', false],
+  variability: ['variability over the epochs', 'variability', '', true],
+}
+/** What each list is sorted by. Only the lists that are not cut from a column have numbers of their own. */
+const OWN = {
+  suspects: 'wrong_probability', rare: 'difficulty', memorized: 'memorization', easy: 'memorization', decided: 'memorization',
+  disagreements: 'memorization', duplicates: ['cosine', ''], leaks: ['cosine', ''], outliers: ['strangeness', ''], risky: ['chance to be found', ''],
 }
 
-/** 1 for every example that the filters other than the list let through. */
-function filtered(data, mask) {
-  const n = data.ids.length, text = state.search.trim().toLowerCase(), column = data[state.column]
-  const low = state.low ?? -Infinity, high = state.high ?? Infinity, bounded = state.low !== null || state.high !== null
-  const box = state.selection, x = box && data[box.x], y = box && box.y && data[box.y]
-  for (let i = 0; i < n; i++) {
-    mask[i] = !(state.only !== null && i !== state.only
-      || state.class !== null && data.given[i] !== state.class
-      || bounded && !(column[i] >= low && column[i] <= high)
-      || box && !(x[i] >= box.x0 && x[i] <= box.x1 && (!y || y[i] >= box.y0 && y[i] <= box.y1))
-      || state.pair && (data.given[i] !== state.pair[0] || data.said_unseen[i] !== state.pair[1])
-      || text && !data.ids[i].toLowerCase().includes(text))
-  }
-  return mask
+/** What the card of an example says of it, by the list and the sort: [name, number, unit]. */
+function told(data, i) {
+  const by = state.sort === 'list' ? OWN[state.list] : state.sort === 'learned' ? 'wrong_probability' : state.sort === 'id' ? 'memorization' : state.sort
+  if (state.sort === 'learned') return ['wrong, by your decisions', learnedChances(data)[i], '']
+  if (typeof by === 'string') return [COLUMNS[by][1], data[by][i], COLUMNS[by][2]]
+  return [by[0], ownValues(data, state.list).get(i), by[1]]
 }
 
-/** Those of the order that the mask lets through. */
-function passing(order, mask) {
-  const found = new Uint32Array(order.length)
-  let n = 0
-  for (let k = 0; k < order.length; k++) if (mask[order[k]]) found[n++] = order[k]
-  return found.subarray(0, n)
+function ownValues(data, list) {
+  return data.values[list] ??= new Map(Array.from(data['list_' + list], (i, k) => [i, data['value_' + list][k]]))
 }
 
 const weight = (data, i) => data.sampled && data.sampled[i] ? data.weight : 1
-const count = (value, data) => (data.sampled ? '≈ ' : '') + Math.round(value).toLocaleString('en')
+const grouped = value => Math.round(value).toLocaleString('en')
+const count = (value, data) => (data.sampled ? '≈ ' : '') + grouped(value)
 const named = (data, label) => data.classes[label] ?? String(label)
+const number = value => value === undefined || Number.isNaN(value) ? 'unknown' : Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(2)

@@ -51,14 +51,14 @@ function extent(values) {
 }
 
 /** Size a canvas to its box and return its context in CSS pixels, with the plot area inside the axes. */
-function prepare(canvas) {
+function prepare(canvas, room = {left: 46, top: 8, right: 8, bottom: 36}) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight
   if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio)
   if (canvas.height !== Math.round(height * ratio)) canvas.height = Math.round(height * ratio)
   const context = canvas.getContext('2d', {willReadFrequently: true})
   context.setTransform(ratio, 0, 0, ratio, 0, 0)
   context.clearRect(0, 0, width, height)
-  return {context, ratio, area: {left: 46, top: 8, right: width - 8, bottom: height - 36}}
+  return {context, ratio, area: {left: room.left, top: room.top, right: width - room.right, bottom: height - room.bottom}}
 }
 
 function axes({context, area}, x, y, xName, yName) {

@@ -8,11 +8,26 @@ from torch import Tensor, nn
 
 from unseen.config import TEST_FRACTION, Config, TrainingOptions
 from unseen.data import Examples, joined
-from unseen.masks import TurnOverNet, audit, check_capacity
+from unseen.masks import FEW, LEAST, Side, TurnOverNet, audit, check_capacity, groups_for, mask_count
 from unseen.runs import Run
 from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
-from unseen.training import Ordinary, checked_losses, get_state, load_state, look_at, make_optimizer, measure, new_network, take_steps
+from unseen.training import (
+    NO_LINEAR,
+    Ordinary,
+    Output,
+    checked_losses,
+    find_output,
+    first_batch,
+    get_state,
+    head_scores,
+    load_state,
+    look_at,
+    make_optimizer,
+    measure,
+    new_network,
+    take_steps,
+)
 
 AUDITED = 4  # examples: enough to see which parameters both halves share
 
@@ -21,6 +36,7 @@ class OneNetwork:
     """What turn-over dropout and an ordinary network have in common."""
 
     has_halves: bool
+    head_of: Side = Side.FULL
     takes_shards: bool = True
     shares_state: bool = True
     leading: str | None = None
@@ -30,6 +46,7 @@ class OneNetwork:
     def __init__(self, job: Job) -> None:
         self.job, self.net = job, self.network(job.config, job.data[len(job.data) - 1], job.model, job.seed)
         self.mean: dict[str, Tensor] = {}
+        self.output = find_output(self.net.net, first_batch(job.data[len(job.data) - 1]).cpu())
 
     @staticmethod
     def network(config: Config, examples: Examples, model: str | nn.Module, seed: int) -> TurnOverNet | Ordinary:
@@ -59,8 +76,10 @@ class OneNetwork:
         optimizer: Any = make_optimizer(self.net, config)
         if state is not None:
             self.mean = {name.removeprefix("mean."): state.pop(name) for name in list(state) if name.startswith("mean.")}
-            load_state(self.net, optimizer, state)
         model, optimizer = fabric.setup(self.net, optimizer)
+        if state is not None:
+            load_state(self.net, optimizer, state)  # after the network has gone to its device
+        whole = job.trained(job.data[0].to(fabric.device)) if job.data.is_whole else None
         for epoch in range(max(done[0], 1), config.epochs + 1):
             windows = job.data.windows(job.seed, epoch, job.config.data.shuffle_buffer)
             steps = [-(-sum(job.data.trains[number] for number in window) // config.batch_size) for window in windows]
@@ -69,7 +88,7 @@ class OneNetwork:
             for place, window in enumerate(windows, 1):
                 if (epoch, place) <= done:
                     continue
-                kept = joined([job.trained(examples.to(fabric.device)) for examples in job.data.walk(window)])
+                kept = whole or joined([job.trained(examples.to(fabric.device)) for examples in job.data.walk(window)])
                 losses = take_steps(
                     model, optimizer, kept, config, job.seed, epoch, (sum(steps[: place - 1]), sum(steps)), fabric, progress
                 )
@@ -86,9 +105,16 @@ class OneNetwork:
         return get_state(self.net, optimizer) | mean
 
     def observe(self, examples: Examples, last: bool) -> Observed:
-        """A measurement of all of them. Of the last epoch with probabilities, unless other weights than these are scored."""
+        """A measurement of all of them. Of the last epoch with probabilities, unless other weights than these are scored.
+
+        Beside it what a ridge head on the network's own features says (``training/hidden.py``); of shards each has its own head.
+        """
         ends = last and self.job.config.training.average == 1
-        return Observed(examples.index, self._measure(examples, ends))
+        found = self._measure(examples, ends, self.output)
+        features = found.pop(f"features_{self.head_of}", None)
+        if features is not None:
+            found |= head_scores(features, examples.labels, self.job.is_trained(examples), len(examples.classes))
+        return Observed(examples.index, found)
 
     def finish(self, examples: Examples, observed: Observed) -> dict[str, Tensor]:
         """What was observed, or a measurement of the mean of the last epochs' weights."""
@@ -100,9 +126,9 @@ class OneNetwork:
         self.net.load_state_dict(own)
         return found
 
-    def _measure(self, examples: Examples, probabilities: bool) -> dict[str, Tensor]:
-        size = measure_size(self.job.config.training)
-        return measure(self.net, examples, self.job.fabric, size, probabilities and isinstance(self.net, TurnOverNet))
+    def _measure(self, examples: Examples, probabilities: bool, output: Output | None = None) -> dict[str, Tensor]:
+        size, asked = measure_size(self.job.config.training), probabilities and isinstance(self.net, TurnOverNet)
+        return measure(self.net, examples, self.job.fabric, size, asked, output, (self.head_of,))
 
     def gradient_network(self) -> nn.Module:
         """The network itself."""
@@ -128,7 +154,8 @@ class TurnOverDropout(OneNetwork):
         """A fresh network with masks. Raises UnseenError where two examples would share a mask."""
         masks = config.masks
         bare = new_network(config.network, examples, seed, None if isinstance(model, str) else model)
-        net = TurnOverNet(bare, seed=seed, scale=masks.mask_scale, groups=masks.groups, tied=masks.tied, only=masks.only, skip=masks.skip)
+        groups = masks.groups if masks.groups != "auto" else groups_for(bare, len(examples.train), masks.only, masks.skip)
+        net = TurnOverNet(bare, seed=seed, scale=masks.mask_scale, groups=groups, tied=masks.tied, only=masks.only, skip=masks.skip)
         width = config.network.width if config.network.model == "vgg11" else None
         check_capacity(net.masked_layers(), int(examples.index.max()) + 1, width)
         return net
@@ -140,12 +167,16 @@ class TurnOverDropout(OneNetwork):
         leaks = audit(net, *examples.train.batch(torch.arange(min(AUDITED, len(examples.train)))))
         sizes = {name: value.numel() for name, value in net.net.named_parameters()}
         shared = {leak.parameter: sizes[leak.parameter] for leak in leaks if leak.share > 0}
-        found = {"shared_parameters": shared, "parameters": sum(sizes.values()), "leak_of_step": sum(leak.of_step for leak in leaks)}
+        found = mask_facts(config, len(examples.train)) | {
+            "shared_parameters": shared,
+            "parameters": sum(sizes.values()),
+            "leak_of_step": sum(leak.of_step for leak in leaks),
+        }
         how = (
             "Scored by one network with turn-over dropout: --estimator auto takes many small networks only for MLPs and VGG-11, where they "
             "gain."
         )
-        return {"networks": 1, "how": how} | found
+        return {"networks": 1, "how": how} | found | head_facts(config, examples, model)
 
 
 class Plain(OneNetwork):
@@ -165,8 +196,35 @@ class Plain(OneNetwork):
 
     @classmethod
     def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
-        """Nothing more."""
+        """How it was scored."""
+        return head_facts(config, examples, model)
+
+
+def mask_facts(config: Config, count: int) -> dict[str, Any]:
+    """Who shares a mask: of few groups many examples, which is said in a sentence.
+
+    Args:
+        config: with a number of groups.
+        count: of the trained examples.
+    """
+    groups = config.masks.groups
+    if not isinstance(groups, int) or not 2 <= groups <= FEW:
         return {}
+    masks = mask_count(groups)
+    layers = "over all masked layers" if config.masks.tied else "in each layer"
+    said = (
+        f"Masks of {groups} groups of units {layers}: {masks} of them, each shared by about {count / masks:,.0f} examples, which train "
+        "their half as a whole. What is given up: no example has a mask of its own (--groups 0), so the unseen half is one of few."
+    )
+    few = f" {LEAST:,} examples or more should share a mask: take fewer groups, or --groups auto." if count / masks < LEAST else ""
+    sides = {"full": "mean of both halves"}  # weights between the halves were never trained
+    return {"mask_groups": groups, "examples_per_mask": count / masks, "shared_masks": said + few, "sides": sides}
+
+
+def head_facts(config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
+    """Why there is no head_memorization, where there is none."""
+    bare = new_network(config.network, examples, config.seed, None if isinstance(model, str) else model)
+    return {} if find_output(bare, first_batch(examples).cpu()) else {"no_head": NO_LINEAR}
 
 
 def running_mean(mean: dict[str, Tensor], net: nn.Module, epoch: int, config: TrainingOptions) -> dict[str, Tensor]:
@@ -188,5 +246,5 @@ def running_mean(mean: dict[str, Tensor], net: nn.Module, epoch: int, config: Tr
 
 
 def measure_size(config: TrainingOptions) -> int:
-    """Examples per batch of a measurement: those of a step, and 256 at least."""
-    return max(256, config.batch_size)
+    """Examples per batch of a measurement: those of a step, and 256 at least, 2,048 on a GPU."""
+    return max(2048 if torch.cuda.is_available() else 256, config.batch_size)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 
 from unseen.config import Config
-from unseen.data import Examples, Sharded, trained
+from unseen.data import Examples, Sharded, is_trained, trained
 from unseen.runs import Run
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ class Job:
         """Those of the examples that are trained on."""
         return trained(examples, self.config.noise.null_fraction, self.config.seed)
 
+    def is_trained(self, examples: Examples) -> Tensor:
+        """Which of the examples are trained on, bool (n,)."""
+        return is_trained(examples, self.config.noise.null_fraction, self.config.seed)
+
 
 @dataclass(frozen=True)
 class Visit:
@@ -78,7 +82,8 @@ class Observed:
 
     Attributes:
         index: int64 (n,).
-        values: float32 (n,) under ``<quantity>_<side>``, and float32 (n, classes) under ``probabilities`` where they were asked for.
+        values: float32 (n,) under ``<quantity>_<side>``, of a network's own features under head_loss and head_memorization, and float32
+            (n, classes) under ``probabilities`` where they were asked for.
     """
 
     index: Tensor

@@ -1,0 +1,201 @@
+"""The table and the figure of ``coverage.py``: every score of every configuration against the truth, seeds alone and averaged."""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+Row = dict[str, Any]
+Floats = NDArray[np.float64]
+SIGN = {"aum": -1, "confidence": -1, "correctness": -1}
+LEFT_OUT = ("losses", "member", "variability", "loss_seen", "correctness")
+OF_THE_LAST = ("memorization", "loss_full", "loss_unseen")
+JOINT = {
+    "CSL + head_memorization": ("cumulative_loss", "head_memorization_full_later"),
+    "unseen loss + head_memorization": ("unseen_loss_mean", "head_memorization_seen_later"),
+}
+"""Sums of ranks of scores of one run."""
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Write deep.json, deep.md and deep.png to ``options.to``, and print the table."""
+    truth, wrong, facts = load_truth(options.truth)
+    runs = list(load_runs(options.out))
+    plain = plain_seconds(runs)
+    rows = [row for group in grouped(runs) for row in rows_of(group, truth, wrong, plain, facts["reliability_correct"])]
+    rows.sort(key=lambda row: -row["spearman_correct"])
+    text = markdown(rows, facts, runs)
+    print(text)
+    if options.to:
+        options.to.mkdir(parents=True, exist_ok=True)
+        about = {
+            "truth": options.truth.name,
+            "reliability_correct": facts["reliability_correct"],
+            "device": runs[0]["device"],
+            "rows": rows,
+        }
+        (options.to / "deep.json").write_text(json.dumps(about, indent=1) + "\n")
+        (options.to / "deep.md").write_text(text)
+        draw(rows, facts["reliability_correct"] ** 0.5, options.to / "deep.png")
+
+
+def load_truth(path: Path) -> tuple[Floats, NDArray[np.bool_], Row]:
+    """Memorization of each training example, whether its label is wrong, and the truth's facts."""
+    import polars as pl
+
+    table = pl.read_parquet(path.with_suffix(".parquet"))
+    facts = json.loads(path.with_suffix(".json").read_text())
+    wrong = (table["given_label"] != table["true_label"]).to_numpy()
+    return table["memorization"].to_numpy(), wrong, facts
+
+
+def load_runs(folder: Path) -> Iterator[Row]:
+    """Facts and scores of each run that is finished."""
+    for path in sorted(folder.glob("*.json")):
+        facts = json.loads(path.read_text())
+        yield facts | {"scores": {name: value.astype(float) for name, value in load_file(path.with_suffix(".safetensors")).items()}}
+
+
+def plain_seconds(runs: list[Row], model: str = "vgg11") -> float:
+    """Seconds of a plain run of the truth's recipe without measurements, median."""
+    same = {"kind": "plain", "model": model, "epochs": 20, "width": 0.25, "lr": 0.01 if model == "vgg11" else 0.02}
+    found = [run["seconds"]["training"] for run in runs if same.items() <= run["setup"].items()]
+    return float(np.median(found)) if found else math.nan
+
+
+def grouped(runs: list[Row], model: str = "vgg11") -> list[list[Row]]:
+    """Runs that differ in their seed alone, together."""
+    groups: dict[str, list[Row]] = {}
+    for run in runs:
+        if run["setup"]["model"] == model and run["setup"]["kind"] != "retrain":
+            groups.setdefault(json.dumps(run["setup"] | {"seed": 0}), []).append(run)
+    return list(groups.values())
+
+
+def rows_of(group: list[Row], truth: Floats, wrong: NDArray[np.bool_], plain: float, reliability: float) -> list[Row]:
+    """A row per score: of one seed (mean over the seeds), and of the seeds averaged where there are several."""
+    rows = []
+    for name in scores_of(group[0]):
+        columns = np.stack([column(run, name) for run in group])
+        alone = [numbers(one, truth, wrong) for one in columns]
+        cost = float(np.mean([seconds_of(run, name) for run in group])) / plain
+        about = {"setup": group[0]["setup"], "estimator": described(group[0]["setup"]), "score": name}
+        about |= {f"accuracy_{side}": group[0].get(f"accuracy_{side}") for side in ("seen", "unseen", "full")}
+        rows.append(about | {"seeds": 1, "cost": cost} | {key: float(np.mean([one[key] for one in alone])) for key in alone[0]})
+        if len(group) > 1:
+            rows.append(about | {"seeds": len(group), "cost": cost * len(group)} | numbers(columns.mean(0), truth, wrong))
+    return [row | {"share": row["spearman_correct"] / reliability**0.5} for row in rows]
+
+
+def scores_of(run: Row) -> list[str]:
+    """Names of what is judged of a run."""
+    names = [name for name in run["scores"] if name not in LEFT_OUT and not (name == "loss_unseen" and run["setup"]["kind"] != "turnover")]
+    return names + [name for name, parts in JOINT.items() if set(parts) <= set(run["scores"])]
+
+
+def column(run: Row, name: str) -> Floats:
+    """A score, high = memorized; a joint one as a sum of ranks."""
+    if name in JOINT:
+        return np.sum([rank(run["scores"][part] * SIGN.get(part, 1)) for part in JOINT[name]], axis=0)
+    return run["scores"][name] * SIGN.get(name, 1)
+
+
+def rank(values: Floats) -> Floats:
+    """Mid-ranks over the number of values."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values)) / len(values)
+
+
+def numbers(score: Floats, truth: Floats, wrong: NDArray[np.bool_]) -> dict[str, float]:
+    """Spearman with the truth on right labels and on all, AUROC of the wrong labels."""
+    correlation = lambda chosen: float(np.corrcoef(rank(score[chosen]), rank(truth[chosen]))[0, 1])
+    ranks, count = rank(score) * len(score), int(wrong.sum())
+    area = (ranks[wrong].sum() - count * (count + 1) / 2) / (count * (len(score) - count))
+    return {"spearman_correct": correlation(~wrong), "spearman": correlation(np.ones_like(wrong)), "auroc": float(area)}
+
+
+def seconds_of(run: Row, name: str) -> float:
+    """What a score takes: training, the measurements that it needs, and the heads where it is one of theirs."""
+    seconds, epochs = run["seconds"], run["setup"]["epochs"]
+    found = seconds["training"]
+    if name in OF_THE_LAST:
+        return found + seconds.get("measuring", 0.0) / epochs
+    heads = name.startswith("head") or "head" in name
+    return found + seconds.get("measuring", 0.0) + (seconds.get("heads", 0.0) / (3 if run["setup"]["kind"] == "turnover" else 1)) * heads
+
+
+def described(setup: Row) -> str:
+    """A configuration in words: what differs from the truth's recipe."""
+    words = [setup["kind"] if setup["kind"] != "members" else f"{setup['members']} members"]
+    if setup["kind"] == "turnover":
+        words.append(("tied, " if setup["tied"] else "untied, ") + (f"{setup['groups']} groups" if setup["groups"] else "independent"))
+        words += ["masked: " + "+".join(setup["only"])] if setup["only"] else []
+        words += [f"scale {setup['scale']:g}"] if abs(setup["scale"] - 2**0.5) > 1e-6 else []
+    standard = {"epochs": 20, "lr": 0.01, "schedule": "cosine", "width": 0.25, "fraction": 0.7, "model": "vgg11"}
+    return ", ".join(words + [f"{name} {setup[name]}" for name, value in standard.items() if setup[name] != value])
+
+
+def masks_of(setup: Row) -> float:
+    """How many different masks a layer's units have among the examples; independent ones are one for each of them."""
+    groups = setup["groups"]
+    return float(math.comb(groups, groups // 2)) if groups else math.inf
+
+
+def markdown(rows: list[Row], facts: Row, runs: list[Row]) -> str:
+    """The best scores of each configuration: at most ``BEST`` of each."""
+    ceiling = facts["reliability_correct"] ** 0.5
+    lines = [
+        "# Which estimator for which deep network",
+        "",
+        "Made by `python benchmarks/coverage.py table`, of runs made by `python benchmarks/coverage.py run`: VGG-11 at a quarter of its",
+        "widths, 5,000 images of CIFAR-10, 500 wrong labels, against retraining with and without each example (",
+        f"{facts['members']} members, reliability on right labels {facts['reliability_correct']:.3f}, so at most {ceiling:.3f} can be",
+        f"reached). {len(runs)} runs on {runs[0]['device']}, {runs[0]['workers']} at once. rho: Spearman with the truth on right labels.",
+        "Cost: in plain runs without measurements. A row of several seeds judges the mean of their scores, at the cost of all; a row of",
+        "one seed is the mean over the seeds that ran.",
+        "",
+        "| estimator | score | seeds | cost | rho | of the ceiling | AUROC of wrong labels | seen / unseen / full right |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    counts: dict[tuple[str, int], int] = {}
+    for row in rows:
+        key = row["estimator"], row["seeds"]
+        counts[key] = counts.get(key, 0) + 1
+        if counts[key] > 3 and row["score"] not in ("memorization", "memorization_mean", "cumulative_loss"):
+            continue
+        right = " / ".join(
+            "" if row[f"accuracy_{side}"] is None else f"{row[f'accuracy_{side}']:.2f}" for side in ("seen", "unseen", "full")
+        )
+        lines.append(
+            f"| {row['estimator']} | {row['score']} | {row['seeds']} | {row['cost']:.2f} | {row['spearman_correct']:.3f} | "
+            f"{row['share']:.2f} | {row['auroc']:.3f} | {right} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: list[Row], ceiling: float, path: Path) -> None:
+    """Coverage, examples per mask, against rank correlation: one mask tied over all layers, 20 epochs, one seed."""
+    from matplotlib.figure import Figure
+
+    same = {"kind": "turnover", "epochs": 20, "width": 0.25, "lr": 0.02, "scale": 2**0.5, "only": [], "schedule": "cosine"}
+    chosen = [row for row in rows if row["seeds"] == 1 and same.items() <= row["setup"].items()]
+    chosen = [row for row in chosen if row["setup"]["tied"] or not row["setup"]["groups"]]
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    shown = {"memorization": "equation 6", "memorization_mean": "equation 6, mean over epochs", "unseen_loss_mean": "unseen loss, mean"}
+    shown |= {"head_memorization_seen_later": "head on the seen half", "cumulative_loss": "cumulative loss of the seen half"}
+    for name, label in shown.items():
+        points = sorted((max(1.0, 5000 / masks_of(row["setup"])), row["spearman_correct"]) for row in chosen if row["score"] == name)
+        axes.plot([x for x, _ in points], [y for _, y in points], marker="o", label=label)
+    axes.set_xscale("log")
+    axes.axhline(ceiling, color="black", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="examples that share a mask", ylabel="Spearman with retraining, right labels")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
