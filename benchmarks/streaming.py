@@ -1,6 +1,7 @@
 """Is the cost of an example the same for ten thousand examples and for ten million, and is memory? Synthetic data, nothing of it on disk.
 
 python benchmarks/streaming.py --out docs/results    (10^4 to 10^7 examples, each size in a process of its own; about 6 minutes of one core)
+python benchmarks/streaming.py --estimator head      (the ridge head on the same features)
 
 An example is a function of its index: 16 hashed features, a label by the nearest of 4 hashed centres, 5% of the labels changed. Each size
 is one `unseen.score` of `unseen.Shards`, tables and all; timed after one of 1,000 examples, which takes what starting takes.
@@ -30,7 +31,7 @@ def make(count: int, number: int) -> tuple:
     return x, torch.cdist(x, centres).argmin(1)
 
 
-def one(count: int) -> dict:
+def one(count: int, estimator: str) -> dict:
     """Score so many examples; the peak is that of this process."""
     from functools import partial
 
@@ -44,8 +45,10 @@ def one(count: int) -> dict:
     start, began = time.process_time(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         shards = unseen.Shards(-(-count // SHARD), partial(make, count))
-        options = {"hidden": (64,), "epochs": 2, "lr": 0.5, "batch_size": 1024, "random_labels": 0.05, "label_noise": "other"}
-        run = unseen.score(shards, out=folder, null_fraction=0.02, **options)
+        options = {"random_labels": 0.05, "label_noise": "other", "null_fraction": 0.02, "estimator": estimator}
+        if estimator != "head":
+            options |= {"hidden": (64,), "epochs": 2, "lr": 0.5, "batch_size": 1024}
+        run = unseen.score(shards, out=folder, **options)
         facts = run.summary
         files = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
     return {
@@ -75,19 +78,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=int)
+    parser.add_argument("--estimator", default="turnover", choices=["turnover", "head"])
     parser.add_argument("--counts", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(one(given.one)))
+        print(json.dumps(one(given.one, given.estimator)))
         return
     rows = []
     for count in given.counts:
-        found = subprocess.run([sys.executable, __file__, "--one", str(count)], check=True, capture_output=True, text=True)
+        command = [sys.executable, __file__, "--one", str(count), "--estimator", given.estimator]
+        found = subprocess.run(command, check=True, capture_output=True, text=True)
         rows.append(json.loads(found.stdout))
         print(json.dumps(rows[-1]), flush=True)
     if given.out:
-        (given.out / "streaming.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        draw(rows, given.out / "streaming.png")
+        name = "streaming" if given.estimator == "turnover" else f"streaming-{given.estimator}"
+        (given.out / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        draw(rows, given.out / f"{name}.png")
 
 
 if __name__ == "__main__":

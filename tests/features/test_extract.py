@@ -60,6 +60,14 @@ def test_files_hold_what_memory_holds_and_are_found_again(pictures, tmp_path, mo
     assert torch.equal(extract(pictures, refuses, cache=tmp_path, chunk=16).tensor(), written.tensor())
 
 
+def test_rows_are_read_from_their_files_in_any_order(pictures, tmp_path):
+    written = extract(pictures, "gradients", cache=tmp_path, chunk=7)
+    some = torch.tensor([39, 0, 7, 6, 21, 0])
+    assert torch.equal(written.lazy().select(torch.arange(39, -1, -1)).gather(some), written.tensor().flip(0)[some])
+    halves = [extract(pictures, "gradients", cache=tmp_path / "shared", chunk=7, share=(k, 2)) for k in range(2)]
+    assert [len(half) for half in halves] == [21, 19] and len(files(tmp_path / "shared")) == 6
+
+
 def test_a_killed_run_goes_on(pictures, tmp_path):
     extractor, chunks = make_extractor("gradients", pictures), []
 

@@ -17,6 +17,7 @@ class ClassMeans:
     """A toy: the nearest class mean, computed with an example (seen) and without it (unseen)."""
 
     has_halves = takes_shards = shares_state = True
+    measures_apart = False
     leading = "loss_unseen"
     chooses = fixes = {}
 

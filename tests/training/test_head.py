@@ -5,7 +5,8 @@ import torch
 
 from unseen.errors import UnseenError
 from unseen.training import Sums, fit_head, fit_in_chunks, relabelled
-from unseen.training.head import likeliest_scale, one_hot, press, solve
+from unseen.training.head import SCALES, losses_by_scale, one_hot, press, solve
+from unseen.training.sums import Rows
 
 
 def planted(count=120, dimensions=9, classes=3, seed=0):
@@ -68,10 +69,21 @@ def test_sums_add_up_over_chunks_and_processes():
     parts = Sums.empty(9, 3).add(features[:40], labels[:40]) + shifted
     for name in ("count", "features", "labels", "gram", "cross"):
         assert torch.allclose(torch.as_tensor(getattr(parts.moved(whole.shift), name)), torch.as_tensor(getattr(whole, name))), name
-    chunked = fit_in_chunks(lambda: zip(features.split(17), labels.split(17), strict=True), 3)
+    chunked = fit_in_chunks(zip(features.split(17), labels.split(17), strict=True), 3, 120)
     head, found = fit_head(features, labels, 3)
     assert chunked.ridge == pytest.approx(head.ridge)
     assert torch.allclose(chunked.predict(features[:30], labels[:30]).unseen, found.unseen[:30], atol=1e-8)
+
+
+def test_rows_stay_in_order_in_few_tensors(monkeypatch):
+    monkeypatch.setattr("unseen.training.sums.ROWS", 50)
+    features, labels = planted()
+    rows = Rows()
+    for part in zip(features.split(17), labels.split(17), strict=True):
+        rows.add(*part)
+    kept = rows.chunks()
+    assert [len(part[1]) for part in kept] == [50, 50, 20] and Rows().chunks() == []
+    assert torch.equal(torch.cat([part[0] for part in kept]), features) and torch.equal(torch.cat([part[1] for part in kept]), labels)
 
 
 def test_other_labels_need_no_other_eigenproblem():
@@ -89,8 +101,8 @@ def test_ridge_and_scale_of_data_sorted_by_class(monkeypatch):
     features, labels = planted(600)
     order = labels.argsort()
     monkeypatch.setattr("unseen.training.head.CHOICE_ROWS", 200)
-    chunks = lambda: zip(features[order].split(50), labels[order].split(50), strict=True)
-    chosen, (whole, _) = fit_in_chunks(chunks, 3), fit_head(features, labels, 3)
+    chunks = zip(features[order].split(50), labels[order].split(50), strict=True)
+    chosen, (whole, _) = fit_in_chunks(chunks, 3, 600), fit_head(features, labels, 3)
     assert chosen.scale == pytest.approx(whole.scale, rel=0.3)
     assert chosen.ridge == pytest.approx(whole.ridge, rel=10)
 
@@ -117,7 +129,7 @@ def test_the_ridge_has_the_least_squared_residual():
     squares = press(head, ridges, features, labels)
     assert squares.argmin() == 1
     assert squares[1] == pytest.approx(float((one_hot(labels, 3) - found.unseen).square().sum()))
-    assert likeliest_scale(found.unseen, labels) == head.scale
+    assert SCALES[int(losses_by_scale(found.unseen, labels).argmin())] == head.scale
 
 
 def test_wrong_labels_are_memorized_and_found():
@@ -144,7 +156,7 @@ def test_bad_features_are_refused():
     with pytest.raises(UnseenError, match="2 or more"):
         fit_head(features[:1], labels[:1], 3)
     with pytest.raises(UnseenError, match="same extractor"):
-        fit_in_chunks(lambda: [(features, labels), (features[:, :4], labels)], 3)
+        fit_in_chunks([(features, labels), (features[:, :4], labels)], 3, 240)
 
 
 def test_constant_features_give_the_shares_of_the_classes():

@@ -16,12 +16,13 @@ class _List(Listing):
     """A list of ``curate``."""
 
     def __call__(self) -> None:
-        """Find the nearest examples where they are not known yet, and print the list with its estimated error rate."""
+        """Ask the witnesses that were not asked yet, and print the list with its estimated error rate."""
         from unseen.commands.terminal import print_list
-        from unseen.curate import find_neighbours
+        from unseen.curate import find_neighbours, find_witness
 
         form, run = self.form(), open_run(self.run, self.trust_paths)
         missing = find_neighbours(run, self.data_dir)
+        find_witness(run, self.data_dir)
         print_list(run, type(self).__name__.lower(), self.top, form, missing)
 
 

@@ -301,7 +301,7 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
 
     What nobody can judge is said before the list; beside CSV on the error stream.
     """
-    from unseen.curate import LISTS, error_rate, neutral_frame, trust_sentence, trustworthy
+    from unseen.curate import LISTS, error_rate, neutral_frame, ranked_by, trust_sentence, trustworthy
 
     found, known = LISTS[name](run), trustworthy(run)
     rate, lines = error_rate(run, name, found), known.lines if name == "suspects" or known.warning else []
@@ -321,8 +321,8 @@ def print_list(run: Run, name: str, top: int, form: str, missing: str | None) ->
             short = [{key: shortened(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
             print_rows(short, title=LISTED[name])
         print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate}.")
-        if name == "suspects" and (sentence := trust_sentence(run)):
-            print(sentence)
+        if name == "suspects":
+            print(*filter(None, (trust_sentence(run), printable(ranked_by(run)))), sep="\n")
         if missing:
             print(f"Without nearest examples, which would make it better: {missing}")
 

@@ -1,13 +1,13 @@
 """Lists of a run to act on: probably wrong, rare but right, easy. Tables in, tables out; a run is read by its methods alone.
 
-Two witnesses speak of each example: the network that never saw it, and its nearest examples (``neighbours.parquet``, where it is there).
+Two witnesses speak of each example: the network that never saw it (of pictures and texts a head on features that never saw a label, where
+``find_witness`` has asked it), and its nearest examples (``neighbours.parquet``, where it is there).
 Where they name another class than the given label, the label is probably wrong; where they support a label that is hard to predict, the
 example is rare but right.
 """
 
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.curate.abstain import Judgeable, judgeable
+from unseen.curate.confusions import right_probability
 from unseen.curate.trust import FEWEST, REPEATS, Trust, stop_of, trust_in
 from unseen.data import NAMES
 from unseen.errors import UnseenError
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
-ROUNDS = 50
-SHARPNESS = tuple(2 ** (power / 2) for power in range(-3, 6))
+WITNESSED = "feature_probabilities"
 WITNESS = 0.9  # neighbours count where they agree with the labels at least so often, in shares of how often the unseen half does
-LARGEST_SAMPLE = 1_000_000  # numbers, for the choice of the sharpness
 
 
 def suspects(run: "Run", least: float = 0.5) -> "pl.DataFrame":
@@ -73,7 +72,7 @@ def trust_of(run: "Run", repeats: int = REPEATS) -> Trust:
         run: with 100 trained examples or more.
         repeats: resampled data sets for the intervals.
     """
-    scores = _measured(run)
+    scores = measured(run)
     trained = scores["trained"].to_numpy()
     return trust_in(_evidence(run, scores, len(run.classes))[trained], scores["given_label"].to_numpy()[trained], repeats)
 
@@ -132,7 +131,7 @@ def judged(run: "Run") -> "pl.DataFrame":
     Of a recorded run, the examples whose halves were measured.
     """
     require_halves(run)
-    files = (run.path / f"{name}.parquet" for name in ("scores", "unseen_probabilities", "neighbours"))
+    files = (run.path / f"{name}.parquet" for name in ("scores", "unseen_probabilities", "neighbours", WITNESSED))
     return _judged(run, tuple(_version(path) for path in files))
 
 
@@ -148,7 +147,7 @@ def _judged(run: "Run", written: tuple[tuple[int, ...], ...]) -> "pl.DataFrame":
     import polars as pl
 
     require_halves(run)
-    scores, classes = _measured(run), run.classes
+    scores, classes = measured(run), run.classes
     labels = scores["given_label"].to_numpy()
     votes = neighbour_votes(run, scores["index"].to_numpy(), labels, len(classes))
     evidence = _evidence(run, scores, len(classes))
@@ -183,22 +182,40 @@ def _stated(run: "Run", table: "pl.DataFrame") -> "pl.DataFrame":
     if known is None or not known.says:
         return table.with_columns(stated_wrong=pl.lit(None, pl.Float64))
     table = table.with_columns(stated_wrong=pl.Series(known.wrong))
-    if run.config.data.features is None:
+    if run.config.data.features is None and not has_witness(run):
         return table
     place = np.empty(len(table))
-    place[known.order] = np.arange(len(table), 0, -1)
+    place[known.order_with(table["doubt"].to_numpy())] = np.arange(len(table), 0, -1)
     return table.with_columns(doubt=pl.Series(place), wrong_probability=pl.Series(known.wrong))
 
 
 def _evidence(run: "Run", scores: "pl.DataFrame", classes: int) -> Floats:
-    """The unseen half's probabilities (examples, classes), of the examples of the scores. Raises UnseenError for those of others."""
-    table = run.table("unseen_probabilities")
+    """Out-of-sample probabilities (examples, classes) of the examples of the scores: of the witness, or else the unseen half's.
+
+    Raises:
+        UnseenError: for those of other examples.
+    """
+    name = WITNESSED if has_witness(run) else "unseen_probabilities"
+    table = run.table(name)
     if not table["index"].equals(scores["index"].alias("index")) or table.width != classes + 1:
-        raise UnseenError(f"{run.path} holds unseen_probabilities.parquet of other examples or classes than its scores. Restore them.")
+        raise UnseenError(f"{run.path} holds {name}.parquet of other examples or classes than its scores. Restore it, or delete it.")
     return table.drop("index").to_numpy().astype(np.float64)
 
 
-def _measured(run: "Run") -> "pl.DataFrame":
+def has_witness(run: "Run") -> bool:
+    """Whether a head on features that never saw a label has judged the labels of a run that scored something else; see ``find_witness``."""
+    return (run.path / f"{WITNESSED}.parquet").exists()
+
+
+def ranked_by(run: "Run") -> str:
+    """One sentence on whose word the list of suspects follows."""
+    features = run.read_json("witness.json").get("features") if has_witness(run) else run.config.data.features
+    if features is None:
+        return "Wrong labels are ranked by what the run's own networks say of examples that they have not seen."
+    return f"Wrong labels are ranked by a ridge head on features ({features}) that never saw a label."
+
+
+def measured(run: "Run") -> "pl.DataFrame":
     """The scores of the examples that have unseen probabilities, in their order: all, but where a recorder's halves had gaps."""
     import polars as pl
 
@@ -221,64 +238,6 @@ def neighbour_votes(run: "Run", index: Integers, labels: Integers, classes: int)
         raise UnseenError(f"{run.path / 'neighbours.parquet'} is of other examples than the scores. Delete it; it is written again.")
     votes = np.bincount(places[0] * classes + labels[places[1]], minlength=len(index) * classes)
     return votes.reshape(len(index), classes).astype(np.float64)
-
-
-def right_probability(evidence: Floats, labels: Integers) -> Floats:
-    r"""Probability that each given label is the true one, where true labels become given ones by an unknown matrix of confusions.
-
-    .. math:: P(c \mid i) \propto e_{ic}^{\tau} T_{c, y_i}, \qquad T_{cg} \propto \textstyle\sum_{i: y_i=g} P(c \mid i)
-
-    iterated (expectation and maximisation, as Dawid & Skene 1979): a confusion that occurs often is believed sooner, so that classes
-    confused by habit (4 called 9) are found where no single example is sure. The sharpness tau is the one of ``SHARPNESS`` under which the
-    given labels are likeliest: it is above 1 where the evidence is too timid (few epochs), below 1 where it counts something twice.
-
-    Args:
-        evidence: for each class, of each example by others than itself: (n, classes), not negative.
-        labels: the given ones, (n,).
-
-    Returns:
-        float64 (n,), above 0.
-    """
-    order = np.argsort(labels, kind="stable")
-    logs, labels = np.maximum(evidence[order], 1e-12), labels[order]
-    np.log(logs, out=logs)
-    some = slice(None, None, max(1, labels.size * evidence.shape[1] // LARGEST_SAMPLE))
-    sharpest = max(SHARPNESS, key=lambda sharpness: _expectation(logs[some], labels[some], sharpness)[1])
-    right = np.empty(len(labels))
-    right[order] = np.maximum(_expectation(logs, labels, sharpest)[0], 1e-300)
-    return right
-
-
-def _expectation(logs: Floats, labels: Integers, sharpness: float) -> tuple[Floats, float]:
-    """Probability of each given label, and the mean logarithm of its likelihood; rows in the order of their labels.
-
-    Of the matrix of confusions only the columns of labels that occur are kept, (labels, classes); all others are equal. A round is two
-    products of each label's rows with its column: nothing of the size of the square of the classes is made.
-    """
-    classes = logs.shape[1]
-    present, starts, places = np.unique(labels, return_index=True, return_inverse=True)
-    blocks = [slice(*ends) for ends in pairwise([*starts, len(labels)])]
-    raised = _raised(logs, sharpness)
-    confusions = np.full((len(present), classes), 0.1 / max(1, classes - 1))
-    confusions[np.arange(len(present)), present] = 0.9
-    for _ in range(ROUNDS):
-        counts = np.stack([(1 / (raised[rows] @ column)) @ raised[rows] * column for rows, column in zip(blocks, confusions, strict=True)])
-        counts += 1 / classes
-        confusions, before = counts / (counts.sum(0) + 1 - len(present) / classes), confusions
-        if np.abs(confusions - before).max() < 1e-4:
-            break
-    likelihood = np.concatenate([raised[rows] @ column for rows, column in zip(blocks, confusions, strict=True)])
-    right = raised[np.arange(len(labels)), labels] * confusions[places, labels] / likelihood
-    return right, float(np.log(likelihood).mean())
-
-
-def _raised(logs: Floats, sharpness: float) -> Floats:
-    """The evidence to the power of the sharpness, normalised over the classes."""
-    raised: Floats = logs - logs.max(1, keepdims=True)
-    raised *= sharpness
-    np.exp(raised, out=raised)
-    raised /= raised.sum(1, keepdims=True)
-    return raised
 
 
 def _listed(rows: "pl.DataFrame", by: str, score: str, descending: bool = True) -> "pl.DataFrame":

@@ -35,6 +35,7 @@ DISCOVERY = 0.2  # false discovery rate of habitual confusions
 PAIRS, MOST_PAIRS = 3, 300  # classes that are looked at for habitual confusions with a class, and pairs in all
 PLANTED = 200_000  # planted errors that are looked at
 TIES = 3  # decimals in which probabilities differ
+HARDLY = 0.1  # probability of being wrong, below which another score ranks
 MODEL_ERROR = 0.15  # of a number of wrong labels, relative: how far estimates were from the truth on six data sets, see LOG.md
 FEWEST_OF_CLASS = 40  # examples
 REPEATS = 40
@@ -73,7 +74,15 @@ class Trust:
 
         Where classes are confused by habit this finds far more than ``against`` alone, and elsewhere as much; see LOG.md.
         """
-        return np.lexsort((-self.against, -self.wrong.round(TIES)))
+        return self.order_with(self.against)
+
+    def order_with(self, doubt: Floats) -> Integers:
+        """The same, but ``doubt``, high for a wrong label, ranks those that are hardly wrong (below .1), which ``wrong`` cannot tell apart.
+
+        Minus the log of ``right_probability`` finds confusions by habit there too (LOG.md).
+        """
+        rest = self.wrong < HARDLY
+        return np.lexsort((-doubt, np.where(rest, 0, -self.against), np.where(rest, 0, -self.wrong.round(TIES))))
 
     def in_first(self, order: Sequence[int] | Integers, count: int) -> tuple[float, float, float]:
         """How many of the first ``count`` of a list are wrong: the estimate and a 90% interval. NaN where nothing can be said.

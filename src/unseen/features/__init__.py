@@ -4,5 +4,5 @@ Whatever turns inputs into rows of numbers without labels, and keeps them in fil
 """
 
 from unseen.features.extracting import Features, extract
-from unseen.features.kernel import Landmarks
+from unseen.features.kernel import LANDMARKS, Landmarks
 from unseen.features.kinds import KINDS, Extractor, make_extractor, missing_weights, parse_kind

@@ -9,13 +9,14 @@ torch.Size([100, 64])
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unseen.data import Examples
+from unseen.data import Examples, Lazy
 from unseen.errors import UnseenError
 from unseen.features.cache import chunk_path, read_chunk, write_chunk
 from unseen.features.kernel import Landmarks
@@ -51,19 +52,27 @@ class Features:
     @property
     def dimensions(self) -> int:
         """How many numbers describe an example."""
-        return next(self.chunks()).shape[1]
+        return self.chunk(0).shape[1]
+
+    def chunk(self, number: int) -> Tensor:
+        """Features (rows, d), float32, of a chunk. Raises UnseenError where a file is gone or damaged."""
+        part, count = self.parts[number], self.counts[number]
+        found = part if isinstance(part, Tensor) else read_chunk(part, count)
+        if found is None:
+            raise UnseenError(f"{part} is gone or damaged since it was written. Run the command again: it is computed anew.")
+        return found.float()
 
     def chunks(self) -> Iterator[Tensor]:
-        """Features (rows, d), float32, chunk by chunk in the order of the examples. Raises UnseenError where a file is gone or damaged."""
-        for part, count in zip(self.parts, self.counts, strict=True):
-            found = part if isinstance(part, Tensor) else read_chunk(part, count)
-            if found is None:
-                raise UnseenError(f"{part} is gone or damaged since it was written. Run the command again: it is computed anew.")
-            yield found.float()
+        """Features (rows, d), float32, chunk by chunk in the order of the examples. Raises UnseenError as ``chunk``."""
+        return map(self.chunk, range(len(self.parts)))
 
     def tensor(self) -> Tensor:
         """All features, float32 (n, d)."""
         return torch.cat(list(self.chunks()))
+
+    def lazy(self) -> Lazy:
+        """All features as inputs that are read from the files when they are asked for; rows in order are read fastest."""
+        return Lazy(partial(_read_rows, self, {}), torch.arange(len(self)), (self.dimensions,))
 
     def head_map(self) -> Callable[[Tensor], Tensor]:
         """What a linear head should be given in place of these features: ``Landmarks`` learned from them, or they themselves (texts).
@@ -79,6 +88,20 @@ class Features:
             yield part[::step]
 
 
+def _read_rows(features: Features, last: dict[int, Tensor], positions: Tensor) -> Tensor:
+    """Rows (n, d) of features; last: the chunk that was read last, by its number."""
+    starts = torch.tensor([0, *features.counts]).cumsum(0)
+    numbers = torch.searchsorted(starts, positions, right=True) - 1
+    found = torch.empty(len(positions), features.dimensions)
+    for number in numbers.unique().tolist():
+        if number not in last:
+            last.clear()
+            last[number] = features.chunk(number)
+        rows = numbers == number
+        found[rows] = last[number][positions[rows] - starts[number]]
+    return found
+
+
 def extract(
     examples: Examples,
     kind: Any = "auto",
@@ -87,6 +110,7 @@ def extract(
     progress: Progress | None = None,
     table: Any = None,
     chunk: int = CHUNK,
+    share: tuple[int, int] = (0, 1),
 ) -> Features:
     """What each example looks like without its label.
 
@@ -98,9 +122,10 @@ def extract(
         progress: called with (examples done, examples in all) after each chunk.
         table: for ``column:NAME``; see ``make_extractor``.
         chunk: examples held in memory at once.
+        share: (k, n) of n processes that share the files the k-th, from 0, which computes every n-th chunk.
 
     Returns:
-        The features, in the order of the examples.
+        The features, in the order of the examples; of a share those of its chunks.
 
     Cost: a pass over the inputs, also where all features are in the cache, to see that it is of these inputs.
 
@@ -110,7 +135,7 @@ def extract(
     extractor = make_extractor(kind, examples, table)
     parts: list[Tensor | Path] = []
     counts: list[int] = []
-    for start in range(0, len(examples), chunk):
+    for start in range(share[0] * chunk, len(examples), share[1] * chunk):
         some = held(examples.select(range(start, min(start + chunk, len(examples)))))
         parts.append(_part(extractor, some, cache))
         counts.append(len(some))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from unseen.curate import find_neighbours, judged
+from unseen.curate import find_neighbours, find_witness, judged
 from unseen.errors import UnseenError
 from unseen.figures import new_figure, save_figure
 from unseen.judge.evaluation import precision_at_n
@@ -64,6 +64,7 @@ def selfcheck(
 
 def _judge(run: Run, data_dir: str | Path | None, data: Any) -> None:
     find_neighbours(run, data_dir, data)
+    find_witness(run, data_dir, data)
     facts, curve = findings(run)
     run.write_json("selfcheck.json", facts | {"sentence": sentence(facts), "curve": curve})
     if find_spec("matplotlib"):

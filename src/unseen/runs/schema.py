@@ -20,6 +20,7 @@ TABLES = {
     "scores": ("index", "id", "trained", "given_label"),
     "history": ("seed", "epoch", "index"),
     "unseen_probabilities": ("index", "p_0"),
+    "feature_probabilities": ("index", "p_0"),
     "neighbours": ("index", "rank", "neighbour_index", "similarity"),
     "duplicates": ("index", "id", "given_class", "other_index", "other_id", "other_class", "cosine", "exact", "labels_differ", "group"),
     "leaks": ("index", "id", "given_class", "other_index", "other_id", "other_class", "cosine", "exact", "labels_differ"),
@@ -95,6 +96,7 @@ JSON: dict[str, dict[str, Field]] = {
     | {"shared_parameters": Field(dict[str, int], 0, 10**6)},
     "truth.json": {"reliability": replace(CORRELATION, needed=True), "seed": Field(int, 0, 2**62), "share": SHARE, "left_out": COUNT}
     | {"members": Field(int, 1, 10**7), "seeds": Field(int, 1, 10**6)},
+    "witness.json": {"features": replace(WORDS, needed=True)},
     "selfcheck.json": {"sentence": replace(WORDS, needed=True)},
     "privacy.json": dict.fromkeys(("members", "targets"), Field(int, 1, 10**7, needed=True))
     | {"records": NEEDED_COUNT, "attacked": replace(WORDS, needed=True), "risks": Field(dict[str, int], 0, 10**6, needed=True)}
@@ -127,7 +129,7 @@ LABELS = ("given_label", "true_label", "predicted_label", "predicted_seen", "pre
 FILLED = ("id", "split", "subset", "trained", "quantity", "risk", "other_id", "cosine", "exact", "labels_differ", "strangeness")
 """Texts and truth values that every row has."""
 NEVER_EMPTY = ("examples", "scores", "history", "unseen_probabilities", "subsets", "truth", "neighbours", "influence", "privacy")
-UNIQUE = ("examples", "scores", "unseen_probabilities", "truth", "privacy")
+UNIQUE = ("examples", "scores", "unseen_probabilities", "feature_probabilities", "truth", "privacy")
 RATES, RISKS = ("auc", "tpr_at_0.01", "tpr_at_0.001", "tpr_at_0.0001"), ("low", "unclear", "raised", "high")
 """Of each attack of ``privacy.json``, and the classes that it counts."""
 COSTS = ("training_seconds", "measuring_seconds", "plain_seconds")
@@ -337,6 +339,7 @@ def _is_text(value: str) -> bool:
 def what_writes(name: str) -> str:
     """A sentence on which command writes a file of a run."""
     writers = {"truth": "unseen truth", "truth.json": "unseen truth", "influence": "unseen influence", "metrics.json": "unseen evaluate"}
+    writers |= {"feature_probabilities": "unseen suspects", "witness.json": "unseen suspects"}
     writers |= {name: f"unseen {name}" for name in ("duplicates", "leaks", "outliers")}
     writers |= {"privacy": "unseen privacy", "privacy.json": "unseen privacy"}
     writers |= {"dynamics": "unseen dynamics", "learned": "unseen dynamics", "gradients": "unseen gradients"}

@@ -1,10 +1,9 @@
 """From what the user gave to what is trained: the configuration, the examples with their noise, in one shard or many."""
 
-import os
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,13 +33,14 @@ from unseen.data import (
     scan,
 )
 from unseen.errors import UnseenError
-from unseen.features import extract, parse_kind
+from unseen.features import parse_kind
 from unseen.masks import check_weights, groups_for
 from unseen.runs import Run, open_run, source_of
+from unseen.scoring.described import Described, with_features
 from unseen.scoring.estimators import completed, estimator_of, resolved
 from unseen.scoring.ranks import kth_smallest
 from unseen.scoring.sameness import refuse_other_data, unchanged
-from unseen.training import counter, new_network
+from unseen.training import new_network
 
 if TYPE_CHECKING:
     import polars as pl
@@ -120,7 +120,8 @@ def prepare_whole(
     if settings.data.features is not None:
         settings = settings.change(features="+".join(parse_kind(settings.data.features, examples)[0]))  # auto by name
     if settings.data.features is not None and as_scored:
-        examples = with_features(examples, settings.data.features)
+        is_table = isinstance(data, str | Path) or hasattr(data, "columns")
+        examples = with_features(examples, settings.data.features, data if is_table else None)
     with_noise = add_noise(examples, settings)
     with_noise = with_noise.joined() if settings.data.join_test else with_noise
     watched_subsets(settings, with_noise)  # fail before the folder is made
@@ -155,35 +156,17 @@ def _is_shrunk(examples: Examples) -> bool:
     return len(examples.shape) == 3 and max(sides, default=0) > max(examples.shape[1:])
 
 
-def with_features(examples: Examples, kind: str) -> Examples:
-    """The examples with features in place of their inputs, each number as it is; kept in files below ``cache_folder``."""
-    with counter(len(examples), "examples") as advance:
-        done = 0
-
-        def progress(count: int, _: int) -> None:
-            nonlocal done
-            advance(count - done)
-            done = count
-
-        found = extract(examples, kind, cache=cache_folder(), progress=progress).tensor()
-    width = found.shape[1]
-    return replace(examples, inputs=found, mean=torch.zeros(width), std=torch.ones(width))
-
-
-def cache_folder() -> Path | None:
-    """Where features are kept, for all runs: the environment's UNSEEN_CACHE, else ~/.cache/unseen; None for a user without a home."""
-    try:
-        return Path(os.environ.get("UNSEEN_CACHE") or Path.home() / ".cache" / "unseen") / "features"
-    except RuntimeError:
-        return None
-
-
 def _prepare_shards(data: Any, model: str | nn.Module, data_dir: str | Path | None, config: Config) -> tuple[Config, Sharded]:
     """After one pass over the data."""
     check_shards(config)
-    config = config.change(features="pixels") if config.data.features == "auto" else config
     found = scan(find_shards(data, data_dir), config)
     sharded = found.sharded()
+    describe = None
+    if config.data.features is not None:
+        number = next(number for number, count in enumerate(found.trains) if count)
+        names = parse_kind(config.data.features, sharded[number])[0]
+        config = config.change(features="+".join(names))
+        describe = Described(config.data.features, partial(sharded.read, number)) if names != ["pixels"] else None  # type: ignore[arg-type]
     if not isinstance(data, str):
         config = config.change(data=f"{sharded.name}-{found.print:08x}")
     amount = None
@@ -191,13 +174,14 @@ def _prepare_shards(data: Any, model: str | nn.Module, data_dir: str | Path | No
         labels = sum(int(of_train.sum()) for _, of_train in map(sharded.index, range(len(sharded))))
         count = count_of(label_amount(config), labels)
         amount = UpTo(kth_smallest(partial(sharded.draws, config.seed, "pick", train_only=True), count) if count else -1.0)
-    sharded = found.sharded(partial(_changed, config, amount))
+    sharded = found.sharded(partial(_changed, config, amount, describe))
     config = with_groups(config, sharded[len(sharded) - 1], sum(sharded.trains), model)
     estimator_of(config).check_network(config, sharded[len(sharded) - 1], model)
     return config, sharded
 
 
-def _changed(config: Config, amount: UpTo | None, examples: Examples) -> Examples:
+def _changed(config: Config, amount: UpTo | None, describe: Described | None, examples: Examples) -> Examples:
+    examples = describe(examples) if describe else examples
     examples = add_noise(examples, config, amount)
     return examples.joined() if config.data.join_test else examples
 
@@ -209,10 +193,12 @@ def check_shards(config: Config) -> None:
         if asked[name] != standard[name]:
             flag = name.replace("_", "-")
             raise UnseenError(f"--{flag} is {asked[name]!r}, which needs the data whole in memory. With shards leave it out.")
-    if config.data.features not in (None, "auto", "pixels"):
+    if (config.data.features or "").startswith("column:"):
         raise UnseenError(f"--features is {config.data.features!r}, which needs the data whole in memory. With shards leave it out.")
     if not estimator_of(config).takes_shards:
-        raise UnseenError(f"--estimator is {config.estimator!r}, which needs the data whole in memory. With shards use turnover or plain.")
+        raise UnseenError(
+            f"--estimator is {config.estimator!r}, which needs the data whole in memory. With shards use turnover, head or plain."
+        )
     if config.noise.label_noise == "asymmetric" and config.noise.random_labels:
         raise UnseenError("--label-noise is 'asymmetric', which needs all labels at once. With shards use uniform or other.")
 

@@ -99,7 +99,7 @@ class _Seed:
     def _after_epoch(self, visit: Visit, bar: Bar) -> None:
         config, epoch = self.job.config, visit.epoch
         if epoch in self.measured.epochs:
-            numbers = [number for number in range(len(self.job.data)) if self.parts.sums(number)[1] != epoch]
+            numbers = [number for number in self._measured_here() if self.parts.sums(number)[1] != epoch]
             for number, examples in zip(numbers, self.job.data.walk(numbers), strict=True):
                 self._measure(number, examples.to(self.job.fabric.device), epoch, bar)
         self.job.fabric.barrier()
@@ -111,13 +111,18 @@ class _Seed:
             weights = {name: value for name, value in visit.state().items() if name.startswith("net.")}
             self.run.write_tensors(f"seed-{self.job.seed}-epoch-{epoch:06d}", weights, epoch=str(epoch))
 
+    def _measured_here(self) -> range:
+        """The shards that this process measures, alone or with the others."""
+        everyone, fabric = range(len(self.job.data)), self.job.fabric
+        return everyone[fabric.global_rank :: fabric.world_size] if self.estimator.measures_apart else everyone
+
     def _measure(self, number: int, examples: Examples, epoch: int, bar: Bar) -> None:
         """A shard's history and, at the end, its last measurement; its running sums last, which mark it as measured."""
         last = epoch == self.job.config.training.epochs
         observed = self.estimator.observe(examples, last)
         bar.accuracies(observed.values)
         final = self.estimator.finish(examples, observed) if last else {}
-        if not self.is_writer:
+        if not (self.is_writer or self.estimator.measures_apart):
             return
         table = history_table(observed, self.job.seed, epoch)
         some = (uniform(observed.index.cpu(), "history") <= self.chosen).numpy()

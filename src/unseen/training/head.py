@@ -11,79 +11,19 @@ the leave-one-out likelihood of the given labels, turns scores into probabilitie
 processes; all sums are float64.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from unseen.errors import UnseenError
+from unseen.training.sums import ROWS, Chunk, Rows, Sums, Total, alone, checked
 
 RIDGES = tuple(10.0**power for power in torch.linspace(-6, 4, 31).tolist())  # times the mean eigenvalue of X'X
 SCALES = tuple(2.0**power for power in torch.linspace(0, 7, 57).tolist())  # of the scores before the softmax
-ROWS = 8192
 CHOICE_ROWS = 50_000  # rows that choose the ridge and the scale
 CONSTANT = 1e-12  # a feature of less variance, relative to its mean square, is constant
 LARGEST_LEVERAGE = 1 - 1e-9
-
-Chunk = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """What a ridge head needs of its examples: sums that add up over chunks and processes, float64.
-
-    Args:
-        count: examples.
-        features: Σ x, (d,).
-        labels: Σ y, (classes,), how many there are of each class.
-        gram: Σ x x', (d, d).
-        cross: Σ x y', (d, classes). All of features less ``shift``, (d,), the mean of the first chunk: no digits are lost to large means.
-    """
-
-    count: int
-    features: Tensor
-    labels: Tensor
-    gram: Tensor
-    cross: Tensor
-    shift: Tensor
-
-    @classmethod
-    def empty(cls, dimensions: int, classes: int, shift: Tensor | None = None) -> "Sums":
-        """The sums of no examples. Processes whose sums will be added give the same ``shift``."""
-        start = torch.zeros(dimensions, dtype=torch.float64) if shift is None else shift.double()
-        gram, cross = start.new_zeros(dimensions, dimensions), start.new_zeros(dimensions, classes)
-        return cls(0, start.new_zeros(dimensions), start.new_zeros(classes), gram, cross, start)
-
-    def add(self, features: Tensor, labels: Tensor) -> "Sums":
-        """With these examples too: features (m, d), labels int64 (m,). Raises UnseenError for a NaN or a label out of range."""
-        check(features, labels, len(self.shift), len(self.labels))
-        start = self if self.count else replace(self, shift=features[:ROWS].double().mean(0) if not self.shift.any() else self.shift)
-        total, gram, cross = start.features.clone(), start.gram.clone(), start.cross.clone()
-        for rows, some in zip(features.split(ROWS), labels.split(ROWS), strict=True):
-            x = rows.double() - start.shift
-            total += x.sum(0)
-            gram.addmm_(x.T, x)
-            cross.index_add_(1, some, x.T)
-        counts = start.labels + torch.bincount(labels, minlength=len(start.labels))
-        return replace(start, count=start.count + len(labels), features=total, labels=counts, gram=gram, cross=cross)
-
-    def __add__(self, other: "Sums") -> "Sums":
-        """The sums of both: exact also where their shifts differ."""
-        if not (self.count and other.count):
-            return self if self.count else other
-        moved = other.moved(self.shift)
-        names = ("count", "features", "labels", "gram", "cross")
-        return replace(self, **{name: getattr(self, name) + getattr(moved, name) for name in names})
-
-    def moved(self, shift: Tensor) -> "Sums":
-        """The sums of the same examples less another shift."""
-        by = self.shift - shift
-        outer = torch.outer(self.features, by)
-        gram = self.gram + outer + outer.T + self.count * torch.outer(by, by)
-        return replace(
-            self, features=self.features + self.count * by, gram=gram, cross=self.cross + torch.outer(by, self.labels), shift=shift
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,39 +170,39 @@ def relabelled(head: Head, coordinates: Tensor, labels: Tensor, ridge: float | N
     return replace(found, axes=head.axes), found.predict(coordinates, labels)
 
 
-def fit_in_chunks(chunks: Callable[[], Iterable[Chunk]], classes: int, ridge: float | None = None, standardise: bool = True) -> Head:
-    """The head of features that need not fit in memory: a pass for the sums, and one for ridge and scale.
+def fit_in_chunks(
+    chunks: Iterable[Chunk],
+    classes: int,
+    rows: int,
+    ridge: float | None = None,
+    standardise: bool = True,
+    start: Sums | None = None,
+    total: Total = alone,
+) -> Head:
+    """The head of features that need not fit in memory, in one pass: sums, and up to 50,000 rows that choose ridge and scale.
+
+    The rows are spread, since data are often sorted by class.
 
     Args:
-        chunks: gives (features (m, d), labels int64 (m,)), the same each time it is called.
+        chunks: (features (m, d), labels int64 (m,)), of this process.
         classes: how many.
+        rows: examples of all chunks, of all processes.
         ridge: λ; chosen by PRESS where it is left out.
         standardise: see ``solve``; not for what ``Features.head_map`` gives.
+        start: empty sums; of several processes with the same shift in each, so that they add up to the same as those of one.
+        total: adds a tensor of all processes.
 
     Returns:
-        The head; ``head.predict(features, labels)`` of each chunk are its leave-one-out predictions.
+        The head, the same in all processes; ``head.predict(features, labels)`` of each chunk are its leave-one-out predictions.
 
     Raises:
         UnseenError: no examples, a NaN, a label out of range, chunks of other widths.
     """
-    sums: Sums | None = None
-    for features, labels in chunks():
-        sums = (sums or Sums.empty(features.shape[1], classes)).add(features, labels)
-    head = solve(checked(sums), standardise)
-    return chosen(head, some_of(chunks(), head.count), ridge)
-
-
-def checked(sums: Sums | None) -> Sums:
-    """The same. Raises UnseenError for fewer than two examples."""
-    if sums is None or sums.count < 2:
-        raise UnseenError(f"The head got {sums.count if sums else 0} examples. It needs 2 or more. Give more data.")
-    return sums
-
-
-def some_of(chunks: Iterable[Chunk], count: int) -> list[Chunk]:
-    """Every so many rows of chunks that hold ``count`` in all, ``CHOICE_ROWS`` at most: spread, since data are often sorted by class."""
-    step = -(-count // CHOICE_ROWS)
-    return [(features[::step].clone(), labels[::step].clone()) for features, labels in chunks]
+    sums, kept, step = start, Rows(), max(1, -(-rows // CHOICE_ROWS))
+    for features, labels in chunks:
+        sums = (Sums.empty(features.shape[1], classes) if sums is None else sums).add(features, labels)
+        kept.add(features[::step], labels[::step])
+    return chosen(solve(checked(sums and sums.over(total)), standardise), kept.chunks(), ridge, total)
 
 
 def solve(sums: Sums, standardise: bool = True) -> Head:
@@ -290,19 +230,21 @@ def mean_value(values: Tensor) -> float:
     return float(values.mean()) or 1.0
 
 
-def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None, ridges: Sequence[float] = RIDGES) -> Head:
+def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None, total: Total = alone, ridges: Sequence[float] = RIDGES) -> Head:
     """The same with the ridge of least squared leave-one-out residual on these training examples, and the likeliest scale.
 
     ridges: what it is chosen from, times the mean eigenvalue, unless ``ridge`` says it.
     """
     if ridge is None:
-        ridges = [factor * head.ridge for factor in ridges]
-        squares = sum(press(head, ridges, *part) for chunk in chunks for part in zip(*(x.split(ROWS) for x in chunk), strict=True))
-        ridge = ridges[int(torch.as_tensor(squares).argmin())]
-    head = replace(head, ridge=ridge)
-    found = [head.predict(*chunk) for chunk in chunks]
-    unseen, labels = (torch.cat([getattr(part, name) for part in found]) for name in ("unseen", "labels"))
-    return replace(head, scale=likeliest_scale(unseen, labels))
+        ridges, squares = [factor * head.ridge for factor in ridges], torch.zeros(len(ridges), dtype=torch.float64)
+        for chunk in chunks:
+            for part in zip(*(values.split(ROWS) for values in chunk), strict=True):
+                squares += press(head, ridges, *part)
+        ridge = ridges[int(total(squares).argmin())]
+    head, losses = replace(head, ridge=ridge), torch.zeros(len(SCALES), dtype=torch.float64)
+    for chunk in chunks:
+        losses += losses_by_scale(head.predict(*chunk).unseen, chunk[1])
+    return replace(head, scale=SCALES[int(total(losses).argmin())])
 
 
 def press(head: Head, ridges: Sequence[float], features: Tensor, labels: Tensor) -> Tensor:
@@ -314,10 +256,9 @@ def press(head: Head, ridges: Sequence[float], features: Tensor, labels: Tensor)
     return torch.stack([(found / (1 - leverages[:, place, None])).square().sum() for place, found in enumerate(residuals)])
 
 
-def likeliest_scale(scores: Tensor, labels: Tensor) -> float:
-    """The factor on the scores (of ``SCALES``) under whose softmax the labels are likeliest."""
-    losses = torch.stack([cross_entropy(scores * scale, labels).mean() for scale in SCALES])
-    return float(SCALES[int(losses.argmin())])
+def losses_by_scale(scores: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the cross entropies of scores (n, classes) times each of ``SCALES``, under their softmax: float64 (scales,)."""
+    return torch.stack([cross_entropy(scores * scale, labels).sum() for scale in SCALES])
 
 
 def without(seen: Tensor, leverage: Tensor, labels: Tensor) -> Tensor:
@@ -334,17 +275,3 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Of each row, in nats."""
     return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-
-
-def check(features: Tensor, labels: Tensor, dimensions: int, classes: int) -> None:
-    """Refuse what would make the head silently wrong."""
-    if features.dim() != 2 or features.shape[1] != dimensions or len(features) != len(labels):
-        raise UnseenError(
-            f"Features have shape {tuple(features.shape)} for {len(labels)} labels. Allowed: ({len(labels)}, {dimensions}), a row for each "
-            "label. Make all chunks with the same extractor."
-        )
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise UnseenError(f"Labels go from {int(labels.min())} to {int(labels.max())}. Allowed: 0 to {classes - 1}. Encode them.")
-    if not bool(torch.isfinite(features.sum())) and not bool(torch.isfinite(features).all()):
-        row = int((~torch.isfinite(features).all(1)).nonzero()[0])
-        raise UnseenError(f"The features of row {row} hold a NaN or an infinite number. Allowed: finite numbers. Look at that example.")

@@ -116,8 +116,8 @@ class _Features:
 
     def gathered(self, fabric: "Fabric | None") -> dict[str, Tensor]:
         """Of all processes, under ``features_<side>``."""
-        summed = (lambda table: fabric.all_reduce(table, reduce_op="sum")) if fabric else (lambda table: table)
-        return {f"features_{side}": summed(table) for side, table in self.tables.items()}
+        found = {f"features_{side}": table for side, table in self.tables.items()}
+        return {name: fabric.all_reduce(table, reduce_op="sum") for name, table in found.items()} if fabric else found  # type: ignore[misc]
 
 
 def sides_of(net: nn.Module) -> tuple[Side, ...]:

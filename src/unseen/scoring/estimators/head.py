@@ -3,7 +3,8 @@
 It answers whether a label is wrong. What a network of the user's memorized it does not know.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,14 +13,17 @@ from torch import Tensor, nn
 from unseen.config import Config, MaskOptions, MeasuringOptions, MemberOptions, NetworkOptions, TrainingOptions
 from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.features import Landmarks
+from unseen.features import LANDMARKS, Landmarks
 from unseen.masks import Side
 from unseen.runs import Run
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
-from unseen.training import Head, fit_in_chunks, statistics
+from unseen.training import Head, Sums, fit_in_chunks, statistics
 
 ROWS = 8192
-LEARNED_FROM = 10_000  # rows of the first shard that landmarks are drawn from
+LEARNED_FROM = 10_000  # rows that landmarks are drawn from
+SHARDS_LEARNED_FROM = 8  # of which these are, spread over all: data are often sorted by class
+WORK = 10**5 * LANDMARKS**2  # products of rows and two features each: beyond, fewer landmarks
+FEWEST_LANDMARKS = 256
 COLOURS = 3
 
 
@@ -51,6 +55,7 @@ class RidgeHead:
     has_halves: bool = True
     takes_shards: bool = True
     shares_state: bool = True
+    measures_apart: bool = True
     leading: str | None = "label_score"
     chooses: dict[str, Any] = {"features": "auto", "test_fraction": 0.0}  # noqa: RUF012
     fixes: dict[str, Any] = {"epochs": 1, "history_every": 1, "precision": "32"}  # noqa: RUF012
@@ -63,8 +68,10 @@ class RidgeHead:
         """Colour pictures, texts, and whatever features are asked for, unless an option of networks is set."""
         network = (config.network.hidden, config.training, config.masks, config.measuring, config.members)
         plain = (NetworkOptions().hidden, TrainingOptions(), MaskOptions(), MeasuringOptions(), MemberOptions())
-        if examples is None or network != plain or config.network.model not in ("mlp", "text"):
+        if network != plain or config.network.model not in ("mlp", "text"):
             return False
+        if examples is None:
+            return config.data.features is not None
         pictures = len(examples.shape) == 3 and examples.shape[0] == COLOURS
         return pictures or examples.texts is not None or config.data.features is not None
 
@@ -105,27 +112,58 @@ class RidgeHead:
         }
 
     def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:
-        """See ``Estimator.train``: two passes over the data, and one eigenproblem."""
+        """See ``Estimator.train``: one pass over the data, in which each process takes its shards, and one eigenproblem."""
         if state is not None:
             self.net = _of_tensors(state)
         else:
-            first = next(iter(self._kept()))
-            step = max(1, len(first) // LEARNED_FROM)
-            landmarks = Landmarks.learned(_rows(first, torch.arange(0, len(first), step))) if first.texts is None else None
-            bend = HeadNetwork(_no_head(), landmarks).bent
-            chunks = lambda: ((bend(x), labels) for x, labels in self._chunks())
-            self.net = HeadNetwork(fit_in_chunks(chunks, len(self.job.data.classes), standardise=False), landmarks)
+            landmarks, standardise, shift = self._start()
+            bend, classes = HeadNetwork(_no_head(), landmarks).bent, len(self.job.data.classes)
+            chunks = ((bend(x), labels) for x, labels in self._chunks())
+            start = Sums.empty(len(shift), classes, shift)
+            head = fit_in_chunks(chunks, classes, sum(self.job.data.trains), None, standardise, start, self._total)
+            self.net = HeadNetwork(head, landmarks)
             progress(sum(self.job.data.trains), torch.zeros(()))
         yield Visit(1, 1, 1, lambda: _tensors_of(self.net))
 
-    def _kept(self) -> Iterator[Examples]:
+    def _start(self) -> tuple[Landmarks | None, bool, Tensor]:
+        """What bends features, whether they are standardised, and about their mean: found by the first process, for all."""
+        found = None
+        if self.job.fabric.global_rank == 0:
+            some, are_texts = self._sample()
+            count = 0 if are_texts else landmark_count(sum(self.job.data.trains), some.shape[1])
+            landmarks = Landmarks.learned(some, count) if count else None
+            mean = HeadNetwork(_no_head(), landmarks).bent(some).double().mean(0)
+            found = landmarks, not (are_texts or count), mean
+        shared: tuple[Landmarks | None, bool, Tensor] = self.job.fabric.broadcast(found)  # type: ignore[assignment]
+        return shared
+
+    def _sample(self) -> tuple[Tensor, bool]:
+        """Features of about 10,000 examples of up to eight shards, and whether they are of texts."""
         numbers = [number for number, count in enumerate(self.job.data.trains) if count]
-        return (self.job.trained(examples) for examples in self.job.data.walk(numbers))
+        numbers = numbers[:: -(-len(numbers) // SHARDS_LEARNED_FROM)]
+        parts = []
+        for kept in self._kept(numbers):
+            step = max(1, len(kept) * len(numbers) // LEARNED_FROM)
+            parts.append(_rows(kept, torch.arange(0, len(kept), step)))
+        return torch.cat(parts), kept.texts is not None
+
+    def _kept(self, numbers: Sequence[int]) -> Iterator[Examples]:
+        """What is trained on of some shards."""
+        return (self.job.trained(examples) for examples in self.job.data.walk([one for one in numbers if self.job.data.trains[one]]))
 
     def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for kept in self._kept():
-            for some in torch.arange(len(kept)).split(ROWS):
+        """Features and labels of this process's shards; of data in memory, of its chunks."""
+        data, own = self.job.data, slice(self.job.fabric.global_rank, None, self.job.fabric.world_size)
+        for kept in self._kept(range(len(data)) if data.is_whole else range(len(data))[own]):
+            parts = torch.arange(len(kept)).split(ROWS)
+            for some in parts[own] if data.is_whole else parts:
                 yield _rows(kept, some), kept.labels[some].cpu()
+
+    def _total(self, value: Tensor) -> Tensor:
+        if self.job.fabric.world_size == 1:
+            return value
+        total: Tensor = self.job.fabric.all_reduce(value.to(self.job.fabric.device, copy=True), reduce_op="sum")  # type: ignore[assignment]
+        return total.cpu()
 
     def observe(self, examples: Examples, last: bool) -> Observed:
         """What it says of each example with it (seen, full) and without it (unseen); of those never trained all three are the same."""
@@ -152,6 +190,15 @@ class RidgeHead:
     def weights(self) -> None:
         """Its last state."""
         return
+
+
+def landmark_count(rows: int, dimensions: int) -> int:
+    """How many landmarks bend so many rows: 2,000 of up to 10^5, of more as many as take no more work than these; 0: none.
+
+    None where the features themselves are more, and few enough to be taken as they are.
+    """
+    count = min(LANDMARKS, max(FEWEST_LANDMARKS, math.isqrt(WORK // max(rows, 1))))
+    return 0 if count < dimensions <= LANDMARKS else count
 
 
 def _rows(examples: Examples, positions: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ class ManyMembers:
     has_halves: bool = True
     takes_shards: bool = False
     shares_state: bool = False
+    measures_apart: bool = False
     leading: str | None = "unseen_loss_mean"
     chooses: dict[str, Any] = {"test_fraction": TEST_FRACTION}  # noqa: RUF012
     fixes: dict[str, Any] = {}  # noqa: RUF012

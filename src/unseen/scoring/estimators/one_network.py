@@ -39,6 +39,7 @@ class OneNetwork:
     head_of: Side = Side.FULL
     takes_shards: bool = True
     shares_state: bool = True
+    measures_apart: bool = False
     leading: str | None = None
     chooses: dict[str, Any] = {"test_fraction": TEST_FRACTION}  # noqa: RUF012
     fixes: dict[str, Any] = {}  # noqa: RUF012

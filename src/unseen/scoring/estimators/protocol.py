@@ -97,6 +97,7 @@ class Estimator(Protocol):
         has_halves: whether its tables have a seen and an unseen side; otherwise one network is all there is.
         takes_shards: whether the data may come in several shards.
         shares_state: whether all processes hold the same state, so that the first writes it; otherwise each writes its own.
+        measures_apart: whether each process measures shards of its own; otherwise all measure each shard together.
         leading: the score that stands first in the table, where one does.
         chooses: options that it gives a value where none is asked for.
         fixes: options that have this value with it.
@@ -105,6 +106,7 @@ class Estimator(Protocol):
     has_halves: bool
     takes_shards: bool
     shares_state: bool
+    measures_apart: bool
     leading: str | None
     chooses: dict[str, Any]
     fixes: dict[str, Any]
