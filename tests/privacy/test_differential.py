@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from unseen.errors import UnseenError
 from unseen.privacy import Shadows, Targets, attack_scores, epsilon_lower_bound
 
-DELTA, STEPS, RATE, RECORDS, HIDDEN = 1e-5, 60, 2.0, 40, 16
+DELTA, STEPS, RATE, RECORDS, HIDDEN = 1e-5, 60, 2.0, 20, 8
 SHADOWS, TRIALS = 20, 120
 NOISE = math.sqrt(STEPS) / 0.35
 """Standard deviation over the clipping norm, so that all steps together are 0.35-GDP."""
