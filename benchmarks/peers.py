@@ -99,7 +99,7 @@ def cross_validated(task: Task, folds: int = 5) -> Floats:
         chances = torch.zeros(len(task.examples), len(task.examples.classes), dtype=torch.float64)
         for held_out in range(folds):
             net = Ordinary(task.build(task.seed + held_out))
-            for _ in train(net, task.examples.select(fold != held_out), task.config, task.seed + held_out):
+            for _ in train(net, task.examples.select(fold != held_out), task.config.training, task.seed + held_out):
                 pass
             chances[fold == held_out] = logits_of(net.net, task.examples.select(fold == held_out)).double().softmax(1)
         return chances.numpy()
@@ -118,7 +118,7 @@ def tracin(task: Task, checkpoints: int = 10) -> Floats:
 
     def load(net: nn.Module, epoch: str) -> float:
         net.load_state_dict(states[epoch])
-        return learning_rate(task.config, int(epoch) - 1)
+        return learning_rate(task.config.training, int(epoch) - 1)
 
     method = TracInCPFast(task.build(), "output", task.loader(), list(states), load, nn.CrossEntropyLoss(reduction="sum"))
     return method.self_influence(outer_loop_by_checkpoints=True).double().numpy()

@@ -75,7 +75,7 @@ class Task:
         """A fresh plain network."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed if seed is None else seed)
-            shape, classes, c = self.examples.shape, len(self.examples.classes), self.config
+            shape, classes, c = self.examples.shape, len(self.examples.classes), self.config.network
             return build(c.model, shape, classes, c.hidden, c.width, c.output_bias)
 
     def keep(self, key: Any, make: Callable[[], Any]) -> tuple[Any, float]:
@@ -113,7 +113,7 @@ class Task:
     def _train(self, seed: int, epochs: int) -> Trained:
         net, states, measured, seconds = Ordinary(self.build(seed)), [], [], ([], [])
         start = clock()
-        for epoch in islice(train(net, self.examples, self.config, seed), epochs):
+        for epoch in islice(train(net, self.examples, self.config.training, seed), epochs):
             states.append({name.removeprefix("net.net."): v for name, v in epoch.state.items() if name.startswith("net.")})
             seconds[0].append(clock() - start)
             start = clock()
@@ -126,7 +126,7 @@ class Task:
     def plain_seconds(self) -> float:
         """Seconds of a run without evaluation."""
         start = clock()
-        for _ in train(Ordinary(self.build()), self.examples, self.config, self.seed):
+        for _ in train(Ordinary(self.build()), self.examples, self.config.training, self.seed):
             pass
         return clock() - start
 
