@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
+from unseen.commands.following import following
 from unseen.errors import UnseenError
 from unseen.runs import Run, open_run
 
@@ -33,18 +34,18 @@ class Privacy:
     fraction: float = 0.5
     """share of the records that each network trains on"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     figure: bool = False
     """also draw privacy.png: the ROC on logarithmic axes, memorization against risk, risk by class"""
     curve: bool = False
     """also try what lowers the risk: the riskiest dropped, random labels, weight decay, fewer epochs. Each is attacked by 16 networks more
     on 4; writes privacy_curve.json and privacy_curve.png"""
     trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Train the networks that are missing, write privacy.parquet and privacy.json, and print how well each attack does."""
         from unseen.privacy import figure, privacy_risk
         from unseen.training import counter
@@ -59,7 +60,8 @@ class Privacy:
             self._curve(run)
         print_privacy(run, self.json, self.curve)
         if drawn is not None and not self.json:
-            print(drawn)
+            say(str(drawn))
+        return None if self.json else following("the records at risk", "risky", self.run)
 
     def _curve(self, run: Run) -> None:
         from unseen.privacy import risk_curve
@@ -84,7 +86,7 @@ class Risky:
     csv: bool = False
     """print CSV, with the decision to drop each: what `unseen apply` takes"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Print the list."""
         from unseen.privacy import risky
 
@@ -95,11 +97,12 @@ class Risky:
         run = open_run(self.run)
         found = risky(run, self.least)
         print_risky(run, found.head(self.top) if self.top else found, len(found), "json" if self.json else "csv" if self.csv else "table")
+        return None if self.json or self.csv else following("a page of the run", "report", self.run)
 
 
 def print_privacy(run: Run, as_json: bool, curve: bool = False) -> None:
     """A row per attack with its rates and their bands, what could not be stated, and how many records are at risk; the curve below."""
-    from unseen.commands.terminal import print_rows
+    from unseen.commands.table import print_rows, say
     from unseen.privacy import AT, RISKS
 
     facts = run.read_json("privacy.json")
@@ -112,12 +115,12 @@ def print_privacy(run: Run, as_json: bool, curve: bool = False) -> None:
     print_rows(rows, title=f"Attacks by {facts['members']} members on {facts['targets']} ({facts['attacked']}); in brackets 90% bands")
     for rate in rates:
         if (reason := attacks[0][1][rate]["reason"]) is not None:
-            print(f"{rate} is unknown: {reason}.")
+            say(f"{rate} is unknown: {reason}.")
     counts = ", ".join(f"{facts['risks'][name]:,} {name}" for name in reversed(RISKS))
-    print(f"Risk of {facts['records']:,} training records: {counts}.")
+    say(f"Risk of {facts['records']:,} training records: {counts}.")
     if facts["record_tests"]:
         said = facts["record_tests"]["0.01"]
-        print(f"The tests of single records, at false alarms of 1% by their own account, have {said['false_positive']:.2%} on the targets.")
+        say(f"The tests of single records, at false alarms of 1% by their own account, have {said['false_positive']:.2%} on the targets.")
     print(run.path / "privacy.parquet")
     if curve:
         print_risk_curve(run)
@@ -131,7 +134,7 @@ def _band(rate: dict[str, Any]) -> str:
 
 def print_risk_curve(run: Run) -> None:
     """A row per variant of the recipe, with what its risk and its loss on test records are."""
-    from unseen.commands.terminal import print_rows
+    from unseen.commands.table import print_rows, say
 
     found = run.read_json("privacy_curve.json")
     rows = []
@@ -146,14 +149,14 @@ def print_risk_curve(run: Run) -> None:
     print_rows(
         rows, title=f"Risk of the same {found['records']:,} records, by {found['attack']}, {found['members']} members on {found['targets']}"
     )
-    print(run.path / "privacy_curve.png")
+    say(str(run.path / "privacy_curve.png"))
 
 
 def print_risky(run: Run, shown: "pl.DataFrame", count: int, form: str) -> None:
     """The list as a table, JSON or CSV."""
     import polars as pl
 
-    from unseen.commands.terminal import print_rows
+    from unseen.commands.table import print_rows, say
     from unseen.curate import neutral_frame
 
     risks = run.read_json("privacy.json")["risks"]
@@ -165,4 +168,4 @@ def print_risky(run: Run, shown: "pl.DataFrame", count: int, form: str) -> None:
         if len(shown):
             print_rows(shown.drop("index", "given_label", "score", strict=False).to_dicts(), title="At risk")
         unclear = f" {risks['unclear']:,} are unclear: more --members would tell." if risks["unclear"] else ""
-        print(f"At risk: {count:,} of {sum(risks.values()):,} training records.{unclear}")
+        say(f"At risk: {count:,} of {sum(risks.values()):,} training records.{unclear}")
