@@ -47,6 +47,7 @@ class Privacy:
 
     def __call__(self) -> str | None:
         """Train the networks that are missing, write privacy.parquet and privacy.json, and print how well each attack does."""
+        from unseen.commands.table import say
         from unseen.privacy import figure, privacy_risk
         from unseen.training import counter
 
