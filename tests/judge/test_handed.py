@@ -115,7 +115,17 @@ def test_a_run_is_a_task(tmp_path):
 
 def test_the_benchmark_goes_on_and_makes_its_page(tmp_path):
     """The tiny version that CI runs."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "fidelity.py"), "--task", "digits", "--quick", "--work", str(tmp_path / "work")]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "fidelity.py"),
+        "--task",
+        "digits",
+        "--only",
+        "8 members",
+        "CSL",
+        "--work",
+        str(tmp_path / "work"),
+    ]
     command += ["--out", str(tmp_path), "--page", str(tmp_path / "page.md"), "--truth", str(ROOT / "docs" / "results" / "truth")]
     first = subprocess.run([*command, "--stop-after", "0"], check=True, capture_output=True, text=True)
     assert "the time is over" in first.stdout and not (tmp_path / "fidelity-digits.json").exists()
