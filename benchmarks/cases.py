@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,32 @@ ADDRESSES = 12 * 2**30  # bytes of address space of one case
 SHOWN = 6  # names of classes
 SECONDS = 400  # of one case
 CONTROLS = ("csv_plain", "text_plain", "img_modes", "csv_offset_control")
+IMPORTED = (
+    *(
+        "unseen.cli",
+        "unseen.curate",
+        "unseen.apply",
+        "unseen.scoring",
+        "unseen.bridges",
+        "torch.func",
+        "polars",
+        "lightning_fabric",
+        "rich.table",
+    ),
+    *("scipy.stats", "scipy.sparse", "scipy.optimize", "sklearn.metrics", "sklearn.linear_model", "sklearn.neighbors", "safetensors.torch"),
+    *(
+        "rich.table",
+        "unseen.page",
+        "unseen.judge",
+        "numpy.linalg",
+        "torch._dynamo",
+        "unseen.members",
+        "unseen.scores",
+        "unseen.tables",
+        "unseen.data",
+    ),
+)
+"""What the versions import on use, so that not every case has to."""
 VARIANTS = {
     "text_plain": ((), ("--text", "review")),
     "text_stars": ((), ("--text", "review", "--target", "stars")),
@@ -192,8 +219,12 @@ def serve(jobs: list[tuple[str, list[str]]]) -> None:
     import sklearn.linear_model  # noqa: F401
     import torch  # noqa: F401
 
-    from unseen import cli, curate, scoring  # noqa: F401, and what they import on use
+    for name in IMPORTED:
+        with contextlib.suppress(ImportError):
+            import_module(name)
+    from PIL import Image
 
+    Image.init()
     for case, flags in jobs:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps({" ".join((Path(case).name, *flags)): one(Path(case), flags, Path(folder))}), flush=True)
