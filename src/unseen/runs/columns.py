@@ -106,7 +106,10 @@ COLUMNS: dict[str, Column] = {
     "exact": Column("whether the inputs of the two are equal"),
     "labels_differ": Column("whether the labels of the two, or within the group of duplicates, differ"),
     "group": Column("number of its group of duplicates, the same for all that pairs connect"),
-    "strangeness": Column("1 - mean cosine of its features with the ten nearest", "", "0..2", "an outlier"),
+    "strangeness": Column(
+        "distance of its features from the 20 nearest, or from the mean of all, in interquartile ranges above the third quartile", "", "",
+        "an outlier",
+    ),
     "given_class": Column("name of the label trained on"),
     "suggested_label": Column("class that the unseen half and the nearest examples name together", "class number"),
     "suggested_class": Column("name of the suggested label"),
@@ -124,6 +127,7 @@ COLUMNS: dict[str, Column] = {
     "calibrated_loss": Column("loss of members without the record minus the target's (Watson et al. 2022)", "nats", "", "member"),
     "plain_loss": Column("minus the loss of the target (Yeom et al. 2018)", "nats", "<= 0", "member"),
     "loss_trace_spread": Column("interquartile range over epochs of the loss (2411.05743)", *NATS, "at risk"),
+    "members_memorization": Column("mean loss of the members without the record minus that of those with it", "nats", "", "memorized"),
     "risk": Column("high, raised, unclear or low: where the interval of tpr_at_1_percent lies (privacy/records.py)"),
 } | {
     name: column
