@@ -264,7 +264,11 @@ def sentence(facts: dict[str, Any]) -> str:
             f"unseen accuracy {found['unseen_accuracy']:.2f}."
         )
     if (made := facts.get("apply")) and not refused:
-        done = f"{made['copied']} of {made['found']} files or lines in the copy" if not made["status"] else f"refused: {made['said'].rstrip('.')}"
+        done = (
+            f"{made['copied']} of {made['found']} files or lines in the copy"
+            if not made["status"]
+            else f"refused: {made['said'].rstrip('.')}"
+        )
         parts.append(f"`apply`: {done}.")
     parts += [f"Says: {line}" for line in facts["read"].get("says", [])[1:]]
     return " ".join(parts)
