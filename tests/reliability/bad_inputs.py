@@ -54,7 +54,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "risky": ("risky run", "risky nowhere --json --csv", "risky run --top -1"),
     "dynamics": ("dynamics run --subset purple", "dynamics run --subset wrong"),
     "gradients": ("gradients run --subset class:77",),
-    "recipe": ("recipe fig1",),
+    "recipe": ("recipe fig1", "recipe fig8 --scale tiny --minutes 0", "recipe fig8 --scale tiny --minutes 1 --jobs -1"),
     "download": ("download imagenet",),
 }
 """Commands that are refused before anything is trained, by command. ``unseen runs`` refuses nothing but a broken run below its folder."""

@@ -3,7 +3,7 @@
 Training is a generator and measuring a function; neither knows of tables or run folders.
 """
 
-from unseen.training.cost import Laps, cost_facts, plain_seconds
+from unseen.training.cost import Laps, cost_facts, machine, plain_seconds
 from unseen.training.head import Head, Predictions, fit_head, fit_in_chunks, relabelled
 from unseen.training.hidden import NO_LINEAR, Hidden, Layers, Output, find_output, first_batch, gives, head_scores
 from unseen.training.loop import (
