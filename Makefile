@@ -62,6 +62,7 @@ results: $(INSTALLED)
 docs: $(INSTALLED_DOCS)
 	$(BIN)/python tests/run_readme.py docs/index.md docs/cluster.md docs/streaming.md docs/privacy.md docs/coming-from.md docs/tutorials/*.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@$(BIN)/python tests/try_search.py site
 	@echo "$(CURDIR)/site/index.html"
 
 format: $(INSTALLED)

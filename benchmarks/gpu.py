@@ -108,7 +108,7 @@ def step_seconds(examples: Examples, repeats: int) -> dict[str, float]:
         replay = replay_of(model, optimizer, examples, config.training, fabric)
         if replay is not None:
             rates = torch.full((steps,), 0.001)
-            runs[f"{estimator}_replayed"] = lambda replay=replay, rates=rates: replay.take(order, rates)
+            runs[f"{estimator}_replayed"] = lambda replay=replay, order=order, rates=rates: replay.take(order, rates)
         few = examples.select(torch.arange(20 * config.training.batch_size))
         runs[f"{estimator}_called"] = lambda m=model, o=optimizer, f=fabric, c=config, few=few: _called(m, o, few, c, f)
     for _ in range(repeats):

@@ -30,7 +30,7 @@ COMMAND_LINES = {
     "apply": "apply RUN/keep.txt RUN FOLDER/kept.txt",
     "export": "export RUN",
     "audit": "audit digits --hidden 32",
-    "truth": "truth RUN --members 4",
+    "truth": "truth RUN --members 8",
     "influence": "influence RUN --queries test[:2]",
     "language": "language NOTES --epochs 1 --width 16",
     "evaluate": "evaluate RUN",

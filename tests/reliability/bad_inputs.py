@@ -37,7 +37,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "truth": ("truth run --members 1", "truth run --leave-one-out first", "truth nowhere"),
     "influence": ("influence run --queries tset", "influence run --top 0", "influence foreign-weights"),
     "language": ("language nowhere.txt", "language broken.csv --out table.csv"),
-    "evaluate": ("evaluate nowhere", "evaluate foreign-config"),
+    "evaluate": ("evaluate nowhere", "evaluate nowhere --scores thesis.tex", "evaluate foreign-config"),
     "privacy": (
         "privacy nowhere",
         "privacy run --members 3",
@@ -54,7 +54,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "risky": ("risky run", "risky nowhere --json --csv", "risky run --top -1"),
     "dynamics": ("dynamics run --subset purple", "dynamics run --subset wrong"),
     "gradients": ("gradients run --subset class:77",),
-    "recipe": ("recipe fig1",),
+    "recipe": ("recipe fig1", "recipe fig8 --scale tiny --minutes 0", "recipe fig8 --scale tiny --minutes 1 --jobs -1"),
     "download": ("download imagenet",),
 }
 """Commands that are refused before anything is trained, by command. ``unseen runs`` refuses nothing but a broken run below its folder."""

@@ -99,7 +99,7 @@ def test_a_run_of_a_later_version_is_read_or_refused(run, capsys, name):
     for command in (*READING, ["truth", "RUN", "--members", "8"]):
         status, said = told(capsys, run, command)
         if name == "config.json":
-            assert "later" in said if status else command[0] in ("show", "runs", "export", "evaluate")
+            assert "later" in said if status else command[0] != "truth"
         if name == "fingerprint.json" and command[0] == "truth":
             assert status == 2 and "another version" in said
 
@@ -155,7 +155,9 @@ def test_a_run_that_cannot_be_written_makes_pages_elsewhere(run, tmp_path, capsy
 
 def test_tables_of_another_run_are_not_mixed(run, scored, tmp_path, capsys):
     """Files swapped between two commands: of other examples they are refused by name."""
-    other = unseen.score(str(scored.parent / "d.csv"), out=tmp_path / "other", hidden=(16,), epochs=2, estimator="turnover", limit=60).path
+    other = unseen.score(
+        str(scored.parent / "d.csv"), out=tmp_path / "other", hidden=(16,), epochs=2, estimator="turnover", limit=60, seed=1
+    ).path
     for name in ("unseen_probabilities.parquet", "truth.parquet"):
         main(["suspects", str(other)])
         main(["truth", str(other), "--members", "8"])

@@ -92,7 +92,7 @@ class Recipe:
     minutes: float | None = None
     """minutes to train at most, the most valuable runs first; the next call goes on; default: until all is there"""
     jobs: int = 0
-    """with --minutes: number of processes side by side; default: 12 on a graphics card, else 1"""
+    """with --minutes: number of processes side by side; default: 3 on a graphics card, else 1"""
     json: bool = False
     """print JSON"""
 

@@ -176,6 +176,15 @@ def text_width(text: str) -> int:
     return sum(0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
+def visible(name: str) -> str:
+    """The name of a class; in quotes where blanks would not be seen.
+
+    >>> visible("cat"), visible(" cat"), visible("")
+    ('cat', "' cat'", "''")
+    """
+    return name if name and name == " ".join(name.split()) else repr(name)
+
+
 def printable(text: str, kept: str = "") -> str:
     r"""Text that commands the terminal nothing and reads in its own order: control and bidirectional characters as escapes, but ``kept``.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from unseen.commands.table import print_rows, say
+from unseen.commands.table import print_rows, say, visible
 from unseen.errors import UnseenError
 from unseen.runs import Run, full_is_readable, has_halves, has_many_networks, not_fitted
 
@@ -273,7 +273,7 @@ def _shown(run: Run, rows: "pl.DataFrame", also: str | None = None) -> list[dict
 
 
 def _with_names(row: dict[str, Any], classes: Sequence[str] | None) -> dict[str, Any]:
-    named = {name: classes[row[name]] for name in LABELS if classes and row.get(name) is not None}
+    named = {name: visible(classes[row[name]]) for name in LABELS if classes and row.get(name) is not None}
     return row | named
 
 

@@ -52,7 +52,7 @@ def cook(
     for name in NAMES if "all" in names else dict.fromkeys(names):
         with style():
             figure, claims = recipe_of(name).cook(study)
-        study.write(name, figure, claims)
+        study.write(name, figure, claims, recipe_of(name).pieces(scale))
         yield claims
 
 
@@ -73,7 +73,7 @@ def train(
         minutes: after which everything is stopped.
         runs: as for ``cook``.
         data_dir: see ``load``.
-        jobs: processes side by side; 0: 12 on a graphics card, which one small network does not fill, else 1.
+        jobs: processes side by side; 0: 3 on a graphics card, so that it works while others read and write, else 1.
         say: told what happens, a line each.
 
     Returns:
@@ -83,10 +83,14 @@ def train(
         UnseenError: for a recipe or a scale that is not there, and where the minutes were too few to finish anything.
     """
     folder = Path(runs) / _checked(names, scale)
+    if not minutes >= 0 or jobs < 0:
+        raise UnseenError(
+            f"--minutes is {minutes:g} and --jobs {jobs}. Allowed: a number of minutes, and processes from 1 up; 0 jobs choose."
+        )
     chosen = [name for name in VALUE if "all" in names or name in names]
     pieces = [piece for name in chosen for piece in recipe_of(name).pieces(scale)]
     before = count_finished(pieces, folder)
-    jobs = jobs or (min(12, os.cpu_count() or 1) if torch.cuda.is_available() else 1)
+    jobs = jobs or (min(3, os.cpu_count() or 1) if torch.cuda.is_available() else 1)
     train_pieces(pieces, folder, data_dir, 60 * minutes, jobs, say)
     ready = [name for name in chosen if all_finished(recipe_of(name).pieces(scale), folder)]
     finished, total = count_finished(pieces, folder)

@@ -2,7 +2,7 @@
 
 The MLP of figure 2 on MNIST, and a compact convolutional transformer (CCT) on Fashion-MNIST; real labels, training examples. Which CCT
 the paper takes is not known here: at paper scale this is CCT-7/3x1, at small scale CCT-2/3x2 (both Hassani et al. 2021).
-At small scale the first 10,000 images of Fashion-MNIST. Cost there: about 5 minutes on two cores for the CCT.
+At small scale the first 20,000 images of Fashion-MNIST. Cost there: about 80 minutes on two cores for the CCT.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -63,3 +63,11 @@ def in_order(pieces: Iterable[Piece]) -> list[Piece]:
             if one is not None:
                 found.setdefault(repr(one), one)
     return list(found.values())
+
+
+def run_facts(runs: Path, piece: Piece) -> dict[str, Any]:
+    """What a finished piece was trained on and how long: name, epochs, seeds, hardware, torch, seconds of training and of measuring."""
+    run = Run(piece.folder(runs))
+    config, summary = run.config, run.summary
+    facts = {"name": piece.name, "epochs": config.training.epochs, "seeds": config.seeds}
+    return facts | {name: summary[name] for name in ("hardware", "torch", "training_seconds", "measuring_seconds") if name in summary}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unseen.figures import new_figure
 from unseen.judge import subset_curves
 from unseen.recipes.claims import Claim, check, write_claims
-from unseen.recipes.pieces import Piece
+from unseen.recipes.pieces import Piece, in_order, run_facts
 from unseen.runs import Run
 from unseen.scoring import score
 
@@ -55,8 +55,8 @@ class Study:
         """A claim at this scale; see ``check``."""
         return check(figure, self.scale, words, numbers, at_least, at_most, **known)
 
-    def write(self, name: str, figure: "Figure", claims: Sequence[Claim]) -> None:
-        """Write OUT/<scale>/<name>/: figure.png, figure.svg and claims.json, the same bytes for the same runs."""
+    def write(self, name: str, figure: "Figure", claims: Sequence[Claim], pieces: Sequence[Piece]) -> None:
+        """Write OUT/<scale>/<name>/: figure.png, figure.svg and claims.json, the same bytes for the same runs, and what those runs took."""
         from matplotlib import rc_context
 
         folder = Run(self.out / self.scale / name)
@@ -66,6 +66,7 @@ class Study:
             figure.savefig(path, bbox_inches="tight", format="svg", metadata={"Date": None})
         with folder.writing("claims.json") as path:
             write_claims(path, claims)
+        folder.write_json("runs.json", [run_facts(self.folder, piece) for piece in in_order(pieces)])
 
 
 def canvas(width: float, height: float) -> "Figure":

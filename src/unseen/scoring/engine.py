@@ -1,5 +1,6 @@
 """The main job: from data and a configuration to a run folder that scores every example."""
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,13 @@ from torch import nn
 from unseen.config import Config
 from unseen.data import Sharded
 from unseen.masks import Leak, advice, audit
-from unseen.runs import Run, start_run
+from unseen.runs import Run, open_run, start_run
 from unseen.scoring.estimators import TurnOverDropout, estimator_of
 from unseen.scoring.inputs import example_table, prepare, prepare_whole, settings_of, subset_table, watched_subsets
 from unseen.scoring.loggers import log_history, make_loggers
 from unseen.scoring.options import Options, with_options
 from unseen.scoring.sameness import NAME as FINGERPRINT
-from unseen.scoring.sameness import fingerprint, refuse_other_data, unchanged
+from unseen.scoring.sameness import fingerprint, refuse_other_data, refuse_other_scores, unchanged
 from unseen.scoring.seeds import train_seeds
 from unseen.scoring.tables import remove_leftovers, table_name, write_tables
 from unseen.torchrun import is_first, process_count
@@ -48,7 +49,7 @@ def score(
         devices: processes, or GPUs; those of ``torchrun`` where it started this one.
         resume: go on with an unfinished run.
         force: train again what is there.
-        progress: show a bar.
+        progress: show a bar, and say before pictures are read how long that takes, where it is long.
         loggers: csv, tensorboard, wandb, mlflow, or loggers of Lightning: they get every epoch when the run is finished.
         options: of ``Config``: epochs, random_labels, seed, …; `unseen score --help` says what each does.
 
@@ -71,7 +72,7 @@ def score(
         first(partial(remove_leftovers, there))
         return there  # no example need be read to see that
     with unchanged(data, data_dir):
-        settings, examples = prepare(data, model, data_dir, settings)
+        settings, examples = prepare(data, model, data_dir, settings, _say if progress and is_first() else None)
         estimator_of(settings).check(settings, process_count(devices))
         folder = Path(out) if out else settings.folder()
         logged = make_loggers(loggers, folder)
@@ -93,6 +94,10 @@ def score(
     return run
 
 
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
 def begin_run(run: Run, settings: Config, examples: Sharded, data: Any, data_dir: str | Path | None) -> None:
     """What a run starts from: the tables of its examples and its subsets, and a note of what they are. The caller holds the run."""
     _same_data(run, data, data_dir)
@@ -104,6 +109,8 @@ def _same_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
     refuse_other_data(run, data, data_dir)
     if not (run.path / FINGERPRINT).exists() and not run.finished and (found := fingerprint(data, data_dir)) is not None:
         run.write_json(FINGERPRINT, found, indent=None)
+    if (scores := run.config.measuring.scores) is not None:
+        refuse_other_scores(run, open_run(scores))
 
 
 def _finished(settings: Config, out: str | Path | None) -> Run | None:

@@ -27,7 +27,7 @@ from unseen.scoring.scores import (
     tally,
     with_judgement,
 )
-from unseen.training import cost_facts
+from unseen.training import cost_facts, machine
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,7 +58,7 @@ def write_tables(run: Run, config: Config, data: Sharded, model: str | nn.Module
     facts = {"estimator": config.estimator} | write(run, config, data, seeds)
     _join_parts(run, "history", ("seed", "epoch", "index"))
     _join_parts(run, "gradients", ("seed", "epoch"))
-    facts |= cost_facts([parts.cost() for parts in seeds]) | {"classes": list(data.classes)}
+    facts |= machine() | cost_facts([parts.cost() for parts in seeds]) | {"classes": list(data.classes)}
     facts |= {"reading": list(data[0].reading.lines())} if data.is_whole else {"shards": len(numbers)}
     some = data[data.windows(config.seed, 1, config.data.shuffle_buffer)[0][0]]
     run.write_json("summary.json", facts | estimator.facts(config, some, model))

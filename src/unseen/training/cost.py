@@ -1,5 +1,6 @@
 """What a run costs: seconds by what they were spent on, and the seconds of a plain run to divide them by."""
 
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -64,6 +65,12 @@ def plain_seconds(net: nn.Module, examples: Examples, config: TrainingOptions, s
     start = clock(fabric.device)
     next(epochs)
     return (clock(fabric.device) - start) * steps * config.epochs / timed
+
+
+def machine() -> dict[str, str]:
+    """What runs are trained on here: the graphics card, or else the processor, and PyTorch's version."""
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return {"hardware": card or platform.machine(), "torch": torch.__version__}
 
 
 def cost_facts(seconds: Sequence[dict[str, float]]) -> dict[str, float]:
