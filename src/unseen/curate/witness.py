@@ -30,7 +30,7 @@ def find_witness(run: Run, data_dir: str | Path | None = None, data: Any = None)
         data: what the run was made of, where that was not a name.
 
     Returns:
-        Why it is not there, where the run's data cannot be read or another process writes the run; None where it is there, or would be of no use.
+        Why it is not there: the data cannot be read, or another process writes the run. None where it is there, or would be of no use.
     """
     if has_witness(run) or run.config.data.features is not None:
         return None
