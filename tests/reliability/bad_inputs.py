@@ -38,7 +38,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "truth": ("truth run --members 1", "truth run --leave-one-out first", "truth nowhere"),
     "influence": ("influence run --queries tset", "influence run --top 0", "influence foreign-weights"),
     "language": ("language nowhere.txt", "language broken.csv --out table.csv"),
-    "evaluate": ("evaluate nowhere", "evaluate foreign-config"),
+    "evaluate": ("evaluate nowhere", "evaluate nowhere --scores thesis.tex", "evaluate foreign-config"),
     "privacy": (
         "privacy nowhere",
         "privacy run --members 3",
