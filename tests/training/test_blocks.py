@@ -42,7 +42,7 @@ def test_blocks_are_members_trained_apart(examples):
         assert torch.allclose(last.observed[f"loss_{name}"].double(), wanted, atol=1e-5)
     assert torch.allclose(last.unseen_probabilities.sum(1), torch.ones(len(examples)), atol=1e-5)
     networks = last.members()
-    for number, row in enumerate(sum(ROWS, [])):
+    for number, row in enumerate(row for rows in ROWS for row in rows):
         block = next(place for place, rows in enumerate(ROWS) if row in rows)
         for name, value in alone[block].members().member(ROWS[block].index(row)).items():
             assert torch.allclose(networks.member(number)[name], value, atol=1e-6)
@@ -63,9 +63,21 @@ def test_a_stopped_training_goes_on_bit_for_bit(examples):
     assert isinstance(at_one, Members) and len(at_one) == 5
 
 
+def test_one_block_goes_on_too_and_an_older_state_is_refused(examples):
+    fabric, (blocks, own, _) = make_fabric(1, "32"), fresh(examples)
+    for epoch in train_blocks(blocks[:1], examples, CONFIG.training, own[:1], [7], fabric):
+        if epoch.number == 1:
+            state = {name: value.clone() for name, value in epoch.state().items()}
+    *_, last = train_blocks(fresh(examples)[0][:1], examples, CONFIG.training, own[:1], [7], fabric, state=state, done=1)
+    assert torch.equal(last.losses, epoch.losses)
+    older = {name.removeprefix("block-0."): value for name, value in state.items()}
+    with pytest.raises(UnseenError, match="whose members had one order of batches"):
+        list(train_blocks(fresh(examples)[0][:1], examples, CONFIG.training, own[:1], [7], fabric, state=older, done=1))
+
+
 def test_the_order_is_the_members_own_whoever_trains_it():
     whole = blocks_of(range(10), 10)
-    assert sorted(sum(whole.values(), [])) == list(range(10)) and len(whole) == 4
+    assert sorted(place for places in whole.values() for place in places) == list(range(10)) and len(whole) == 4
     for processes in (2, 5):
         shares = [range(first, first + 10 // processes) for first in range(0, 10, 10 // processes)]
         again = {

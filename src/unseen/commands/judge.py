@@ -95,7 +95,7 @@ class Influence:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Judge every score of a run by its known label errors and, after `unseen truth`, by retraining; or scores of yours, by a truth."""
+    """Judge every score of a run by its known label errors, and by retraining where `unseen truth` was run; or scores of yours."""
 
     run: Positional[Path]
     """a run folder; with --scores also a truth's .parquet file, or the name of one in docs/results/truth of a checkout"""
@@ -112,7 +112,9 @@ class Evaluate:
         from unseen.judge import evaluate
 
         if self.scores is not None:
-            print_table(self._handed_in(self.scores), self.json)
+            print_table(
+                self._handed_in(self.scores), self.json, ("score", "spearman_correct", "share_of_ceiling", "auroc", "precision_at_n")
+            )
             return None
         run = open_run(self.run)
         print_table(evaluate(run), self.json, ("score", "auroc", "average_precision", "spearman_correct", "lds", "precision_at_n", "cost"))

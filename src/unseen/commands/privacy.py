@@ -47,6 +47,7 @@ class Privacy:
 
     def __call__(self) -> str | None:
         """Train the networks that are missing, write privacy.parquet and privacy.json, and print how well each attack does."""
+        from unseen.commands.table import say
         from unseen.privacy import figure, privacy_risk
         from unseen.training import counter
 
@@ -60,7 +61,7 @@ class Privacy:
             self._curve(run)
         print_privacy(run, self.json, self.curve)
         if drawn is not None and not self.json:
-            print(drawn)
+            say(str(drawn))
         return None if self.json else following("the records at risk", "risky", self.run)
 
     def _curve(self, run: Run) -> None:
@@ -134,7 +135,7 @@ def _band(rate: dict[str, Any]) -> str:
 
 def print_risk_curve(run: Run) -> None:
     """A row per variant of the recipe, with what its risk and its loss on test records are."""
-    from unseen.commands.table import print_rows
+    from unseen.commands.table import print_rows, say
 
     found = run.read_json("privacy_curve.json")
     rows = []
@@ -149,7 +150,7 @@ def print_risk_curve(run: Run) -> None:
     print_rows(
         rows, title=f"Risk of the same {found['records']:,} records, by {found['attack']}, {found['members']} members on {found['targets']}"
     )
-    print(run.path / "privacy_curve.png")
+    say(str(run.path / "privacy_curve.png"))
 
 
 def print_risky(run: Run, shown: "pl.DataFrame", count: int, form: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unseen.config import TrainingOptions
 from unseen.data import Examples
+from unseen.errors import UnseenError
 from unseen.masks import Side
 from unseen.training.members import Pass, members_at, train_members
 from unseen.training.networks import Members
@@ -71,20 +72,25 @@ def train_blocks(
         options: dict[str, Any] = {"lost": lost, "state": before, "done": done, "shared": shared, "first": first}
         passes.append(train_members(block, examples, config, own, seed, fabric, **options))
     for epoch in zip(*passes, strict=True):
-        yield merged(epoch, member) if len(blocks) > 1 else epoch[0]
+        yield merged(epoch, member)
 
 
 def blocks_at(
     blocks: Sequence[Members], examples: Examples, config: TrainingOptions, state: dict[str, Tensor], fabric: "Fabric", lost: float
 ) -> Members:
     """All members as a ``Pass.state()`` of ``train_blocks`` has them. Args as ``members_at``."""
-    parts = [state] if len(blocks) == 1 else [_part(state, number) for number in range(len(blocks))]
+    parts = [_part(state, number) for number in range(len(blocks))]
     return Members.joined([members_at(block, examples, config, part, fabric, lost) for block, part in zip(blocks, parts, strict=True)])
 
 
 def _part(state: dict[str, Tensor], number: int) -> dict[str, Tensor]:
     prefix = f"block-{number}."
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if not found:
+        raise UnseenError(
+            "This run was stopped by a version of unseen whose members had one order of batches. Start it again with --force."
+        )
+    return found
 
 
 def merged(passes: Sequence[Pass], member: Sequence[Tensor]) -> Pass:
