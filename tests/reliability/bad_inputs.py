@@ -10,6 +10,7 @@ BAD: dict[str, tuple[str, ...]] = {
         "score digits --hidden 1",
         "score digits --random-labels -1",
         "score digits --groups 7",
+        "score digits --groups auto --hidden 31",
         "score digits --average 30 --epochs 20",
         "score digits --gradients-every 5",
         "score mnist --data-dir empty",
