@@ -21,12 +21,16 @@ demo: $(BASE)
 test: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The wheel, alone in an empty environment: it scores a folder of images, and says what its extras are for.
+# The release: an sdist, the wheel that is built from it, and this wheel alone in an empty environment. There it scores a folder of images, says
+# what its extras are for, and runs the README.
 wheel:
 	rm -rf $(VENV_WHEEL) dist && $(PYTHON) -m venv $(VENV_WHEEL)
-	$(VENV_WHEEL)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(VENV_WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check build
+	$(VENV_WHEEL)/bin/python -m build --outdir dist . > /dev/null
+	$(PYTHON) -m venv --clear $(VENV_WHEEL)
 	$(VENV_WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	$(VENV_WHEEL)/bin/python tests/try_wheel.py $(VENV_WHEEL)/bin/unseen
+	$(VENV_WHEEL)/bin/python tests/run_readme.py README.md
 
 # UNSEEN_KILLS, UNSEEN_KILL_SEEDS: more or fewer kills of each command. Two processes; a file stays in one of them.
 soak: $(INSTALLED)
@@ -50,14 +54,15 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python tests/run_readme.py README.md
 
-# The table of the paper's claims in README.md, from docs/results/small (`unseen recipe all --scale small` writes that).
+# The table of the paper's claims in docs/claims.md, from docs/results/small (`unseen recipe all --scale small` writes that).
 results: $(INSTALLED)
-	$(BIN)/python benchmarks/claims.py docs/results/small README.md
+	$(BIN)/python benchmarks/claims.py docs/results/small docs/claims.md
 
 # The pages' blocks are executed, then the site is built: a dead link or a stale name fails.
 docs: $(INSTALLED_DOCS)
-	$(BIN)/python tests/run_readme.py docs/index.md docs/cluster.md docs/streaming.md docs/privacy.md docs/tutorials/*.md
+	$(BIN)/python tests/run_readme.py docs/index.md docs/cluster.md docs/streaming.md docs/privacy.md docs/coming-from.md docs/tutorials/*.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@$(BIN)/python tests/try_search.py site
 	@echo "$(CURDIR)/site/index.html"
 
 format: $(INSTALLED)

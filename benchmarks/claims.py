@@ -1,6 +1,6 @@
 """Put the table of the paper's claims into a page, between its markers, from results that `unseen recipe` wrote.
 
-python benchmarks/claims.py docs/results/small README.md
+python benchmarks/claims.py docs/results/small docs/claims.md
 """
 
 import sys

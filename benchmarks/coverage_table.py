@@ -18,7 +18,7 @@ LEFT_OUT = ("losses", "member", "variability", "loss_seen", "correctness")
 OF_THE_LAST = ("memorization", "loss_full", "loss_unseen")
 JOINT = {
     "CSL + head_memorization": ("cumulative_loss", "head_memorization_full_later"),
-    "unseen loss + head_memorization": ("unseen_loss_mean", "head_memorization_seen_later"),
+    "unseen loss + head_memorization": ("unseen_loss_mean", "head_memorization_full_later"),
 }
 """Sums of ranks of scores of one run."""
 
@@ -27,10 +27,15 @@ def judge(options: argparse.Namespace) -> None:
     """Write deep.json, deep.md and deep.png to ``options.to``, and print the table."""
     truth, wrong, facts = load_truth(options.truth)
     runs = list(load_runs(options.out))
-    plain = plain_seconds(runs)
-    rows = [row for group in grouped(runs) for row in rows_of(group, truth, wrong, plain, facts["reliability_correct"])]
+    rows = [
+        row for group in grouped(runs) for row in rows_of(group, truth, wrong, plain_seconds(runs, group[0]), facts["reliability_correct"])
+    ]
     rows.sort(key=lambda row: -row["spearman_correct"])
-    text = markdown(rows, facts, runs)
+    text = (
+        markdown(rows, facts, runs)
+        + of_mlp(options.truth.parent.parent / "fidelity-T1.json")
+        + outside(runs, truth, wrong, facts["reliability_correct"])
+    )
     print(text)
     if options.to:
         options.to.mkdir(parents=True, exist_ok=True)
@@ -62,19 +67,20 @@ def load_runs(folder: Path) -> Iterator[Row]:
         yield facts | {"scores": {name: value.astype(float) for name, value in load_file(path.with_suffix(".safetensors")).items()}}
 
 
-def plain_seconds(runs: list[Row], model: str = "vgg11") -> float:
-    """Seconds of a plain run of the truth's recipe without measurements, median."""
+def plain_seconds(runs: list[Row], one: Row) -> float:
+    """Seconds of a plain run of the truth's recipe without measurements, median: of the same model on the same device as ``one``."""
+    model = one["setup"]["model"]
     same = {"kind": "plain", "model": model, "epochs": 20, "width": 0.25, "lr": 0.01 if model == "vgg11" else 0.02}
-    found = [run["seconds"]["training"] for run in runs if same.items() <= run["setup"].items()]
+    found = [run["seconds"]["training"] for run in runs if same.items() <= run["setup"].items() and run["device"] == one["device"]]
     return float(np.median(found)) if found else math.nan
 
 
 def grouped(runs: list[Row], model: str = "vgg11") -> list[list[Row]]:
-    """Runs that differ in their seed alone, together."""
+    """Runs on one device that differ in their seed alone, together."""
     groups: dict[str, list[Row]] = {}
     for run in runs:
         if run["setup"]["model"] == model and run["setup"]["kind"] != "retrain":
-            groups.setdefault(json.dumps(run["setup"] | {"seed": 0}), []).append(run)
+            groups.setdefault(json.dumps(run["setup"] | {"seed": 0, "device": run["device"]}), []).append(run)
     return list(groups.values())
 
 
@@ -85,7 +91,7 @@ def rows_of(group: list[Row], truth: Floats, wrong: NDArray[np.bool_], plain: fl
         columns = np.stack([column(run, name) for run in group])
         alone = [numbers(one, truth, wrong) for one in columns]
         cost = float(np.mean([seconds_of(run, name) for run in group])) / plain
-        about = {"setup": group[0]["setup"], "estimator": described(group[0]["setup"]), "score": name}
+        about = {"setup": group[0]["setup"], "estimator": described(group[0]), "score": name}
         about |= {f"accuracy_{side}": group[0].get(f"accuracy_{side}") for side in ("seen", "unseen", "full")}
         rows.append(about | {"seeds": 1, "cost": cost} | {key: float(np.mean([one[key] for one in alone])) for key in alone[0]})
         if len(group) > 1:
@@ -131,15 +137,17 @@ def seconds_of(run: Row, name: str) -> float:
     return found + seconds.get("measuring", 0.0) + (seconds.get("heads", 0.0) / (3 if run["setup"]["kind"] == "turnover" else 1)) * heads
 
 
-def described(setup: Row) -> str:
-    """A configuration in words: what differs from the truth's recipe."""
+def described(run: Row) -> str:
+    """A configuration in words: what differs from the truth's recipe, and the device where it is a GPU."""
+    setup = run["setup"]
     words = [setup["kind"] if setup["kind"] != "members" else f"{setup['members']} members"]
     if setup["kind"] == "turnover":
         words.append(("tied, " if setup["tied"] else "untied, ") + (f"{setup['groups']} groups" if setup["groups"] else "independent"))
         words += ["masked: " + "+".join(setup["only"])] if setup["only"] else []
         words += [f"scale {setup['scale']:g}"] if abs(setup["scale"] - 2**0.5) > 1e-6 else []
     standard = {"epochs": 20, "lr": 0.01, "schedule": "cosine", "width": 0.25, "fraction": 0.7, "model": "vgg11"}
-    return ", ".join(words + [f"{name} {setup[name]}" for name, value in standard.items() if setup[name] != value])
+    changed = [f"{name} {setup[name]}" for name, value in standard.items() if setup[name] != value]
+    return ", ".join(words + changed + ([] if run["device"].startswith("CPU") else ["GPU"]))
 
 
 def masks_of(setup: Row) -> float:
@@ -148,18 +156,78 @@ def masks_of(setup: Row) -> float:
     return float(math.comb(groups, groups // 2)) if groups else math.inf
 
 
+LIMITS = (1.5, 2.0, 3.0)
+EQUATION_6 = ("memorization", "memorization_mean")
+
+
+def best_within(rows: list[Row]) -> list[str]:
+    """What follows retraining best within so many plain runs: of all scores, and of equation 6."""
+    lines = ["", "| at most so many plain runs | best | rho | best equation 6 | rho |", "|---|---|---|---|---|"]
+    for limit in LIMITS:
+        cells = [f"{limit:g}"]
+        for chosen in (rows, [row for row in rows if row["score"] in EQUATION_6]):
+            best = max((row for row in chosen if row["cost"] <= limit), key=lambda row: row["spearman_correct"], default=None)
+            name = "" if best is None else f"{best['estimator']}: {best['score']}" + (f" × {best['seeds']}" if best["seeds"] > 1 else "")
+            cells += [name, "" if best is None else f"{best['spearman_correct']:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+NAMES = {"gap (eq. 6), last epoch": "memorization", "gap (eq. 6), mean over epochs": "memorization_mean"}
+
+
+def of_mlp(path: Path) -> str:
+    """What is best for an MLP, by the fidelity benchmark."""
+    about = json.loads(path.read_text())
+    found, most = [row for row in about["rows"] if "spearman_correct" in row], about["reliability_correct"] ** 0.5
+    parts = [(row, *row["score"].partition(": ")[::2]) for row in found]
+    rows = [row | {"estimator": kind if score else "plain", "score": NAMES.get(score, score or kind)} for row, kind, score in parts]
+    head = [
+        "",
+        "## MLP, on 5,000 images of MNIST",
+        "",
+        f"From {path.name}, by `python benchmarks/fidelity.py --task T1`. No score can pass {most:.3f}.",
+    ]
+    return "\n".join([*head, *best_within(rows)]) + "\n"
+
+
+def outside(runs: list[Row], truth: Floats, wrong: NDArray[np.bool_], reliability: float) -> str:
+    """CCT-2's scores against the truth of VGG-11: an outside measure of difficulty, which no score of another network reaches."""
+    rows = [row for group in grouped(runs, "cct2") for row in rows_of(group, truth, wrong, plain_seconds(runs, group[0]), reliability)]
+    if not rows:
+        return ""
+    rows.sort(key=lambda row: -row["spearman_correct"])
+    head = [
+        "",
+        "## CCT-2, against VGG-11's truth",
+        "",
+        "There is no truth of CCT-2 yet. What VGG-11 memorizes is an outside measure of difficulty.",
+        "It ranks estimators; its level says nothing.",
+    ]
+    return "\n".join([*head, *table_lines(rows)]) + "\n"
+
+
 def markdown(rows: list[Row], facts: Row, runs: list[Row]) -> str:
-    """The best scores of each configuration: at most ``BEST`` of each."""
-    ceiling = facts["reliability_correct"] ** 0.5
+    """How the table was made, what is best, and the table."""
+    reliability, devices = facts["reliability_correct"], " and ".join(sorted({run["device"] for run in runs}))
+    most = reliability**0.5
     lines = [
         "# Which estimator for which deep network",
         "",
-        "Made by `python benchmarks/coverage.py table`, of runs made by `python benchmarks/coverage.py run`: VGG-11 at a quarter of its",
-        "widths, 5,000 images of CIFAR-10, 500 wrong labels, against retraining with and without each example (",
-        f"{facts['members']} members, reliability on right labels {facts['reliability_correct']:.3f}, so at most {ceiling:.3f} can be",
-        f"reached). {len(runs)} runs on {runs[0]['device']}, {runs[0]['workers']} at once. rho: Spearman with the truth on right labels.",
-        "Cost: in plain runs without measurements. A row of several seeds judges the mean of their scores, at the cost of all; a row of",
-        "one seed is the mean over the seeds that ran.",
+        "Made by `python benchmarks/coverage.py table`, of runs made by `python benchmarks/coverage.py run`.",
+        "VGG-11 at a quarter of its widths, 5,000 images of CIFAR-10, 500 wrong labels, against retraining with and without each example.",
+        f"The truth has {facts['members']} members. Its reliability on right labels is {reliability:.3f}: no score can pass {most:.3f}.",
+        f"{len(runs)} runs, on {devices}. On a GPU {max(run['workers'] for run in runs)} ran side by side.",
+        "",
+        "rho is the Spearman correlation with the truth on right labels. Cost is in plain runs without measurements on the same device.",
+        "A row of several seeds judges the mean of their scores, at the cost of all. A row of one seed is the mean over seeds.",
+    ]
+    return "\n".join([*lines, *best_within(rows), *table_lines(rows)]) + "\n"
+
+
+def table_lines(rows: list[Row]) -> list[str]:
+    """The three best scores of each configuration, and beside them equation 6 and CSL."""
+    lines = [
         "",
         "| estimator | score | seeds | cost | rho | of the ceiling | AUROC of wrong labels | seen / unseen / full right |",
         "|---|---|---|---|---|---|---|---|",
@@ -168,7 +236,7 @@ def markdown(rows: list[Row], facts: Row, runs: list[Row]) -> str:
     for row in rows:
         key = row["estimator"], row["seeds"]
         counts[key] = counts.get(key, 0) + 1
-        if counts[key] > 3 and row["score"] not in ("memorization", "memorization_mean", "cumulative_loss"):
+        if counts[key] > 3 and row["score"] not in (*EQUATION_6, "cumulative_loss", "head_memorization_full_later"):
             continue
         right = " / ".join(
             "" if row[f"accuracy_{side}"] is None else f"{row[f'accuracy_{side}']:.2f}" for side in ("seen", "unseen", "full")
@@ -177,7 +245,7 @@ def markdown(rows: list[Row], facts: Row, runs: list[Row]) -> str:
             f"| {row['estimator']} | {row['score']} | {row['seeds']} | {row['cost']:.2f} | {row['spearman_correct']:.3f} | "
             f"{row['share']:.2f} | {row['auroc']:.3f} | {right} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def draw(rows: list[Row], ceiling: float, path: Path) -> None:
@@ -190,7 +258,7 @@ def draw(rows: list[Row], ceiling: float, path: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     shown = {"memorization": "equation 6", "memorization_mean": "equation 6, mean over epochs", "unseen_loss_mean": "unseen loss, mean"}
-    shown |= {"head_memorization_seen_later": "head on the seen half", "cumulative_loss": "cumulative loss of the seen half"}
+    shown |= {"head_memorization_full_later": "head_memorization", "cumulative_loss": "cumulative loss of the seen half"}
     for name, label in shown.items():
         points = sorted((max(1.0, 5000 / masks_of(row["setup"])), row["spearman_correct"]) for row in chosen if row["score"] == name)
         axes.plot([x for x, _ in points], [y for _, y in points], marker="o", label=label)

@@ -28,6 +28,13 @@ NEXT_FRAME = (
 )
 
 
+LASSO = (
+    "const c = by('canvas'), r = c.getBoundingClientRect(); c.setPointerCapture = () => 0; "
+    "for (const [type, x, y] of [['down', .2, .2], ['move', .{k}, .9], ['move', .9, .9], ['move', .9, .1], ['up', .9, .1]]) "
+    "c.dispatchEvent(new PointerEvent('pointer' + type, {{clientX: r.left + x * r.width, clientY: r.top + y * r.height}}))"
+)
+
+
 def synthetic(path: Path, examples: int, epochs: int, classes: int) -> Run:
     """A run folder whose tables have the shape and the long tail of a real one."""
     random, run = np.random.default_rng(0), Run(path)
@@ -57,15 +64,17 @@ def synthetic(path: Path, examples: int, epochs: int, classes: int) -> Run:
         "full_loss_mean": (seen + unseen) / 2,
         "q_value": confidence,
     }
-    predicted = {"predicted_seen": given, "predicted_unseen": said, "predicted_full": given}
+    predicted = {"predicted_seen": given, "predicted_unseen": said, "predicted_full": given, "predicted_label": said}
     columns = {name: value.astype(np.float32) for name, value in values.items()}
     run.write_json("config.json", Config.of(data="synthetic", epochs=epochs).resolved().flat())
-    run.write_table("scores", pl.DataFrame(known | {"trained": np.ones(examples, bool)} | columns | predicted))
+    known |= {"trained": np.ones(examples, bool), "is_label_issue": said != given}
+    run.write_table("scores", pl.DataFrame(known | columns | predicted))
     run.write_table("examples", pl.DataFrame({"index": index, "id": ids, "split": ["train"] * examples, "given_label": given}))
     run.write_table("unseen_probabilities", pl.DataFrame({"index": index} | {f"p_{c}": probabilities[:, c] for c in range(classes)}))
     run.write_table("history", pl.concat(_epoch(epoch, epochs, index, seen, unseen) for epoch in range(1, epochs + 1)))
     facts = {"estimator": "turnover", "examples": examples, "trained": examples, "classes": [f"class {c}" for c in range(classes)]}
-    facts |= {"accuracy_seen": 0.9, "accuracy_unseen": 0.8, "wrong_labels": int(wrong.sum()), "auroc": 0.9, "average_precision": 0.5}
+    facts |= {"accuracy_seen": 0.9, "accuracy_unseen": 0.8, "accuracy_full": 0.9}
+    facts |= {"wrong_labels": int(wrong.sum()), "auroc": 0.9, "average_precision": 0.5}
     facts |= {"null": "test examples", "null_examples": 0, "null_gap_std": None, "discoveries_q10": None, "seed_correlation": None}
     run.write_json("summary.json", facts)
     return run
@@ -92,7 +101,7 @@ def _epoch(epoch: int, epochs: int, index: np.ndarray, seen: np.ndarray, unseen:
 
 def write(run: Path, out: Path) -> dict[str, float]:
     """Seconds, peak memory and size of one ``unseen report`` in a process of its own."""
-    code = f"from unseen.report import report; from unseen.runs import open_run; report(open_run({str(run)!r}), out={str(out)!r})"
+    code = f"from unseen.page import report; from unseen.runs import open_run; report(open_run({str(run)!r}), out={str(out)!r})"
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -113,7 +122,12 @@ def browse(page: Path, rounds: int) -> dict[str, float]:
         "filter_class_ms": "const s = by('class'); s.selectedIndex = 1 + {k} % 8; s.dispatchEvent(new Event('change'))",
         "filter_score_ms": "const s = by('low'); s.value = {k} / 10; s.dispatchEvent(new Event('input'))",
         "clear_ms": "by('clear').click()",
-        "list_ms": "document.querySelectorAll('#lists button')[{k} % 4].click()",
+        "list_ms": "const all = document.querySelectorAll('#lists button'); all[{k} % (all.length - 2)].click()",
+        "sort_ms": "const s = by('sort'); s.selectedIndex = 1 + {k} % 8; s.dispatchEvent(new Event('change'))",
+        "chart_ms": "document.querySelectorAll('#charts button')[({k} + 1) % 7].click()",
+        "lasso_ms": LASSO,
+        "decide_ms": "document.dispatchEvent(new KeyboardEvent('keydown', {{key: 'kdrsk'[{k} - 1], bubbles: true}}))",
+        "undo_ms": "by('undo').click()",
     }
     times: dict[str, list[float]] = {"load_ms": []} | {name: [] for name in actions}
     with sync_playwright() as playwright:

@@ -23,6 +23,16 @@ from unseen.recipes.claims import markdown, read_claims
 from unseen.runs.columns import COLUMNS, Column
 
 ROOT = Path(__file__).parents[1]
+COMPLETION = """## Completion
+
+The shell completes commands and flags once this was done, and a new shell was opened:
+
+```bash
+unseen --tyro-write-completion bash ~/.local/share/bash-completion/completions/unseen   # bash
+unseen --tyro-write-completion zsh ~/.zfunc/_unseen                                     # zsh, with fpath+=~/.zfunc
+```
+
+Tables fit the width of the terminal. Where it is narrow they leave out columns; `--json` has them all, and so have the files of the run."""
 ROOMS = sorted(
     path.parent.name for path in (ROOT / "src" / "unseen").glob("*/__init__.py") if path.parent.name not in ("commands", "integrations")
 )
@@ -57,13 +67,12 @@ def _mathml(tex: str, display: str) -> str:
 
 
 class Formulas(griffe.Extension):
-    """Docstrings as the site's parser knows them: TeX between dollars; Args with text behind it is text; Example is called Examples."""
+    """Docstrings as the site's parser knows them: TeX between dollars, and Example is called Examples."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of each module, class and function."""
         if obj.docstring:
-            text = re.sub(r"^(Args|Attributes): (?=\S)", r"**\1:** ", dollars(obj.docstring.value), flags=re.MULTILINE)
-            obj.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+            obj.docstring.value = re.sub(r"^Example:$", "Examples:", dollars(obj.docstring.value), flags=re.MULTILINE)
 
 
 def dollars(text: str) -> str:
@@ -74,7 +83,7 @@ def dollars(text: str) -> str:
 
 def command_line() -> str:
     """Every command's help."""
-    parts = ["# Command line", _fenced(_help())]
+    parts = ["# Command line", _fenced(_help()), COMPLETION]
     for name in COMMANDS:
         parts += [f"## unseen {name}", _fenced(_help(name))]
     return "\n\n".join(parts)
@@ -83,9 +92,9 @@ def command_line() -> str:
 def _help(*command: str) -> str:
     os.environ["COLUMNS"] = "86"
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(out):
         main([*command, "--help"])
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines() if not re.fullmatch(r" *-+ *", line))  # lines between the parts
+    return out.getvalue()
 
 
 def _fenced(text: str) -> str:
@@ -94,8 +103,7 @@ def _fenced(text: str) -> str:
 
 def run_folder() -> str:
     """The files of a run, and the columns of every table: of runs made now, and what ``columns.py`` knows beside them."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    about = readme.partition("## A run folder\n")[2].partition("\n## ")[0]
+    about = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         tables = _tables(Path(folder))
     parts = ["# A run folder", about, "The columns of every table, from runs made when this page was built:"]

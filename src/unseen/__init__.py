@@ -1,6 +1,7 @@
 """Ask a neural network what it would say about each training example had it never seen it."""
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from unseen.runs import Run
@@ -108,9 +109,9 @@ def __getattr__(name: str) -> Any:
     """Import a public name, or a room, when it is first asked for: so ``unseen --help`` waits for no tensor library."""
     if name in __all__:
         for room in _ROOMS:
-            module = import_module(f"unseen.{room}")
-            if name in vars(module):
-                value = globals()[name] = getattr(module, name)
+            value = vars(import_module(f"unseen.{room}")).get(name)
+            if value is not None and not isinstance(value, ModuleType):  # masks has a file called leaks
+                globals()[name] = value
                 return value
     if name in (*_ROOMS, "hashing", "integrations", "recipes", "plots", "language"):
         return import_module(f"unseen.{name}")

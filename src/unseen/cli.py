@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from io import TextIOWrapper
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import tyro
 
-from unseen.commands import COMMANDS, SHARED, printable
+from unseen import __version__
+from unseen.commands import COMMANDS, SHARED, command_help, nearest_command, overview, printable
 from unseen.errors import UnseenError
 from unseen.torchrun import is_first
 
 LINES = "\n\t"
+COMPLETION = "--tyro-"
+"""How flags begin that print or write what a shell completes; tyro makes that."""
 NO_MEMORY = "not enough memory|out of memory|cannot allocate memory|failed to map segment"
 LEAST_SPACE = 2**30
 """Bytes of address space under which PyTorch and Polars end the process while they are imported, without a word of ours."""
@@ -45,17 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status, see ``STATUS``.
     """
-    arms = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()]
-    union: Any = arms[0]
-    for arm in arms[1:]:
-        union = union | arm
     if (space := _address_space()) < LEAST_SPACE:
         needed = f"importing PyTorch and Polars takes {LEAST_SPACE / 2**30:.0f} GiB"
         print(f"unseen: ulimit -v allows {space / 2**30:.2f} GiB, and {needed}. Raise it.", file=sys.stderr)
         return 4
     try:
-        _check_encoding(sys.argv[1:] if arguments is None else arguments)
-        command: Any = tyro.cli(union, prog="unseen", args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
+        words = sys.argv[1:] if arguments is None else arguments
+        _check_encoding(words)
+        if (told := _told(words)) is not None:
+            print(told)
+            return 0
+        command = _parsed(words)
         with nullcontext() if is_first() else redirect_stdout(io.StringIO()):
             if is_first() or isinstance(command, SHARED):
                 return _run(command)
@@ -82,6 +85,29 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _told(words: Sequence[str]) -> str | None:
+    """The help or the version, where that is asked for. Raises UnseenError for a command that is not there."""
+    if not words or words[0] in ("--help", "-h", "help"):
+        return overview(COMMANDS)
+    if words[0] == "--version":
+        return f"unseen {__version__}"
+    if words[0].startswith(COMPLETION):
+        return None
+    if words[0] not in COMMANDS:
+        raise UnseenError(nearest_command(words[0], COMMANDS))
+    return command_help(words[0], COMMANDS[words[0]]) if {"--help", "-h"} & set(words[1:]) else None
+
+
+def _parsed(words: Sequence[str]) -> Any:
+    """The command with its flags."""
+    if not words[0].startswith(COMPLETION):
+        kind: Any = COMMANDS[words[0]]
+        return tyro.cli(kind, prog=f"unseen {words[0]}", args=words[1:], config=(tyro.conf.OmitArgPrefixes,))
+    arms = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()]
+    union: Any = Union[tuple(arms)]  # noqa: UP007, of a list
+    return tyro.cli(union, prog="unseen", args=words, config=(tyro.conf.OmitArgPrefixes,))
+
+
 def _address_space() -> float:
     """Bytes that ``ulimit -v`` allows; without a limit, and on Windows, infinity."""
     try:
@@ -93,9 +119,10 @@ def _address_space() -> float:
 
 
 def _run(command: Any) -> int:
-    """Call a command. Only what is wrong with the output itself is caught here: it is full, or closed."""
+    """Call a command, and print what to do next. Only what is wrong with the output itself is caught here: it is full, or closed."""
     try:
-        command()
+        if (following := command()) is not None:
+            print(following)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:

@@ -36,28 +36,28 @@ class DataOptions:
     drop: tuple[str, ...] = ()
     """columns of a table to leave out"""
     separator: str | None = None
-    """of a CSV's fields; default: found from its first lines"""
+    """what separates the fields of a CSV; default: found from its first lines"""
     encoding: str | None = None
-    """of a CSV; default: found from its bytes"""
+    """encoding of a CSV; default: found from its bytes"""
     skip_damaged: bool = False
-    """leave pictures out that cannot be read, and list them"""
+    """leave out pictures that cannot be read, and list them"""
     image_size: int | None = None
     """resize images to this height and width"""
     features: str | None = None
     """what is scored in place of the inputs: auto, pixels, patches, gradients, lite0, minilm, tfidf, hf:ID-or-FOLDER, timm:NAME,
-    column:NAME, or several with + between them; default: the inputs, for --estimator head auto"""
+    column:NAME, or several with + between them; default: the inputs, or auto with --estimator head"""
     test_fraction: float | None = None
-    """share held out where the data has no test split; default 0.2, and 0 where everything is scored without (--estimator head)"""
+    """share held out where the data has no test split; default: 0.2, or 0 with --estimator head, which scores everything"""
     limit: int | None = None
-    """use only the first so many training examples"""
+    """use only the first N training examples"""
     test_limit: int | None = None
-    """use only the first so many test examples"""
+    """use only the first N test examples"""
     join_test: bool = False
     """train on the test examples too, with their own labels, so that they get scores"""
     shards: bool = False
-    """read parquet or .npz files one at a time, one large parquet file by its row groups: memory for one, whatever the size of the whole"""
+    """read parquet or .npz files one at a time, and one large parquet file by its row groups, so that only one must fit in memory"""
     shuffle_buffer: int = 100_000
-    """with --shards: consecutive shards of up to so many examples together share their batches; at least one shard is read"""
+    """with --shards: how many examples of consecutive shards share their batches; at least one shard is read"""
 
     @property
     def held_out(self) -> float:
@@ -76,7 +76,7 @@ class NetworkOptions:
     width: float = 1.0
     """factor on VGG-11's numbers of channels"""
     output_bias: bool = True
-    """the output layer's bias, the one parameter that both halves share"""
+    """the bias of the output layer, which is the one parameter that both halves share"""
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class MaskOptions:
     """Turn-over dropout's masks."""
 
     groups: int | Literal["auto"] | None = None
-    """units share a mask in this many groups per layer; 0: every unit its own; 8 or fewer: examples share masks too, which deep networks
-    need; auto: from the number of examples (vgg11: auto)"""
+    """groups of each layer whose units share a mask; 0: each unit has its own; 8 or fewer: examples share masks too, which deep networks
+    need; auto: by the number of examples (vgg11: auto)"""
     tied: bool | None = None
-    """the same mask in all layers with the same number of groups (vgg11, and with --groups auto: yes)"""
+    """use the same mask in all layers with the same number of groups (True for vgg11, and with --groups auto)"""
     mask_scale: float | None = None
-    """what a seen unit is multiplied by: 2 keeps the mean of the next layer's input, sqrt 2 its variance (vgg11)"""
+    """factor on each seen unit: 2 keeps the mean of the next layer's input, sqrt 2 its variance (vgg11)"""
     only: tuple[str, ...] | None = None
     """mask only these hidden layers (names or patterns)"""
     skip: tuple[str, ...] | None = None
@@ -101,18 +101,18 @@ class NoiseOptions:
     """Labels and inputs that are changed on purpose, and examples that are never trained."""
 
     random_labels: float = 0
-    """number (or share, below 1) of training labels replaced by uniformly random ones"""
+    """number of training labels to replace by random ones, or their share, below 1"""
     label_noise: Literal["uniform", "other", "asymmetric"] = "uniform"
-    """uniform may hit the true class, other never does, asymmetric goes to a similar class"""
+    """which labels are put in: uniform may hit the true class, other never does, asymmetric takes a similar class"""
     random_inputs: Literal["none", "pixels", "gaussian"] = "none"
-    """destroy the inputs: an own permutation of the pixels each, or Gaussian noise"""
+    """destroy the inputs: permute the pixels of each example on their own, or put Gaussian noise in their place"""
     null_fraction: float = 0.0
-    """share of the training examples that keep a mask and are never trained: the noise floor"""
+    """share of the training examples that are never trained on, for the noise floor"""
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The recipe of one training run. Fields that are None take the model's value (``DEFAULTS``)."""
+    """The recipe of one training run. What is left out takes the value that suits the model."""
 
     epochs: int = 20
     """passes over the data (the paper: 200)"""
@@ -125,21 +125,21 @@ class TrainingOptions:
     batch_size: int = 256
     """examples per step"""
     schedule: Literal["constant", "step", "cosine", "onecycle"] | None = None
-    """learning rate over the epochs; step divides by 10 at the milestones, onecycle rises, then falls to 0"""
+    """learning rate over the epochs; step divides it by 10 at the milestones; onecycle rises, then falls to 0"""
     milestones: tuple[int, ...] = (100, 150)
     """epochs at which the step schedule divides the learning rate"""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """SGD with momentum, or Adam"""
     augment: bool = False
-    """random crops and flips of images, a function of (seed, epoch, index)"""
+    """crop and flip images at random, as a function of (seed, epoch, index)"""
     average: int = 1
-    """score the mean of the weights of the last so many epochs; 1: the last epoch's"""
+    """number of last epochs whose mean weights are scored; 1: the last epoch alone"""
     save_every: int = 0
-    """keep the weights of every so many epochs, for influence by gradients; 0: of the last alone"""
+    """keep the weights after every N epochs, for influence by gradients; 0: after the last alone"""
     train_on: str | None = None
-    """train on this subset alone, easy:0.2 or the like (``subsets.py``); the others are measured, never trained on"""
+    """train on this subset alone, for example easy:0.2; the others are measured, but never trained on"""
     precision: Literal["auto", "bf16", "32"] = "auto"
-    """auto: bf16 where the hardware gains from it"""
+    """numbers of the network: auto takes bf16 where the hardware gains from it"""
 
 
 @dataclass(frozen=True)
@@ -147,25 +147,25 @@ class MeasuringOptions:
     """What is looked at while training, and how often."""
 
     history_every: int = 1
-    """measure both halves every so many epochs (the last always)"""
+    """measure both halves after every N epochs, and always after the last"""
     watch: tuple[str, ...] = ()
     """subsets to follow: easy:0.2, difficult:0.2, wrong, right, class:cat, test/easy:0.2, NAME=high:COLUMN:0.1, index:3,17,99"""
     scores: str | None = None
     """the run whose scores say what is easy and what is difficult, for --train-on and --watch"""
     gradients_every: int = 0
-    """measure the gradients of the watched subsets after every so many epochs; 0: never"""
+    """measure the gradients of the watched subsets after every N epochs; 0: never"""
     gradient_examples: int = 1000
     """examples of each watched subset whose gradients are measured"""
 
 
 @dataclass(frozen=True)
 class MemberOptions:
-    """Of many small networks in place of one."""
+    """Many small networks in place of one."""
 
     members: int = 0
     """number of small networks, for --estimator members; 0: 64 (vgg11: 8)"""
     fraction: float = 0.7
-    """share of these that an example trains"""
+    """share of the members that each example trains"""
 
 
 @dataclass(frozen=True)
@@ -178,11 +178,11 @@ class Config:
     """
 
     estimator: str = "auto"
-    """turnover: one network with turn-over dropout; members: many small networks; head: a ridge head on features that never saw a label;
-    plain: one ordinary network, which has the free scores but no memorization; auto: head for colour pictures and texts where no option of
-    a network is set, members for mlp and vgg11 unless an option that only turn-over dropout has is set, else turnover"""
+    """what computes the scores. head: a ridge head on features that never saw a label. members: many small networks. turnover: one network
+    with turn-over dropout, as in the paper. plain: one ordinary network, without memorization. auto, the default: head for colour pictures
+    and texts, members for mlp and vgg11, turnover for other networks and where a flag is given that only turnover has"""
     seed: int = 0
-    """of masks, initial weights, order, noise"""
+    """seed of masks, initial weights, order and noise"""
     seeds: int = 1
     """number of runs to average"""
     data: DataOptions = field(default_factory=DataOptions)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unseen.curate.doubles import directions, exact_pairs, groups, near_pairs, strangeness
+from unseen.curate.doubles import directions, exact_pairs, groups, near_pairs, nearest_distance, strangeness
 from unseen.data import load
 from unseen.errors import UnseenError
 
@@ -65,6 +65,23 @@ def test_outliers_are_strange():
     features = centres.repeat(50, 1) + torch.randn(200, 30, generator=generator)
     features[5] = -2 * centres.sum(0)
     assert strangeness(features).argmax() == 5
+
+
+def test_garbage_is_strange_though_its_like_is_near():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(300, 400, generator=generator)
+    features[:5] *= 2
+    found = strangeness(features)
+    assert set(found.argsort(descending=True)[:5].tolist()) == set(range(5)) and (found[:5] > 1.5).all()
+    assert (found[5:] > 1.5).double().mean() < 0.05
+
+
+def test_distances_to_the_nearest_one_by_one(monkeypatch):
+    monkeypatch.setattr("unseen.curate.doubles.ROWS", 32)
+    rows = torch.randn(100, 7, generator=torch.Generator().manual_seed(0))
+    for row, found in enumerate(nearest_distance(rows, 4)):
+        others = sorted(float((rows[row] - rows[other]).norm()) for other in range(100) if other != row)
+        assert float(found) == pytest.approx(sum(others[:4]) / 4, rel=1e-4)
 
 
 def test_bad_input_is_refused():

@@ -96,7 +96,7 @@ def test_the_commands_print_the_lists(pictures, capsys):
     run = str(pictures[1].path)
     main(["duplicates", run, "--near", "0.99"])
     shown = capsys.readouterr().out
-    assert "train/b/91.png" in shown and "2 examples. Of 1 the labels differ." in shown
+    assert "train/b/91.png" in shown and "2 examples. The labels of 1 differ." in shown
     main(["leaks", run, "--near", "0.99", "--json"])
     assert json.loads(capsys.readouterr().out)["rows"][0]["id"] == "test/b/92.png"
     main(["outliers", run, "--csv"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from unseen.curate.mirrored import mirrored
 from unseen.curate.trust import against_labels, between, planted_auroc, planted_errors, trust_in
 from unseen.errors import UnseenError
 from unseen.training import fit_head
@@ -115,3 +116,26 @@ def test_planted_errors_are_every_other_class_and_their_auroc_is_that_of_sorting
     given = against[~planted]
     slow = roc_auc_score(np.repeat([1, 0], [len(some), count]), np.concatenate([some, given]))
     assert planted_auroc(against, labels) == pytest.approx(slow, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.3])
+def test_two_classes_are_told_by_how_often_labels_stand_against_sure_predictions(share):
+    draw = np.random.default_rng(0)
+    odds = draw.normal(0, 3, 20_000)  # of the class 1, in truth
+    true = draw.random(20_000) < 1 / (1 + np.exp(-odds))
+    wrong = draw.random(20_000) < share
+    against = np.where(true ^ wrong, -odds, odds) / 2  # the scale is not known
+    found = mirrored(against)
+    assert found.share == pytest.approx(share, abs=0.01) and found.slope == pytest.approx(2, rel=0.15)
+    chances = found.wrong(against)
+    for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 1.01)):
+        some = (chances >= low) & (chances < high)
+        if some.sum() > 100:
+            assert chances[some].mean() == pytest.approx(wrong[some].mean(), abs=0.05)
+
+
+def test_totals_of_two_classes():
+    probabilities, labels, wrong = scored(0.1, classes=2, apart=0.6)
+    trust = trust_in(probabilities, labels, repeats=5)
+    assert trust.total == pytest.approx(wrong.sum(), rel=0.3)
+    assert trust.total_low < wrong.sum() < trust.total_high

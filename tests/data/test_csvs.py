@@ -235,7 +235,7 @@ def test_missing_marks_among_numbers_are_missing_values(tmp_path, mark):
 def test_what_is_no_number_among_numbers_is_named_with_its_row(tmp_path, wrong):
     values = [str(number / 8) for number in range(130)]
     values[77] = wrong
-    with pytest.raises(UnseenError, match=f"Column 'value' holds numbers, and 1 values that are none, the first '{wrong}' in row 77"):
+    with pytest.raises(UnseenError, match=f"Column 'value' holds numbers, and a value that is none: '{wrong}' in row 77"):
         column(tmp_path, values)
 
 

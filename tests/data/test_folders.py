@@ -419,7 +419,7 @@ def test_splits_that_other_folders_hold_are_refused(tmp_path, places):
     for place in places:
         classes(tmp_path / place, each=2)
     inside = tmp_path / places[0].split("/")[0]
-    with pytest.raises(UnseenError, match=f"{inside} holds a train split, and 1 folders stand beside it.*Give {inside} alone"):
+    with pytest.raises(UnseenError, match=f"{inside} holds a train split, and the folder .* stands beside it.*Give {inside} alone"):
         load(tmp_path)
 
 

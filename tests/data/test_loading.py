@@ -496,7 +496,7 @@ def test_features_that_are_not_finite(tmp_path):
 
 def test_missing_values(tmp_path):
     (tmp_path / "t.csv").write_text("height,weight,label\n" + "1,2,a\n" * 5 + "1,,b\n")
-    refused("Column 'weight' has 1 missing values, the first in row 5", tmp_path / "t.csv")
+    refused("Column 'weight' has a missing value, the first in row 5", tmp_path / "t.csv")
 
 
 def test_missing_target_column(tmp_path):

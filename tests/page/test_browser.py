@@ -1,95 +1,28 @@
-"""The page in a real browser, from ``file://``, offline: loads, filters, selects, keys, downloads, and runs nothing of the data."""
+"""The page in a real browser, from ``file://``: it draws, lists, filters, sorts and selects, and runs nothing of the data."""
 
-import csv
-import os
-import shutil
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 import pytest
+from browsing import ATTACK, FAST, cards, counted, shown_ids
 
 import unseen
-from unseen.curate.copying import apply
+from unseen.curate import outliers
 from unseen.page.build import report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-FAST = {"estimator": "turnover", "hidden": (64,), "epochs": 3, "batch_size": 32}
-ATTACK = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="no chromium: `apt-get install chromium` (in CI this is a failure)"
-)
-
 
 @pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM, "CI needs chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+def page_file(run):
+    return report(run)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return unseen.score("digits", out=tmp_path_factory.mktemp("browser") / "run", random_labels=0.1, **FAST)
-
-
-@pytest.fixture(scope="module")
-def attacked(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("attack")
-    random = np.random.default_rng(0)
-    names = {"id": [f'"{ATTACK}",{n}' for n in range(90)], f"a{ATTACK}": random.normal(size=90), "label": [ATTACK, '=1+1,"x"', "ok"] * 30}
-    pl.DataFrame(names).write_csv(folder / "table.csv")
-    examples = unseen.load(str(folder / "table.csv"), target="label", id_column="id")
-    return unseen.score(examples, out=folder / "run", **FAST), examples
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens a file, offline; every message of its console and every request that is not the file itself is an error."""
-    contexts, complaints = [], []
-
-    def opened(path, **options):
-        context = browser.new_context(offline=True, accept_downloads=True, reduced_motion="reduce", **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(request.url) if request.url.startswith(("http", "ws")) else None)
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=20_000)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def counted(page):
-    return int(page.text_content("#count").split()[0].replace(",", ""))
-
-
-def decisions(page, tmp_path):
-    with page.expect_download() as download:
-        page.click("#download")
-    download.value.save_as(tmp_path / download.value.suggested_filename)
-    with (tmp_path / "decisions.csv").open(newline="") as file:
-        rows = list(csv.reader(file))
-    assert rows[0][3] == "data" and len({row[3] for row in rows[1:]}) == 1  # of which data they are
-    return [row[:3] for row in rows]
-
-
-def drag(page, selector, start, end):
+def drag(page, selector, spots):
     box = page.locator(selector).bounding_box()
-    page.mouse.move(box["x"] + start[0] * box["width"], box["y"] + start[1] * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + end[0] * box["width"], box["y"] + end[1] * box["height"], steps=4)
+    for k, (x, y) in enumerate(spots):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=1 if k == 0 else 4)
+        if k == 0:
+            page.mouse.down()
     page.mouse.up()
 
 
@@ -99,21 +32,20 @@ def pixels(page, canvas):
     return page.evaluate(script + " let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n }", canvas)
 
 
-def test_it_draws_and_filters(run, open_page):
-    page = open_page(report(run))
+def test_it_draws_and_filters(run, page_file, open_page):
+    page = open_page(page_file)
     scores = run.scores.filter("trained")
-    assert counted(page) == len(scores) and page.locator(".card").count() == 24
-    assert all(pixels(page, canvas) > 2000 for canvas in ("histogram", "map", "losses"))
-    assert page.locator("#loss-curves path").count() == 6 and page.locator("#confusion td.agree").count() == 10
+    assert counted(page) == len(scores) and cards(page) == 24
+    for chart in page.locator("#charts button").all():
+        chart.click()
+        drawn = page.evaluate("!document.getElementById('canvas').hidden")
+        assert pixels(page, "canvas") > 1000 if drawn else page.locator("#chart > *").count() > 0
     first = scores.sort("memorization", descending=True).row(0, named=True)
     card = page.locator(".card").first
-    assert card.locator(".id").text_content() == first["id"] and float(card.locator(".score").text_content()) == pytest.approx(
-        first["memorization"], abs=0.01
-    )
-    page.wait_for_function(
-        """() => { const c = document.querySelector('.card .thumb');
-        return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0 && v < 255) }"""
-    )
+    assert card.locator(".id").text_content() == first["id"]
+    assert float(card.locator(".score b").text_content()) == pytest.approx(first["memorization"], abs=0.01)
+    assert card.locator(".score span").text_content() == " nats, memorization"
+    page.wait_for_selector(".card .thumb[data-drawn]")
     page.select_option("#class", "3")
     assert counted(page) == (scores["given_label"] == 3).sum()
     page.fill("#low", "1")
@@ -123,135 +55,140 @@ def test_it_draws_and_filters(run, open_page):
     assert counted(page) == pytest.approx(scores.filter(pl.col("given_label") == 3, pl.col("loss_unseen") <= 0.5).height, abs=1)
     page.click("#clear")
     page.fill("#search", first["id"])
-    page.wait_for_function(
-        "() => document.getElementById('count').textContent.startsWith('1 ') || document.querySelectorAll('.card').length < 24"
-    )
-    assert first["id"] in page.locator(".card .id").all_text_contents()
+    page.wait_for_function("() => !document.getElementById('count').textContent.startsWith('1,')")
+    assert first["id"] in shown_ids(page)
+    assert page.locator(".card mark").first.text_content() == first["id"]
 
 
-def test_lists_classes_and_cells(run, open_page):
-    page = open_page(report(run))
+def test_sorted_by_what_the_card_shows(run, page_file, open_page):
+    page = open_page(page_file, "#sort=loss_seen")
+    scores = run.scores.filter("trained")
+    expected = scores.sort("loss_seen", descending=True)["loss_seen"].head(24).to_list()
+    assert [float(text) for text in page.locator(".card .score b").all_text_contents()] == pytest.approx(expected, abs=0.01)
+    page.select_option("#sort", "confidence")
+    found = [float(text) for text in page.locator(".card .score b").all_text_contents()]
+    assert found == sorted(found) and found[0] == pytest.approx(scores["confidence"].min(), abs=0.01)
+    page.select_option("#sort", "id")
+    rows = [int(name.split("/")[1]) for name in shown_ids(page)]
+    assert rows == sorted(rows)
+
+
+def test_lists_and_the_cells_of_pairs_open_what_they_count(run, page_file, open_page):
+    page = open_page(page_file, "#chart=pairs")
     page.click('#lists [data-list="easy"]')
-    assert (
-        page.locator(".card .id").first.text_content()
-        == run.scores.filter("trained").sort("memorization", "index", descending=[False, True])["id"][0]
-    )
-    page.click('#lists [data-list="suspects"]')
-    assert 0 < counted(page) < len(run.scores)
-    page.click('#lists [data-list="memorized"]')
-    page.locator("#confusion td.differ button").first.click()
-    told = page.locator("#confusion button[aria-pressed=true]").get_attribute("aria-label")
-    assert counted(page) == int(told.rsplit(" ", 1)[1])
-    page.keyboard.press("Escape")
-    page.locator(".class-row").first.click()
-    assert page.input_value("#class") != "" and counted(page) < len(run.scores) / 5
+    assert shown_ids(page)[0] == run.scores.filter("trained").sort("memorization", "index", descending=[False, True])["id"][0]
+    for listed in ("suspects", "memorized"):
+        page.click(f'#lists [data-list="{listed}"]')
+        for k in range(3):
+            cell = page.locator("#confusion td.differ button").nth(k)
+            cell.click()
+            told = page.locator("#confusion .confusion button[aria-pressed=true]").get_attribute("aria-label")
+            assert counted(page) == int(told.rsplit(" ", 1)[1])
     page.click("#clear")
-    page.locator(".mini").first.click()
-    assert page.evaluate("document.activeElement.className") == "card" and counted(page) == 1
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.className") == "keep"
-    page.click("#clear")
-    assert counted(page) == len(run.scores.filter("trained"))
+    page.click('#charts [data-chart="classes"]')
+    row = page.locator("button.class-row").first
+    told = row.locator(".class-count").text_content()
+    row.click()
+    assert page.input_value("#class") != "" and counted(page) == int(told)
 
 
 def test_a_sampled_page_counts_what_it_stands_for(run, open_page, tmp_path):
-    page = open_page(report(run, out=tmp_path / "sampled.html", points=300))
+    page = open_page(report(run, out=tmp_path / "sampled.html", points=300), "#chart=pairs")
     trained = len(run.scores.filter("trained"))
     assert counted(page) == 300 and f"300 of the {trained:,} examples" in page.text_content("#sampled")
-    cells = page.locator("#confusion button").evaluate_all(
-        "all => all.map(b => +b.getAttribute('aria-label').split('≈ ')[1].replace(',', ''))"
+    cells = page.locator("#confusion .confusion button").evaluate_all(
+        "all => all.map(b => +b.getAttribute('aria-label').split('≈ ')[1].split(', ')[0].replace(',', ''))"
     )
     assert sum(cells) == pytest.approx(trained, rel=0.05)
 
 
-def test_selecting_in_a_chart_shows_the_cards(run, open_page):
-    page = open_page(report(run))
+def test_a_lasso_selects_and_the_address_keeps_it(run, page_file, open_page):
+    page = open_page(page_file, "#chart=cartography")
     whole = counted(page)
-    page.locator("#map").scroll_into_view_if_needed()
-    drag(page, "#map", (0.08, 0.4), (0.98, 0.88))
-    chosen = page.evaluate("state.selection")
-    scores = run.scores.filter("trained")
-    inside = scores.filter(
-        pl.col("variability").is_between(chosen["x0"], chosen["x1"]), pl.col("confidence").is_between(chosen["y0"], chosen["y1"])
-    )
-    assert 0 < counted(page) < whole and counted(page) == pytest.approx(len(inside), abs=2)
-    page.keyboard.press("Escape")
-    assert counted(page) == whole
-    page.locator("#histogram").scroll_into_view_if_needed()
-    drag(page, "#histogram", (0.5, 0.5), (0.9, 0.6))
-    assert 0 < counted(page) < whole
-
-
-def test_keys_decide_and_the_decisions_download(run, open_page, tmp_path):
-    page = open_page(report(run))
-    ids = page.locator(".card .id").all_text_contents()
-    unseen_says = dict(run.scores.select("id", "predicted_unseen").iter_rows())
-    page.locator(".card").first.focus()
-    for key in "kdrr":
-        page.keyboard.press(key)
-    assert page.evaluate("+document.activeElement.dataset.i") == 4  # each key moved on
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("u")
-    assert "3 decided: 1 keep, 1 drop, 1 relabel" in page.text_content("#progress")
-    expected = [["id", "decision", "label"], [ids[0], "keep", ""], [ids[1], "drop", ""], [ids[2], "relabel", str(unseen_says[ids[2]])]]
-    assert decisions(page, tmp_path) == expected
+    drag(page, "#canvas", [(0.2, 0.3), (0.9, 0.3), (0.9, 0.8), (0.2, 0.8)])
+    some = counted(page)
+    xs, ys, region = page.evaluate("[...['xs', 'ys'].map(k => [...kept.cartography[k]]), state.region.points]")
+    inside = inside_polygon(np.array(xs), np.array(ys), np.array(region).reshape(-1, 2))
+    assert 0 < some < whole and some == inside.sum()
+    page.wait_for_function("() => location.hash.includes('region')")
     page.reload()
     page.wait_for_selector("html[data-ready]")
-    assert "3 decided" in page.text_content("#progress")  # the browser keeps them
-    page.locator('.card select[aria-label="New label"]').select_option("7")
-    page.click('#lists [data-list="decided"]')
-    assert counted(page) == 3 and decisions(page, tmp_path)[3] == [ids[2], "relabel", "7"]
+    assert counted(page) == some
+    page.keyboard.press("Escape")
+    assert counted(page) == whole
+    page.click('#charts [data-chart="histogram"]')
+    drag(page, "#canvas", [(0.5, 0.5), (0.7, 0.55), (0.9, 0.6)])
+    assert 0 < counted(page) < whole and page.input_value("#low") != ""
 
 
-def test_an_attackers_names_are_text(attacked, open_page, tmp_path):
+def inside_polygon(xs, ys, corners):
+    """Which points lie in a polygon: by the sum of the angles to its corners, a rule of another kind than the page's."""
+    points = np.stack([xs, ys], 1)
+    turned = [np.arctan2(*(corner - points).T[::-1]) for corner in [*corners, corners[0]]]
+    steps = [(b - a + np.pi) % (2 * np.pi) - np.pi for a, b in pairwise(turned)]
+    return np.abs(np.sum(steps, 0)) > np.pi
+
+
+def test_the_large_view(run, page_file, open_page):
+    page = open_page(page_file)
+    ids = shown_ids(page)
+    page.locator(".card .thumb").first.click()
+    assert page.text_content("#large-title") == ids[0] and page.locator("#large .thumb").first.bounding_box()["width"] >= 300
+    page.keyboard.press("ArrowRight")
+    assert page.text_content("#large-title") == ids[1] and page.locator("#large .kin li").count() == 6
+    chances = [float(text.strip("<>%")) for text in page.locator("#large .chances > div > span:last-child").all_text_contents()]
+    assert 2 <= len(chances) <= 4 and page.locator("#large .legend").text_content() == "unseen lossseen loss"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.className") == "card" and not page.locator("#large").is_visible()
+    assert page.evaluate("+document.activeElement.dataset.i") == 1
+
+
+def test_texts_are_whole_searched_and_marked(open_page, tmp_path):
+    words = ["good", "bad"] * 40
+    texts = [f"a {word} film number {k} " + "with much to say " * 20 + f"end{k}." for k, word in enumerate(words)]
+    pl.DataFrame({"text": texts, "label": words}).write_csv(tmp_path / "in.csv")
+    run = unseen.score(str(tmp_path / "in.csv"), text="text", target="label", out=tmp_path / "run", estimator="turnover", epochs=2)
+    page = open_page(report(run))
+    page.fill("#search", "end17.")
+    page.wait_for_function("() => document.querySelectorAll('.card').length === 1")
+    assert page.locator(".card mark").text_content() == "end17."
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    assert page.locator("#large .text").text_content() == texts[17]
+
+
+def test_unusual_fields_are_marked(open_page, tmp_path):
+    random = np.random.default_rng(0)
+    frame = pl.DataFrame({"a": random.normal(size=400), "b": random.normal(size=400), "label": ["one", "two"] * 200})
+    frame[7, "a"] = 50.0
+    frame.write_csv(tmp_path / "in.csv")
+    run = unseen.score(str(tmp_path / "in.csv"), target="label", out=tmp_path / "run", test_fraction=0, **FAST)
+    page = open_page(report(run), "#search=row%2F7&sort=id")
+    assert page.locator('.card[aria-label^="row/7,"] .unusual').first.text_content() == "ahigh 50"
+    assert set(page.locator("#lists button").evaluate_all("all => all.map(b => b.dataset.list)")) >= {"duplicates", "outliers"}
+    page.goto(page.url.split("#")[0] + "#list=outliers")
+    page.wait_for_function("() => state.list === 'outliers'")
+    assert shown_ids(page) == outliers(run)["id"].to_list()[:24]
+    assert "strangeness" in page.locator(".score span").first.text_content()
+
+
+def test_an_attackers_names_are_text(attacked, open_page):
     run, examples = attacked
     page = open_page(report(run, data=examples))
     assert page.title() != "owned" and page.locator("img").count() == 0 and page.locator("script").count() == 2
-    assert ATTACK in page.locator("#class option").all_text_contents() and ATTACK in page.locator(".card .id").first.text_content()
-    page.locator(".card .relabel").first.click()
-    row = decisions(page, tmp_path)[1]
-    names = dict(run.scores.select("id", "predicted_unseen").iter_rows())
-    assert row == [page.locator(".card .id").first.text_content(), "relabel", examples.classes[names[row[0]]]]
-    assert page.title() != "owned"
-
-
-def test_the_decisions_go_through_apply(open_page, tmp_path):
-    random = np.random.default_rng(0)
-    pl.DataFrame({"a": random.normal(size=90), "b": random.normal(size=90), "kind": [ATTACK, 'a "b", c', "ok"] * 30}).write_csv(
-        tmp_path / "in.csv"
-    )
-    run = unseen.score(str(tmp_path / "in.csv"), target="kind", out=tmp_path / "run", **FAST)
-    page = open_page(report(run))
+    assert ATTACK in page.locator("#class option").all_text_contents() and ATTACK in shown_ids(page)[0]
     page.locator(".card").first.focus()
-    page.keyboard.press("d")
+    page.keyboard.press("Enter")
     page.keyboard.press("r")
-    (dropped, _, _), (relabelled, _, label) = decisions(page, tmp_path)[1:]
-    counts = apply(tmp_path / "decisions.csv", tmp_path / "in.csv", tmp_path / "out.csv", target="kind")
-    before, after = pl.read_csv(tmp_path / "in.csv"), pl.read_csv(tmp_path / "out.csv")
-    row = int(relabelled.removeprefix("row/"))
-    assert len(after) == 89 and label in (ATTACK, 'a "b", c', "ok") and sum(counts.values()) == 90
-    assert after["kind"][row - (int(dropped.removeprefix("row/")) < row)] == label
-    assert (before["a"].is_in(after["a"].implode())).sum() == 89
-    before.reverse().write_csv(tmp_path / "in.csv")
-    with pytest.raises(unseen.UnseenError, match="decides on other data"):
-        apply(tmp_path / "decisions.csv", tmp_path / "in.csv", tmp_path / "again.csv", target="kind")
+    assert page.title() != "owned" and page.locator("img").count() == 0
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390), ("dark", 390)])
-def test_themes_and_widths(run, open_page, scheme, width):
-    page = open_page(report(run), color_scheme=scheme, viewport={"width": width, "height": 844})
+def test_themes_and_widths(page_file, open_page, scheme, width):
+    page = open_page(page_file, color_scheme=scheme, viewport={"width": width, "height": 844})
     ground = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(ground)
     assert (before == "rgb(20, 23, 26)") == (scheme == "dark")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.click("#theme")
     assert page.evaluate(ground) != before
-
-
-def test_every_control_has_a_name(run, open_page):
-    page = open_page(report(run))
-    script = """() => [...document.querySelectorAll('button, select, input, canvas, [role=img]')].filter(e =>
-      !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label')?.textContent.trim() || e.title)).map(e => e.outerHTML)"""
-    assert page.evaluate(script) == []
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the examples"

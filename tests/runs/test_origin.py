@@ -60,7 +60,7 @@ def test_a_stranger_s_run_reads_nothing_outside_of_its_folder(scored, tmp_path, 
         run = changed(scored, data=name)
         (run / "origin.json").unlink(missing_ok=True)
         read = []
-        monkeypatch.setattr("unseen.scoring.inputs.load", lambda data, read=read, **_: read.append(data))
+        monkeypatch.setattr("unseen.scoring.inputs.opened", lambda data, *_, read=read, **__: read.append(data))
         assert main(["report", str(run), "--out", str(tmp_path / "r.html")]) == 0
         assert "--trust-paths" in (tmp_path / "r.html").read_text() and not read
         for command in ("suspects", "prune"):

@@ -72,8 +72,8 @@ def test_the_screen_says_what_a_floor_cannot_tell():
         return " ".join(floor_lines(FLOOR | facts))
 
     assert floor_lines(FLOOR | {"discoveries_q10": None}) == []
-    assert "no call is possible: this is zero of power, not of memorization" in said(null_examples=9)
-    assert "needs 101 of 1,000 examples above all 99 never trained" in said()
+    assert "no example can stand out, whatever is memorized" in said(null_examples=9)
+    assert "takes at least 101 of 1,000 examples above all 99 never trained on" in said()
     assert "coarse" in said(discoveries_q10=200) and "coarse" not in said(discoveries_q10=200, null_examples=2000)
     tests = {"null": "test examples", "discoveries_q10": 300, "null_examples": 2000}
     assert "40% of the labels are wrong" in said(wrong_labels=400, **tests)

@@ -402,6 +402,8 @@ def test_groups_auto_become_a_number_that_the_run_tells(tmp_path):
     assert f"{facts['accuracy_seen']:.1%} of its labels right" in not_fitted(facts) and not_fitted(facts | {"accuracy_seen": 0.95}) is None
     assert facts["mask_groups"] == 2 and facts["examples_per_mask"] == facts["trained"] / 2
     assert "shared by about" in facts["shared_masks"] and "500 examples or more should share a mask" in facts["shared_masks"]
+    with pytest.raises(UnseenError, match="equation 5 says the same. Use --method gradient"):
+        unseen.influence(run, "test[:2]")
     same = {"estimator": "turnover", "groups": 2, "tied": True, "hidden": (32, 16), "epochs": 1, "limit": 200}
     assert unseen.score("digits", out=tmp_path / "two", **same).scores.equals(run.scores)
 

@@ -61,7 +61,8 @@ def influence(
         A frame, see ``influence_table``: a row per query, end and rank.
 
     Raises:
-        UnseenError: no weights, queries that are not there, other data or another model than the run's, a precision that is none.
+        UnseenError: no weights, queries that are not there, other data or another model than the run's, a precision that is none; and
+            "turnover" where examples share masks.
     """
     config, examples = run_examples(run, data, model, data_dir)
     chosen = Queries.of(parse_queries(queries, examples) if isinstance(queries, str) else queries)
@@ -69,10 +70,22 @@ def influence(
     precision = precision or config.training.precision
     if precision not in CHOICES["precision"]:
         raise UnseenError(f"--precision is {precision!r}; it must be one of {', '.join(CHOICES['precision'])}.")
+    if method == "turnover":
+        _refuse_shared_masks(run)
     options |= {"memory_gib": memory_gib} if method == "gradient" else {"memory_gib": memory_gib, "precision": precision}
     with holding(run):
         launch(partial(_share, run, config, examples, chosen, top, method, model, options), devices, precision)
         return first(partial(_joined_shares, run, config, examples, chosen, world))
+
+
+def _refuse_shared_masks(run: Run) -> None:
+    """Equation 5 says the same of all examples that have the same masks in every seed: of few groups it would rank nothing."""
+    facts = run.summary if run.finished else {}
+    if "examples_per_mask" in facts and (facts["trained"] / facts["examples_per_mask"]) ** run.config.seeds < facts["trained"]:
+        raise UnseenError(
+            f"Masks of {facts['mask_groups']} groups are each shared by about {facts['examples_per_mask']:,.0f} examples, of all of which "
+            "equation 5 says the same. Use --method gradient, or score with a mask for each example (--groups 0)."
+        )
 
 
 def _joined_shares(run: Run, config: Config, examples: Examples, queries: Queries, world: int) -> "pl.DataFrame":

@@ -6,7 +6,8 @@ A command calls one function of the rooms below and prints; it computes nothing.
 from typing import Any
 
 from unseen.commands import clean, data, judge, language, oddities, privacy, report, score, study
-from unseen.commands.terminal import printable
+from unseen.commands.help import command_help, nearest_command, overview
+from unseen.commands.table import printable
 
 SHARED = (score.Score, judge.Truth, judge.Influence, clean.Selfcheck)  # by all of torchrun's processes; any other by the first alone
 COMMANDS: dict[str, Any] = {

@@ -6,6 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from unseen.commands.following import after_page, flags, following
 from unseen.commands.options import Listing, Run
 from unseen.errors import UnseenError
 from unseen.runs import open_run
@@ -15,15 +16,20 @@ from unseen.runs import open_run
 class _List(Listing):
     """A list of ``curate``."""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Ask the witnesses that were not asked yet, and print the list with its estimated error rate."""
-        from unseen.commands.terminal import print_list
+        from unseen.commands.listing import print_list
         from unseen.curate import find_neighbours, find_witness
 
         form, run = self.form(), open_run(self.run, self.trust_paths)
         missing = find_neighbours(run, self.data_dir)
         find_witness(run, self.data_dir)
         print_list(run, type(self).__name__.lower(), self.top, form, missing)
+        if form != "table":
+            return None
+        if (run.path / "report.html").exists():
+            return after_page(run)
+        return following("a page to look at them and to decide", "report", self.run)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Suspects(_List):
 
 @dataclass(frozen=True)
 class Rare(_List):
-    """List the examples that are rare but right: hard to predict, though their nearest have the same label."""
+    """List the examples that are rare but right: they are hard to predict, though the nearest examples have the same label."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,14 @@ class Easy(_List):
 
 @dataclass(frozen=True)
 class Selfcheck(Run):
-    """Change 5% of the labels on purpose, score, and say what share of them the scores find: can they be trusted here?"""
+    """Change 5% of the labels on purpose, score, and say how many of them the scores find. Can they be trusted here?"""
 
     share: float = 0.05
     """share of the training labels to change"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Score with planted errors, write selfcheck.json and selfcheck.png, print the finding."""
         from unseen.commands.terminal import print_selfcheck
         from unseen.judge import selfcheck
@@ -65,11 +71,12 @@ class Selfcheck(Run):
             from unseen.training import first
 
             first(lambda: report(run, self.data.data_dir))
+        return None if self.json else following("without planted errors", "score", self.data.data, *flags(self.data))
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Choose a share of the training examples to keep, and write keep.txt; --curve trains on shares to show what it costs."""
+    """Choose a share of the training examples to keep, and write keep.txt. --curve trains on such shares, to show what that costs."""
 
     run: Positional[Path]
     """a run folder"""
@@ -90,11 +97,11 @@ class Prune:
     seeds: int = 3
     """trainings for each point of the curve"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
         """Write keep.txt, and with --curve the figure, and print where they are."""
         from unseen.commands.terminal import print_curve
         from unseen.curate import Order, curve, find_neighbours, prune
@@ -112,11 +119,12 @@ class Prune:
         if self.curve:
             examples = run_examples(run, data_dir=self.data_dir)[1]
             print_curve(run, curve(run, examples, order, self.drop_suspects, self.stratify, seeds=self.seeds))
+        return after_page(run, "a copy of these alone", run.path / "keep.txt")
 
 
 @dataclass(frozen=True)
 class Apply:
-    """Write a cleaned copy of a data set: decisions.csv or keep.txt, source, destination. Never in place."""
+    """Write a cleaned copy of a data set, by decisions.csv or keep.txt. The data themselves are never changed."""
 
     decisions: Positional[Path]
     """decisions.csv with the columns id, decision (keep, drop, relabel) and label; or keep.txt with an id per line"""
@@ -129,21 +137,24 @@ class Apply:
     id_column: str | None = None
     """column of the ids in a table; default: row/0, row/1, …"""
     separator: str | None = None
-    """of a CSV, as given to score"""
+    """what separates the fields of a CSV, as given to score"""
     encoding: str | None = None
-    """of a CSV, as given to score"""
+    """encoding of a CSV, as given to score"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
         """Write the copy, and print what became of the examples."""
-        from unseen.commands.terminal import printable
+        from unseen.commands.table import say
         from unseen.curate import apply
 
         counts = apply(self.decisions, self.source, self.destination, self.target, self.id_column, self.separator, self.encoding)
         print(f"{counts['keep']:,} kept, {counts['drop']:,} dropped, {counts['relabel']:,} relabelled.")
         for names, said in ((counts.copied, "copied as they are, not judged"), (counts.left, "not in the copy")):
             if names:
-                print(printable(f"{len(names):,} {said}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}."))
+                say(f"{len(names):,} {said}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}.")
         print(self.destination)
+        if self.destination.suffix in (".npy", ".txt"):
+            return following("other runs", "runs")
+        return following("score the copy", "score", self.destination, *flags(self, ("target", "id_column", "separator", "encoding")))
 
 
 @dataclass(frozen=True)
@@ -157,8 +168,9 @@ class Export:
     out: Path | None = None
     """the file; default: the tool's own name, in the run folder"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
         """Write the file and print where it is."""
         from unseen.curate import export
 
         print(export(open_run(self.run), self.format, self.out))
+        return following("the same on a page", "report", self.run)

@@ -3,15 +3,19 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from unseen.commands.following import flags, following
+
 if TYPE_CHECKING:
     from unseen.data import Reading
+    from unseen.scoring import Estimate
 
+COLUMNS = ("target", "text", "image_column", "id_column", "split_column", "drop", "separator", "encoding")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 SHOWN = 20  # rows of a table on the screen; JSON has all
 
@@ -23,7 +27,7 @@ class Data:
     data: Positional[str]
     """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     target: str | None = None
     """column of the class in a table"""
     text: str | None = None
@@ -33,43 +37,54 @@ class Data:
     id_column: str | None = None
     """column that names each example"""
     split_column: str | None = None
-    """column that says of each row which split it is in"""
+    """column of a table that says train, test, …"""
     drop: tuple[str, ...] = ()
     """columns that are left out"""
     separator: str | None = None
-    """of a CSV; default: found by looking"""
+    """what separates the fields of a CSV; default: found from its first lines"""
     encoding: str | None = None
-    """of a CSV; default: found by looking"""
+    """encoding of a CSV; default: found from its bytes"""
     limit: int | None = None
-    """use only the first so many training examples"""
-    test_fraction: float = 0.2
-    """share held out where the data has no test split"""
+    """use only the first N training examples"""
+    test_fraction: float | None = None
+    """share held out where the data has no test split; default: that of `unseen score`, 0.2, or 0 where it scores everything without"""
     image_size: int | None = None
     """resize images to this height and width"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Print what would be read."""
-        from unseen.commands.terminal import print_rows, printable
-        from unseen.data import inspect
+        from unseen.commands.table import print_rows, say
+        from unseen.data import inspect, opened, sample
+        from unseen.scoring import chosen, estimate, settings_of
 
-        names = ("data_dir", "target", "text", "image_column", "id_column", "split_column", "drop", "separator", "encoding", "limit")
-        options = {name: getattr(self, name) for name in (*names, "test_fraction", "image_size")}
-        reading = inspect(self.data, **options)
-        estimate = score_estimate(reading)
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        options = {name: getattr(self, name) for name in ("limit", "image_size", "test_fraction")}
+        started = time.perf_counter()
+        source = opened(self.data, self.data_dir, **columns)
+        opening = time.perf_counter() - started
+        asked = settings_of(self.data, "mlp", columns | options)
+        settings = chosen(asked, sample(source, image_size=self.image_size))
+        options |= {"image_size": settings.data.image_size, "test_fraction": settings.data.held_out}
+        reading = inspect(source, **options)
+        reading = replace(reading, seconds=round((reading.seconds or 0.0) + opening, 3))
+        found = estimate(source, reading, settings)
         if self.json:
-            print(json.dumps(reading.as_dict() | {"score": estimate}, indent=1))
-            return
-        for line in summary(reading, estimate):
-            print(printable(line))
+            print(json.dumps(reading.as_dict() | {"score": asdict(found)}, indent=1))
+            return None
+        for line in summary(reading, found):
+            say(line)
+        print()
         for title, rows in tables(reading):
             print_rows(rows[:SHOWN], title=title)
             if len(rows) > SHOWN:
-                print(f"and {len(rows) - SHOWN:,} more (--json has them)")
+                print(f"and {len(rows) - SHOWN:,} more (--json has them)\n")
+        damaged = ("--skip-damaged",) if reading.damaged else ()
+        return following("train, and score every example", "score", self.data, *flags(self), *damaged)
 
 
-def summary(reading: "Reading", estimate: dict[str, float | None]) -> Iterator[str]:
+def summary(reading: "Reading", estimate: "Estimate") -> Iterator[str]:
     """Sentences: what it is, what is left out, what is changed or suspicious, duplicates, small classes, memory and time."""
     splits = ", ".join(f"{name} {count:,}" for name, count in reading.splits.items())
     read = f"{reading.read:,} examples ({splits}), inputs of shape {reading.shape}"
@@ -77,17 +92,17 @@ def summary(reading: "Reading", estimate: dict[str, float | None]) -> Iterator[s
     yield from (part.sentence for part in reading.skipped)
     yield from reading.suspicious
     yield from reading.notes
-    for count, what in ((reading.duplicate_files, "files have the bytes"), (reading.duplicate_rows, "rows have the inputs")):
+    for count, unit, what in ((reading.duplicate_files, "file", "bytes"), (reading.duplicate_rows, "row", "inputs")):
         if count:
-            yield f"{count:,} {what} of one before them."
+            yield f"{count:,} {unit}s have the {what} of one before them." if count > 1 else f"1 {unit} has the {what} of one before it."
     if small := reading.small_classes:
         names = ", ".join(map(repr, list(small)[:SHOWN])) + (" …" if len(small) > SHOWN else "")
         yield f"Classes with fewer than 5 trained examples, too few to judge a label: {len(small):,}, namely {names}."
     if reading.memory_bytes is not None and reading.seconds is not None:
         yield f"Reading takes about {reading.seconds:,.1f} s, and the inputs {size(reading.memory_bytes)} of memory."
-    if estimate["seconds"] is not None and estimate["memory_bytes"] is not None:
-        takes = f"{duration(estimate['seconds'])} on this machine, and {size(estimate['memory_bytes'])} of memory"
-        yield f"`unseen score` with its defaults takes about {takes}."
+    how = f"--estimator {estimate.estimator}" + (f", features {estimate.features}" if estimate.features else "")
+    takes = f"{duration(estimate.seconds)} on this machine, and {size(estimate.memory_bytes)} of memory in all"
+    yield f"`unseen score` with its defaults ({how}) takes about {takes}."
 
 
 def tables(reading: "Reading") -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -103,44 +118,6 @@ def tables(reading: "Reading") -> Iterator[tuple[str, list[dict[str, Any]]]]:
         yield "Damaged pictures", [{"file": name} for name in reading.damaged]
     if reading.columns:
         yield "Columns", [{"column": part.name, "type": part.type, "becomes": part.becomes} for part in reading.columns]
-
-
-def score_estimate(reading: "Reading") -> dict[str, float | None]:
-    """Seconds and bytes that `unseen score` takes with its defaults: an order of magnitude, not a promise.
-
-    The default is members: K multi-layer perceptrons of one hidden layer. A step of training costs 6 operations per weight and example,
-    measuring 2, at the speed of one product of that size, which is timed. Memory is that of the inputs in float32, twice, and of the
-    weights with gradients and momenta. None for texts, whose network is another.
-    """
-    import math
-
-    from unseen.config import Config
-
-    if len(reading.shape) == 2:
-        return {"seconds": None, "memory_bytes": None}
-    config = Config().resolved()
-    features, classes = math.prod(reading.shape), max(len(reading.classes), 2)
-    units = config.members.members * min(config.network.hidden[0], 128)
-    weights = units * (features + classes)
-    train, everyone = sum(reading.classes.values()), reading.read
-    operations = weights * config.training.epochs * (6 * train + 2 * everyone)
-    return {
-        "seconds": operations / speed(min(units, 2048), min(features, 2048), config.training.batch_size),
-        "memory_bytes": 8.0 * everyone * features + 12.0 * weights,
-    }
-
-
-def speed(units: int, features: int, batch: int) -> float:
-    """Operations per second of a product (units, features) x (features, batch)."""
-    import torch
-
-    one, other = torch.randn(units, features), torch.randn(features, batch)
-    one @ other
-    started, times = time.perf_counter(), 0
-    while time.perf_counter() - started < 0.1:
-        one @ other
-        times += 1
-    return 2.0 * units * features * batch * times / (time.perf_counter() - started)
 
 
 def size(count: float) -> str:

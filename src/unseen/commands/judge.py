@@ -6,13 +6,14 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from unseen.commands.following import following
 from unseen.errors import UnseenError
 from unseen.runs import Run, open_run
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Retrain on many random subsets by a run's recipe: what its scores should have said."""
+    """Train many networks on random subsets, by a run's recipe, to learn what its scores should have said."""
 
     run: Positional[Path]
     """a run folder"""
@@ -25,13 +26,13 @@ class Truth:
     devices: int = 1
     """processes, or GPUs, that share the members"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Train the members that are missing, write truth.parquet, print how reliable it is."""
         from unseen.commands.terminal import print_truth
         from unseen.judge import truth
@@ -43,11 +44,12 @@ class Truth:
             options = {"data_dir": self.data_dir, "devices": self.devices, "progress": advance}
             table, facts = truth(run, self.members, self.fraction, left_out, **options)  # type: ignore[arg-type]
         print_truth(run, table, facts, self.json)
+        return None if self.json else following("the scores, judged by this", "evaluate", self.run)
 
 
 @dataclass(frozen=True)
 class Influence:
-    """Which training examples help or hurt which queries."""
+    """Find out which training examples help or hurt which queries."""
 
     run: Positional[Path]
     """a run folder"""
@@ -65,13 +67,13 @@ class Influence:
     devices: int = 1
     """processes, or GPUs, that share the queries"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Write influence.parquet and print its first rows."""
         from unseen.attribution import influence
         from unseen.commands.terminal import print_influence
@@ -88,26 +90,31 @@ class Influence:
             devices=self.devices,
         )
         print_influence(run, table, self.json)
+        return None if self.json else following("a page that shows it", "report", self.run)
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Judge every score of a run by its known label errors and, after `unseen truth`, by retraining."""
+    """Judge every score of a run by its known label errors, and by retraining where `unseen truth` was run."""
 
     run: Positional[Path]
     """a run folder"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Write metrics.json and print it."""
         from unseen.commands.terminal import print_own_words, print_table
         from unseen.judge import evaluate
 
         run = open_run(self.run)
-        print_table(evaluate(run), self.json)
-        if not self.json:
-            print_own_words(run.summary)
+        print_table(evaluate(run), self.json, ("score", "auroc", "average_precision", "spearman_correct", "lds", "precision_at_n", "cost"))
+        if self.json:
+            return None
+        print_own_words(run.summary)
+        if not (run.path / "truth.parquet").exists():
+            return following("retrain, to judge the scores by that too", "truth", self.run)
+        return following("a page of the run", "report", self.run)
 
 
 def _positions(text: str, run: Run) -> list[int]:

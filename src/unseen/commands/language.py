@@ -5,12 +5,13 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from unseen.commands.following import following
 from unseen.errors import UnseenError
 
 
 @dataclass(frozen=True)
 class Language:
-    """Train a small causal language model of bytes on a text file; tell which documents it knows by heart."""
+    """Train a small language model on the bytes of a text file, and say which documents it knows by heart."""
 
     file: Positional[Path]
     """text file in UTF-8: a document per line, or per paragraph where there are empty lines"""
@@ -27,7 +28,7 @@ class Language:
     longest: int = 128
     """bytes of a document to read"""
     seed: int = 0
-    """of masks, weights and order"""
+    """seed of masks, weights and order"""
     per_token: bool = False
     """also keep the memorization of each token (byte)"""
     top: int = 20
@@ -35,7 +36,7 @@ class Language:
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Train, write the table, print its head."""
         from unseen import language
         from unseen.commands.terminal import print_table
@@ -60,7 +61,9 @@ class Language:
         table = language.document_table(net, data, per_token=self.per_token).sort("memorization", descending=True)
         language.write_documents(table, out)
         print_table(
-            table.select("index", "copies", "memorization", "loss_seen", "loss_unseen", "text").head(self.top).to_dicts(), self.json
+            table.select("index", "memorization", "text", "copies", "loss_unseen", "loss_seen").head(self.top).to_dicts(), self.json
         )
-        if not self.json:
-            print(out)
+        if self.json:
+            return None
+        print(out)
+        return following("which other flags it has", "language", "--help")

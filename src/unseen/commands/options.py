@@ -27,7 +27,7 @@ class Source(DataOptions):
     data: Positional[str] = "digits"
     """digits, mnist, fashion-mnist, cifar10, a folder, CSV, parquet, .npz, or hf:owner/name[@revision]"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Listing:
     csv: bool = False
     """print CSV"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
 
     def form(self) -> str:
         """table, json or csv. Raises UnseenError for flags that contradict each other, or a negative number."""
@@ -63,15 +63,15 @@ class Output:
     out: Path | None = None
     """the run's folder; default: runs/<data>-<model>-<hash of the configuration>"""
     devices: int = 1
-    """processes, or GPUs"""
+    """number of processes, or of GPUs"""
     resume: bool = False
     """go on with a run that was stopped"""
     force: bool = False
-    """train again what is there"""
+    """train again, though the run is there already"""
     report: bool = False
-    """write report.html too, one page that shows the run"""
+    """also write report.html, one page that shows the run"""
     logger: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
-    """also give every epoch's accuracies and losses to these loggers"""
+    """loggers that are given the accuracies and losses of every epoch too"""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Run:
     data: Source = field(default_factory=Source)
     output: Output = field(default_factory=Output)
     estimator: str = "auto"
-    """turnover: one network with turn-over dropout; members: many small networks; head: a ridge head on features that never saw a label;
-    plain: one ordinary network, which has the free scores but no memorization; auto: head for colour pictures and texts where no option of
-    a network is set, members for mlp and vgg11 unless an option that only turn-over dropout has is set, else turnover"""
+    """what computes the scores. head: a ridge head on features that never saw a label. members: many small networks. turnover: one network
+    with turn-over dropout, as in the paper. plain: one ordinary network, without memorization. auto, the default: head for colour pictures
+    and texts, members for mlp and vgg11, turnover for other networks and where a flag is given that only turnover has"""
     seed: int = 0
-    """of masks, initial weights, order, noise"""
+    """seed of masks, initial weights, order and noise"""
     seeds: int = 1
     """number of runs to average"""
     network: NetworkOptions = field(default_factory=NetworkOptions)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
+from unseen.commands.following import following
 from unseen.errors import UnseenError
 from unseen.runs import Run, open_run
 
@@ -30,13 +31,13 @@ class Privacy:
     fraction: float = 0.5
     """share of the records that each network trains on"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Train the networks that are missing, write privacy.parquet and privacy.json, and print how well each attack does."""
         from unseen.privacy import privacy_risk
         from unseen.training import counter
@@ -47,6 +48,7 @@ class Privacy:
                 run, self.members, self.held_out_targets, self.target, fraction=self.fraction, data_dir=self.data_dir, progress=advance
             )
         print_privacy(run, self.json)
+        return None if self.json else following("the records at risk", "risky", self.run)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Risky:
     csv: bool = False
     """print CSV"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Print the list."""
         from unseen.privacy import risky
 
@@ -75,11 +77,12 @@ class Risky:
         run = open_run(self.run)
         found = risky(run, self.least)
         print_risky(run, found.head(self.top) if self.top else found, len(found), "json" if self.json else "csv" if self.csv else "table")
+        return None if self.json or self.csv else following("a page of the run", "report", self.run)
 
 
 def print_privacy(run: Run, as_json: bool) -> None:
     """A row per attack with its rates and their bands, what could not be stated, and how many records are at risk."""
-    from unseen.commands.terminal import print_rows
+    from unseen.commands.table import print_rows, say
     from unseen.privacy import AT, RISKS
 
     facts = run.read_json("privacy.json")
@@ -92,12 +95,12 @@ def print_privacy(run: Run, as_json: bool) -> None:
     print_rows(rows, title=f"Attacks by {facts['members']} members on {facts['targets']} ({facts['attacked']}); in brackets 90% bands")
     for rate in rates:
         if (reason := attacks[0][1][rate]["reason"]) is not None:
-            print(f"{rate} is unknown: {reason}.")
+            say(f"{rate} is unknown: {reason}.")
     counts = ", ".join(f"{facts['risks'][name]:,} {name}" for name in reversed(RISKS))
-    print(f"Risk of {facts['records']:,} training records: {counts}.")
+    say(f"Risk of {facts['records']:,} training records: {counts}.")
     if facts["record_tests"]:
         said = facts["record_tests"]["0.01"]
-        print(f"The tests of single records, at false alarms of 1% by their own account, have {said['false_positive']:.2%} on the targets.")
+        say(f"The tests of single records, at false alarms of 1% by their own account, have {said['false_positive']:.2%} on the targets.")
     print(run.path / "privacy.parquet")
 
 
@@ -109,7 +112,7 @@ def _band(rate: dict[str, Any]) -> str:
 
 def print_risky(run: Run, shown: "pl.DataFrame", count: int, form: str) -> None:
     """The list as a table, JSON or CSV."""
-    from unseen.commands.terminal import print_rows
+    from unseen.commands.table import print_rows, say
 
     risks = run.read_json("privacy.json")["risks"]
     if form == "csv":
@@ -120,4 +123,4 @@ def print_risky(run: Run, shown: "pl.DataFrame", count: int, form: str) -> None:
         if len(shown):
             print_rows(shown.drop("index", "given_label", "score", strict=False).to_dicts(), title="At risk")
         unclear = f" {risks['unclear']:,} are unclear: more --members would tell." if risks["unclear"] else ""
-        print(f"At risk: {count:,} of {sum(risks.values()):,} training records.{unclear}")
+        say(f"At risk: {count:,} of {sum(risks.values()):,} training records.{unclear}")

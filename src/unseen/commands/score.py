@@ -5,16 +5,17 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from unseen.commands.following import flags, following
 from unseen.commands.options import Run, Source, options_of
 from unseen.config import MaskOptions, NetworkOptions
-from unseen.runs import list_runs, open_run
+from unseen.runs import has_halves, list_runs, open_run
 
 
 @dataclass(frozen=True)
 class Score(Run):
-    """Train once and score every training example: by turn-over dropout, or by many small networks."""
+    """Train once, and score every training example by what the network would say had it never seen it."""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
         """Run the main job and print what it found."""
         from unseen.commands.terminal import print_summary
         from unseen.scoring import score
@@ -26,6 +27,9 @@ class Score(Run):
             from unseen.training import first
 
             print(first(lambda: report(run, self.data.data_dir)))
+        if not has_halves(run.summary):
+            return following("the hardest examples by what costs nothing extra", "show", run.path)
+        return following("the labels that are probably wrong", "suspects", run.path)
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,12 @@ class Show:
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Print the table."""
         from unseen.commands.terminal import print_top
 
         print_top(open_run(self.run), self.sort, self.top, self.json)
+        return None if self.json else following("a page to look at them", "report", self.run)
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,18 @@ class Plot:
     run: Positional[Path]
     """a run folder"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
     out: Path | None = None
     """PNG, SVG or PDF; default: overview.png in the run folder"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
         """Write the figure and print where it is."""
         from unseen.plots import plot_run
 
         print(plot_run(open_run(self.run, self.trust_paths), self.data_dir, self.out))
+        return following("a page with all examples", "report", self.run)
 
 
 @dataclass(frozen=True)
@@ -76,19 +82,22 @@ class Audit:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     masks: MaskOptions = field(default_factory=MaskOptions)
     seed: int = 0
-    """of masks and weights"""
+    """seed of masks and weights"""
     examples: int = 8
     """number of examples to average over"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Print the table and the advice."""
         from unseen.commands.terminal import print_audit
         from unseen.scoring import audit_model
 
         leaks, sentence = audit_model(self.data.data, self.network.model, self.data.data_dir, self.examples, options_of(self))
         print_audit(leaks, sentence, self.json)
+        return (
+            None if self.json else following("train it", "score", self.data.data, "--model", self.network.model, "--estimator", "turnover")
+        )
 
 
 @dataclass(frozen=True)
@@ -100,11 +109,15 @@ class Runs:
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Print a line per run."""
         from unseen.commands.terminal import print_runs
 
-        print_runs(list_runs(self.root), self.json)
+        runs = list_runs(self.root)
+        print_runs(runs, self.json)
+        if self.json:
+            return None
+        return following("the newest", "show", runs[-1].path) if runs else following("a first run", "score", "digits")
 
 
 @dataclass(frozen=True)
@@ -116,8 +129,9 @@ class Download:
     data_dir: Path | None = None
     """where to; default: $UNSEEN_DATA, or ./data"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
         """Download, and print where it is."""
         from unseen.data import download
 
         print(download(self.name, self.data_dir))
+        return following("score it", "score", self.name, *flags(self, ("data_dir",)))

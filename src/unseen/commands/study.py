@@ -7,12 +7,13 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from unseen.commands.following import following
 from unseen.runs import open_run
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Loss and accuracy per epoch of named subsets of a run, and when each example was learned and forgotten."""
+    """Show loss and accuracy of named subsets of a run, epoch by epoch, and when each example was learned and forgotten."""
 
     run: Positional[Path]
     """a run folder"""
@@ -27,7 +28,7 @@ class Dynamics:
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Write dynamics.parquet, learned.parquet and the figure; print the curves."""
         from unseen.commands.terminal import print_dynamics
         from unseen.judge import dynamics
@@ -37,13 +38,17 @@ class Dynamics:
         curves, times = dynamics(run, self.subset, self.scores)
         print_dynamics(curves, times, self.side, self.json)
         path = save_dynamics(curves, self.out or run.path / "dynamics.png")
-        if not self.json:
-            print(path)
+        if self.json:
+            return None
+        print(path)
+        if run.config.training.save_every:
+            return following("whose gradients agree", "gradients", self.run)
+        return following("a page of the run", "report", self.run)
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Whose gradients agree and who drives a step, per saved epoch and subset of a run (--save-every)."""
+    """Show whose gradients agree and who drives a step, for each subset and saved epoch of a run (score --save-every)."""
 
     run: Positional[Path]
     """a run folder that kept its weights"""
@@ -54,24 +59,25 @@ class Gradients:
     examples: int = 1000
     """members of each subset to measure"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     trust_paths: bool = False
-    """read data that a run made elsewhere names outside of its own folder, or on the hub"""
+    """read data outside of the run's folder, or on the hub, though the run was made elsewhere"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str | None:
         """Write gradients.parquet and print it."""
         from unseen.commands.terminal import print_gradients
         from unseen.judge import run_gradients
 
         run = open_run(self.run, self.trust_paths)
         print_gradients(run, run_gradients(run, self.subset, self.scores, most=self.examples, data_dir=self.data_dir), self.json)
+        return None if self.json else following("loss and accuracy of the subsets", "dynamics", self.run)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Cook figures of the paper, and some beyond it: train what is missing, draw, and check each figure's claims."""
+    """Make figures of the paper, and some beyond it: train what is missing, draw, and check what each figure claims."""
 
     names: Positional[tuple[str, ...]]
     """fig2, fig3, … fig10, inputs, robust, early, or all"""
@@ -82,16 +88,16 @@ class Recipe:
     runs: Path = Path("runs/recipes")
     """folder of the runs, shared by the recipes; what is there is not trained again, what was stopped goes on"""
     data_dir: Path | None = None
-    """where mnist/, fashion-mnist/ and cifar10/ lie; default: $UNSEEN_DATA"""
+    """folder of mnist/, fashion-mnist/ and cifar10/; default: $UNSEEN_DATA"""
     minutes: float | None = None
-    """train no longer than this, the most valuable runs first, several side by side; the next call goes on; default: until all is there"""
+    """minutes to train at most, the most valuable runs first; the next call goes on; default: until all is there"""
     jobs: int = 0
-    """with --minutes: processes side by side; default: 3 on a graphics card, else 1"""
+    """with --minutes: number of processes side by side; default: 3 on a graphics card, else 1"""
     json: bool = False
     """print JSON"""
 
-    def __call__(self) -> None:
-        """Train what the minutes allow, cook, and print the claims as they come."""
+    def __call__(self) -> str | None:
+        """Train what the minutes allow, draw, and print the claims as they come."""
         from unseen.commands.terminal import print_claims
         from unseen.recipes import cook, train
 
@@ -102,7 +108,8 @@ class Recipe:
         cooking = cook(names, self.scale, self.out, self.runs, self.data_dir, progress=True) if names else iter(())
         if self.json:
             print_claims([claim for claims in cooking for claim in claims], as_json=True)
-            return
+            return None
         for claims in cooking:
             print_claims(claims, as_json=False)
         print(self.out / self.scale)
+        return following("the runs behind the figures", "runs", self.runs)

@@ -1,12 +1,12 @@
 """What the commands print: short tables, or JSON."""
 
+import difflib
 import json
-import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from unseen.commands.table import print_rows, say, visible
 from unseen.errors import UnseenError
 from unseen.runs import Run, full_is_readable, has_halves, has_many_networks, not_fitted
 
@@ -16,46 +16,59 @@ if TYPE_CHECKING:
     from unseen.masks import Leak
     from unseen.recipes import Claim
 
-LISTED = {"suspects": "Probably wrong", "rare": "Rare but right", "easy": "Easy"}
 OWN_WORDS = ("shared_masks", "no_head")  # facts that are sentences
-BIDIRECTIONAL = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-SHOWN = ["id", "given_label", "true_label", "memorization", "loss_seen", "loss_unseen", "predicted_seen", "predicted_unseen", "label_score"]
+SHOWN = [
+    "id",
+    "given_label",
+    "predicted_unseen",
+    "true_label",
+    "memorization",
+    "label_score",
+    "loss_unseen",
+    "loss_seen",
+    "predicted_seen",
+]
+"""Columns of the score table on the screen, the most important first."""
+LABELS = ("given_label", "true_label", "predicted_seen", "predicted_unseen", "predicted_full", "predicted_label")
 
 
 def print_summary(run: Run, top: int = 10) -> None:
     """What a run found: accuracies, the long tail, the most memorized examples, detection of known wrong labels, the path."""
     facts = run.summary
     for line in facts.get("reading", ()):
-        print(printable(line))
+        say(line)
+    print()
+    print_rows(_accuracies(facts), title="Accuracy on the training examples")
     if not has_halves(facts):
-        print_rows(_accuracies(facts), title="Accuracy on the training examples")
-        print("An ordinary network: scores that cost nothing extra, but no halves (--estimator turnover has them).")
+        say("This is an ordinary network. It has the scores that cost nothing extra, but no halves: --estimator turnover has them.")
         print_own_words(facts)
         print(run.path)
         return
-    print_rows(_accuracies(facts), title="Accuracy on the training examples")
     print_rows(_tail(run), title="Memorization (nats): the long tail")
     by, title = "memorization", "The most memorized examples"
     if has_many_networks(facts):
         by, title = "unseen_loss_mean", "The examples that are hardest for members that never saw them"
-    print_rows(_shown(_top(run, by, top, trained=True), also=by), title=title)
+    print_rows(_shown(run, _top(run, by, top, trained=True), also=by), title=title)
     for line in _sentences(facts):
-        print(line)
+        say(line)
     print(run.path)
 
 
 def print_top(run: Run, sort: str, top: int, as_json: bool) -> None:
     """The first rows of the scores by a column, highest first. Raises UnseenError for an unknown column."""
     columns = run.columns("scores")
+    sort = sort.replace(" ", "_").replace("-", "_")
     if sort == "memorization" and sort not in columns:  # recorded of an ordinary network: it has no unseen half
         sort = "cumulative_loss"
     if sort not in columns:
-        raise UnseenError(f"There is no column {sort!r}. The columns are {', '.join(columns)}.")
+        near = difflib.get_close_matches(sort, columns, 1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnseenError(f"There is no column {sort!r}.{meant} The columns are {', '.join(columns)}.")
     rows = _top(run, sort, top)
     if as_json:
         print(json.dumps(rows.to_dicts(), indent=1))
     else:
-        print_rows(_shown(rows, also=sort))
+        print_rows(_shown(run, rows, also=sort))
 
 
 def print_audit(leaks: "Sequence[Leak]", advice: str, as_json: bool) -> None:
@@ -63,8 +76,8 @@ def print_audit(leaks: "Sequence[Leak]", advice: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"leaks": [asdict(leak) for leak in leaks], "advice": advice}, indent=1))
         return
-    print_rows([{"parameter": leak.parameter, "inner product": leak.inner_product, "share": f"{leak.share:.1%}"} for leak in leaks])
-    print(advice)
+    print_rows([{"parameter": leak.parameter, "share": f"{leak.share:.1%}", "inner product": leak.inner_product} for leak in leaks])
+    say(advice)
 
 
 def print_runs(runs: Sequence[Run], as_json: bool) -> None:
@@ -75,7 +88,7 @@ def print_runs(runs: Sequence[Run], as_json: bool) -> None:
     elif rows:
         print_rows(rows)
     else:
-        print("No runs here yet. `unseen score digits` makes one.")
+        print("There are no runs here yet.")
 
 
 def print_truth(run: Run, table: "pl.DataFrame", facts: dict[str, Any], as_json: bool) -> None:
@@ -85,10 +98,14 @@ def print_truth(run: Run, table: "pl.DataFrame", facts: dict[str, Any], as_json:
     if as_json:
         print(json.dumps(facts, indent=1))
         return
-    print_rows(_shown(table.sort("memorization", descending=True).head(10), also="memorization_se"), title="The most memorized examples")
-    print(", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in facts.items() if value is not None))
-    if (most := ceiling(facts["reliability"])) is not None:
-        print(f"No score can be expected to correlate with this truth above {most:.3f}, the root of its reliability.")
+    most = table.sort("memorization", descending=True).head(10).join(run.examples.select("index", "id"), on="index", how="left")
+    print_rows(_shown(run, most, also="memorization_se"), title="The most memorized examples")
+    say(
+        ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in facts.items() if value is not None and name != "losses")
+        + "."
+    )
+    if (highest := ceiling(facts["reliability"])) is not None:
+        say(f"No score can be expected to correlate with this truth above {highest:.3f}, which is the root of its reliability.")
     print(run.path / "truth.parquet")
 
 
@@ -98,7 +115,9 @@ def print_influence(run: Run, table: "pl.DataFrame", as_json: bool, queries: int
         print(json.dumps(table.to_dicts(), indent=1))
         return
     first = table["query_index"].unique(maintain_order=True).head(queries)
-    print_rows(table.filter(table["query_index"].is_in(first.implode()), table["rank"] <= 3).to_dicts())
+    shown = table.filter(table["query_index"].is_in(first.implode()), table["rank"] <= 3)
+    front = ["query_id", "train_id", "influence", "side", "rank"]
+    print_rows(shown.select(*front, *(name for name in shown.columns if name not in front)).to_dicts())
     print(run.path / "influence.parquet")
 
 
@@ -121,12 +140,12 @@ def print_dynamics(curves: "pl.DataFrame", times: "pl.DataFrame", side: str, as_
         print_rows(wide.to_dicts(), title=f"{quantity.capitalize()} of the {side} half" if side != "full" else f"{quantity.capitalize()}")
     times = times.filter(pl.col("split") == "train")
     learned, seeds = times["learned_epoch"].drop_nulls().to_list(), times["seed"].n_unique()
-    half = f", half of these for good by epoch {sorted(learned)[len(learned) // 2]}" if learned else ""
+    half = f", half of them for good by epoch {sorted(learned)[len(learned) // 2]}" if learned else ""
     count, forgotten = (
         len(times) // seeds,
         int(times.filter(pl.col("first_learned_epoch").is_not_null())["forgetting_events"].sum()) / seeds,
     )
-    print(f"{len(learned) / len(times):.1%} of {count:,} training examples end learned{half}; {forgotten:,.0f} forgotten on the way.")
+    say(f"{len(learned) / len(times):.1%} of {count:,} training examples end learned{half}. {forgotten:,.0f} were forgotten on the way.")
 
 
 def print_gradients(run: Run, table: "pl.DataFrame", as_json: bool) -> None:
@@ -140,7 +159,9 @@ def print_gradients(run: Run, table: "pl.DataFrame", as_json: bool) -> None:
         subset=pl.when(pl.col("other").is_null()).then("subset").otherwise(pl.col("subset") + " × " + pl.col("other"))
     )
     mean = named.group_by("epoch", "subset", "quantity", maintain_order=True).agg(pl.col("value").mean())
-    print_rows(mean.pivot("quantity", index=["epoch", "subset"], values="value").to_dicts())
+    wide = mean.pivot("quantity", index=["epoch", "subset"], values="value")
+    front = [name for name in ("epoch", "subset", "cosine_similarity", "contribution", "cosine_between") if name in wide.columns]
+    print_rows(wide.select(*front, *(name for name in wide.columns if name not in front)).to_dicts())
     print(run.path / "gradients.parquet")
 
 
@@ -152,10 +173,9 @@ def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
     rows = [
         {
             "claim": claim.claim,
-            "measured": claim.number,
-            "": "≥" if claim.at_least else "≤",
-            "needed": claim.threshold,
             "verdict": claim.verdict or ("holds" if claim.holds else "fails"),
+            "measured": f"{claim.number:.4g}",
+            "needed": f"{'≥' if claim.at_least else '≤'} {claim.threshold:g}",
         }
         for claim in claims
     ]
@@ -164,34 +184,19 @@ def print_claims(claims: "Sequence[Claim]", as_json: bool) -> None:
 
 def print_own_words(facts: dict[str, Any]) -> None:
     """What a run says of its masks and its head, where it does."""
-    print(*(facts[name] for name in OWN_WORDS if name in facts), sep="\n", end="\n" if facts.keys() & set(OWN_WORDS) else "")
+    for name in OWN_WORDS:
+        if name in facts:
+            say(facts[name])
 
 
-def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Rows as a table, without the columns that are empty, or as JSON."""
+def print_table(rows: list[dict[str, Any]], as_json: bool, first: Sequence[str] = ()) -> None:
+    """Rows as a table, without the columns that are empty and those of ``first`` at the front; or as JSON."""
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
-        filled = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+        names = [*(name for name in first if name in rows[0]), *(name for name in rows[0] if name not in first)]
+        filled = [name for name in names if any(row[name] is not None for row in rows)]
         print_rows([{name: row[name] for name in filled} for row in rows])
-
-
-def print_rows(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
-    """Print dictionaries as a table, numbers to the right."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(printable(_text(value))) for value in row.values()))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    console.print(table)
 
 
 def _accuracies(facts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -259,9 +264,17 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _shown(rows: "pl.DataFrame", also: str | None = None) -> list[dict[str, Any]]:
-    columns = [name for name in SHOWN if name in rows.columns]
-    return rows.select(*columns, *([also] if also and also not in columns else [])).to_dicts()
+def _shown(run: Run, rows: "pl.DataFrame", also: str | None = None) -> list[dict[str, Any]]:
+    """Rows of the score table for the screen: labels by name, the column that they are sorted by right behind them."""
+    front = [*SHOWN[:3], *(["memorization"] if also == "memorization_se" else []), *([also] if also else [])]
+    front = list(dict.fromkeys(front))
+    columns = [name for name in [*front, *(name for name in SHOWN if name not in front)] if name in rows.columns]
+    return [_with_names(row, run.summary.get("classes")) for row in rows.select(columns).to_dicts()]
+
+
+def _with_names(row: dict[str, Any], classes: Sequence[str] | None) -> dict[str, Any]:
+    named = {name: visible(classes[row[name]]) for name in LABELS if classes and row.get(name) is not None}
+    return row | named
 
 
 def _run_row(run: Run) -> dict[str, Any]:
@@ -270,66 +283,19 @@ def _run_row(run: Run) -> dict[str, Any]:
     row = {
         "run": str(run.path),
         "data": config.data.data,
-        "model": config.network.model,
-        "epochs": config.training.epochs,
         "finished": run.finished,
+        "estimator": config.estimator,
+        "auroc": facts.get("auroc"),
+        "unseen": facts.get("accuracy_unseen"),
+        "seen": facts.get("accuracy_seen"),
     }
-    return row | {"auroc": facts.get("auroc"), "seen": facts.get("accuracy_seen"), "unseen": facts.get("accuracy_unseen")}
-
-
-def printable(text: str, kept: str = "") -> str:
-    r"""Text that commands the terminal nothing and reads in its own order: control and bidirectional characters as escapes, but ``kept``.
-
-    >>> printable("\x1b[31mred")
-    '\\x1b[31mred'
-    """
-    return "".join(letter if letter in kept or not _commands(letter) else ascii(letter)[1:-1] for letter in text)
-
-
-def _commands(letter: str) -> bool:
-    return unicodedata.category(letter) in ("Cc", "Zl", "Zp") or unicodedata.bidirectional(letter) in BIDIRECTIONAL
+    return row | {"model": config.network.model, "epochs": config.training.epochs}
 
 
 def _text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def print_list(run: Run, name: str, top: int, form: str, missing: str | None) -> None:
-    """A list of ``curate`` (form: table, json or csv), with its estimated error rate. missing: why there are no neighbours.
-
-    What nobody can judge is said before the list; beside CSV on the error stream.
-    """
-    from unseen.curate import LISTS, error_rate, neutral_frame, ranked_by, trust_sentence, trustworthy
-
-    found, known = LISTS[name](run), trustworthy(run)
-    rate, lines = error_rate(run, name, found), known.lines if name == "suspects" or known.warning else []
-    shown = found.head(top) if top else found
-    if form == "csv":
-        print(*(printable(line) for line in lines), sep="\n", end="\n" if lines else "", file=sys.stderr)
-        print(neutral_frame(shown).write_csv(), end="")
-    elif form == "json":
-        facts = {"list": name, "examples": len(found), "error_rate": rate.rate, "error_rate_from": rate.method}
-        facts |= {"warning": known.warning, "left_out": known.left_out if name == "suspects" else 0}
-        print(json.dumps(facts | {"neighbours": missing is None, "rows": shown.to_dicts()}, indent=1))
-    else:
-        for line in lines:
-            print(printable(line))
-        if len(shown):
-            columns = [column for column in shown.columns if column not in ("index", "given_label", "suggested_label", "score")]
-            short = [{key: shortened(value) for key, value in row.items()} for row in shown.select(columns).to_dicts()]
-            print_rows(short, title=LISTED[name])
-        print(f"{LISTED[name]}: {len(found):,} examples. Estimated error rate of the list: {rate}.")
-        if name == "suspects":
-            print(*filter(None, (trust_sentence(run), printable(ranked_by(run)))), sep="\n")
-        if missing:
-            print(f"Without nearest examples, which would make it better: {missing}")
-
-
-def shortened(value: Any, most: int = 60) -> Any:
-    """A text that fits a table."""
-    return value[: most - 2] + " …" if isinstance(value, str) and len(value) > most else value
 
 
 def print_selfcheck(run: Run, as_json: bool) -> None:
@@ -339,7 +305,9 @@ def print_selfcheck(run: Run, as_json: bool) -> None:
         print(json.dumps(facts, indent=1))
     else:
         figure = run.path / "selfcheck.png"
-        print(facts["sentence"], figure if figure.exists() else "", sep="\n")
+        say(facts["sentence"])
+        if figure.exists():
+            print(figure)
 
 
 def print_curve(run: Run, table: "pl.DataFrame") -> None:

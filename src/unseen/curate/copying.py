@@ -11,7 +11,7 @@ from unseen.curate.decisions import DECISIONS, Given, read_decisions
 from unseen.curate.folders import write_folder
 from unseen.curate.tables import write_parquet, write_run, write_text_table
 from unseen.curate.task import Task
-from unseen.data import digest, is_csv, mark_of
+from unseen.data import digest, is_csv, is_picture, mark_of
 from unseen.errors import UnseenError
 from unseen.runs import Run, whole, whole_folder
 from unseen.scoring import noted_mark, refuse_other_data
@@ -66,6 +66,7 @@ def apply(
     _check_places(source, destination)
     is_run = source.is_dir() and (source / "config.json").exists()
     if source.is_dir() and not is_run:
+        _refuse_tables(source)
         writer, place = write_folder, whole_folder(destination)
     elif is_run or is_csv(source) or source.suffix.lower() == ".parquet":
         writer = write_run if is_run else write_text_table if is_csv(source) else write_parquet
@@ -81,6 +82,17 @@ def apply(
     applied = Applied({kind: task.counts[kind] for kind in DECISIONS})
     applied.copied, applied.left = task.copied, task.left
     return applied
+
+
+def _refuse_tables(source: Path) -> None:
+    """Raise UnseenError for a folder of tables without a folder of pictures: each is copied alone."""
+    inside = sorted(file for pattern in ("*", "*/*") for file in source.glob(pattern) if file.is_file())
+    tables = [file for file in inside if is_csv(file) or file.suffix.lower() in (".parquet", ".jsonl")]
+    if tables and not any(file.parent != source and is_picture(file) for file in inside if file not in tables):
+        raise UnseenError(
+            f"{source} is a folder of tables, such as {tables[0].name}. Allowed: one table, or a folder of pictures by class. Give the "
+            "table that the decisions are about; of several, `unseen apply DECISIONS RUN LIST.parquet` lists what stays."
+        )
 
 
 def _refuse_other_data(given: Given, decisions: Path, source: Path, is_run: bool) -> None:

@@ -1,7 +1,7 @@
 """Decisions on examples: keep, drop or relabel, as the report, a person or ``unseen prune`` wrote them.
 
-A CSV with the columns id, decision and label (the class name, for relabel), as the report writes it; examples that it does not name stay.
-A column ``data`` says of which data the decisions are, by ``mark_of`` their fingerprint.
+A CSV with the columns id, decision and label (the class name, for relabel), as the report writes it; examples that it does not name or
+that were skipped stay. A column ``data`` says of which data the decisions are, by ``mark_of`` their fingerprint.
 Or a text file with the id of everything that stays, one per line, as ``unseen prune`` writes it.
 """
 
@@ -17,6 +17,7 @@ from unseen.errors import UnseenError
 from unseen.runs import read_regular
 
 DECISIONS = ("keep", "drop", "relabel")
+UNDECIDED = "skip"  # looked at and left open; such an example stays as it is
 LARGEST = 2**30
 LARGEST_FIELD = 2**31 - 1
 
@@ -69,6 +70,8 @@ def _read_rows(text: str, path: Path) -> Given:
         if not {"id", "decision"} <= set(rows.fieldnames or ()):
             raise UnseenError(f"{path} has the columns {', '.join(rows.fieldnames or ()) or 'none'}; it must have id, decision and label.")
         for row in rows:
+            if (row["decision"] or "").strip() == UNDECIDED:
+                continue
             example, decision = row["id"] or "", _decision(row, path)
             data.add(row.get("data") or "")
             if found.setdefault(example, decision) != decision:

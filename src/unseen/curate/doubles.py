@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unseen.curate.neighbours import nearest
 from unseen.data import Examples, Lazy
 from unseen.errors import UnseenError
 from unseen.hashing import uniform
@@ -18,7 +17,7 @@ from unseen.hashing import uniform
 ROWS, COLUMNS = 1024, 8192  # of a tile of products
 NEAR = 0.9  # cosine
 LOWEST = 0.5
-NEIGHBOURS = 10
+NEIGHBOURS = 20
 PROJECTIONS = 128
 SLACK = 0.1  # of a projection's cosine
 ROUNDING = 1e-5
@@ -43,7 +42,12 @@ class Pairs:
 
 
 def directions(features: Tensor, like: Tensor | None = None) -> Tensor:
-    """Rows of norm 1 of features (n, d), centred and scaled by the moments of ``like``, or their own.
+    """Rows of norm 1 of ``scaled`` features."""
+    return torch.nn.functional.normalize(scaled(features, like), dim=1)
+
+
+def scaled(features: Tensor, like: Tensor | None = None) -> Tensor:
+    """Features (n, d) centred and scaled to deviation 1 by the moments of ``like``, or their own; constant ones are 0.
 
     Raises:
         UnseenError: for a NaN.
@@ -54,7 +58,7 @@ def directions(features: Tensor, like: Tensor | None = None) -> Tensor:
         raise UnseenError(f"The features of row {row} hold a NaN or an infinite number. Allowed: finite numbers. Look at that example.")
     mean, deviation = reference.mean(0), reference.std(0)
     inverse = torch.where(deviation > CONSTANT * (mean.abs() + deviation), 1 / deviation, 0.0)
-    return torch.nn.functional.normalize((features.float() - mean.float()) * inverse.float(), dim=1)
+    return (features.float() - mean.float()) * inverse.float()
 
 
 def near_pairs(features: Tensor, near: float = NEAR, others: Tensor | None = None) -> Pairs:
@@ -94,12 +98,16 @@ def near_pairs(features: Tensor, near: float = NEAR, others: Tensor | None = Non
 
 
 def projected(rows: Tensor) -> Tensor:
-    """Rows (n, d) on 128 random directions, of norm 1 (Johnson & Lindenstrauss); those of fewer numbers stay as they are."""
+    """``shortened`` rows, of norm 1; those of fewer numbers stay as they are."""
+    return rows if rows.shape[1] <= PROJECTIONS else torch.nn.functional.normalize(shortened(rows), dim=1)
+
+
+def shortened(rows: Tensor) -> Tensor:
+    """Rows (n, d) on 128 random directions (Johnson & Lindenstrauss); those of fewer numbers stay as they are."""
     size = rows.shape[1]
     if size <= PROJECTIONS:
         return rows
-    drawn = uniform(torch.arange(size * PROJECTIONS), "projections").mul(2).sub(1).view(size, PROJECTIONS).float()
-    return torch.nn.functional.normalize(rows @ drawn, dim=1)
+    return rows @ uniform(torch.arange(size * PROJECTIONS), "projections").mul(2).sub(1).view(size, PROJECTIONS).float()
 
 
 def candidates(rows: Tensor, columns: Tensor, threshold: float) -> Tensor:
@@ -146,8 +154,26 @@ def groups(pairs: Pairs, count: int) -> NDArray[np.int64]:
 
 
 def strangeness(features: Tensor, count: int = NEIGHBOURS) -> Tensor:
-    """How far each example is from everything else: 1 − its mean cosine with its ``count`` nearest, float32 (n,). High: an outlier.
+    """How far each example is from everything else, float32 (n,): more than 1.5 is an outlier (Tukey 1977).
 
-    Measured on 128 random projections, which keep cosines to .09.
+    The larger of two distances, each in interquartile ranges above its third quartile: the mean distance to the ``count`` nearest, measured
+    on 128 random projections, and the distance to the mean of all. The first finds what lies between the classes, the second garbage:
+    in many dimensions noise is not farther from its nearest than pictures are from theirs (LOG.md).
     """
-    return 1 - nearest(projected(directions(features)), count)[1].mean(1)
+    rows = scaled(features)
+    return torch.maximum(_above(nearest_distance(shortened(rows), count)), _above(rows.norm(dim=1)))
+
+
+def nearest_distance(rows: Tensor, count: int) -> Tensor:
+    """Mean Euclidean distance of each row (n, d) to its ``count`` nearest, itself left out: float32 (n,)."""
+    squares, found = rows.square().sum(1), []
+    for some in torch.arange(len(rows)).split(ROWS):
+        tile = squares[some, None] + squares - 2 * rows[some] @ rows.T
+        tile[torch.arange(len(some)), some] = torch.inf
+        found.append(tile.topk(min(count, len(rows) - 1), largest=False).values.clamp_min(0).sqrt().mean(1))
+    return torch.cat(found)
+
+
+def _above(values: Tensor) -> Tensor:
+    low, high = values.quantile(0.25), values.quantile(0.75)
+    return (values - high) / (high - low).clamp_min(1e-6 * high.abs() + 1e-12)

@@ -105,7 +105,7 @@ def leaks(run: Run, near: float | None = None, data: Any = None, data_dir: str |
 def outliers(run: Run, data: Any = None, data_dir: str | Path | None = None) -> "pl.DataFrame":
     """Training examples far from everything else, the farthest first: pictures of no class, garbage, or what is there once.
 
-    Listed are those whose ``strangeness`` is more than 1.5 interquartile ranges above the third quartile (Tukey's rule).
+    Listed are those whose ``strangeness`` is more than 1.5 (Tukey's rule).
 
     Args:
         run: as ``duplicates``.
@@ -113,7 +113,8 @@ def outliers(run: Run, data: Any = None, data_dir: str | Path | None = None) -> 
         data_dir: as ``duplicates``.
 
     Returns:
-        Columns index, id, path, given_class, strangeness: 1 minus the mean cosine with the ten nearest, between 0 and 2.
+        Columns index, id, path, given_class, strangeness: distance from its nearest or from the mean, in interquartile ranges above the
+        third quartile.
 
     Raises:
         UnseenError: as ``duplicates``, and for fewer than 20 training examples.
@@ -164,8 +165,7 @@ def _outliers(examples: Examples, features: Features) -> "pl.DataFrame":
     if (count := int(train.sum())) < FEWEST:
         raise UnseenError(f"There are {count} training examples; at least {FEWEST} are needed to tell what is far from the others.")
     kept, far = examples.select(train), strangeness(features.tensor()[train])
-    low, high = far.quantile(0.25), far.quantile(0.75)
-    found = (far > high + FAR * (high - low)).nonzero()[:, 0]
+    found = (far > FAR).nonzero()[:, 0]
     some = kept.select(found)
     columns = {"index": some.index.tolist(), "id": list(some.ids), "given_class": _classes(some), "strangeness": far[found].tolist()}
     schema = {"index": pl.Int64, "id": pl.String, "given_class": pl.String, "strangeness": pl.Float64}

@@ -14,6 +14,8 @@ is planted upon too: a share κ of the planted labels is right by chance, and is
 
 Errors by habit (a cat is called a dog) have smaller log-odds than errors at random. So the same mixture is fitted to each likely pair of
 classes alone, planted there with the one label for the other, and counts where the pair is confused more often than chance has it.
+
+Of two classes, see ``mirrored``.
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ from unseen.data.csvs import TARGETS
 from unseen.data.dialect import find_dialect, is_csv
 from unseen.data.digests import content, difference, digest, mark_of, outline, refuse_other
 from unseen.data.examples import Examples, joined
-from unseen.data.folders import image_folder
+from unseen.data.folders import image_folder, is_picture
 from unseen.data.frames import declared_classes
 from unseen.data.hub import pinned
 from unseen.data.images import Lazy
@@ -15,7 +15,8 @@ from unseen.data.indexed import COLUMN, IndexedDataset, in_order, with_index
 from unseen.data.inspecting import inspect
 from unseen.data.loading import download, load
 from unseen.data.noise import Amount, UpTo, asymmetric, count_of, gaussian_inputs, random_labels, random_pixels
-from unseen.data.raw import Columns
+from unseen.data.opening import opened, sample
+from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading, Skipped
 from unseen.data.scanning import Sharded, scan
 from unseen.data.shards import Shards, find_shards, is_stream

@@ -164,7 +164,8 @@ def _exact(parts: list[np.ndarray[Any, Any]]) -> tuple[list[np.ndarray[Any, Any]
     columns = [as_double(whole[:, place]) for place in range(whole.shape[1])]
     moved = [place for place, (_, least) in enumerate(columns) if least]
     exact = np.stack([values for values, _ in columns], 1)
-    note = f"Feature {moved[0]} and {len(moved) - 1} others are beyond 2^53: their smallest is subtracted first." if moved else ""
+    names = f"Feature {moved[0]}" + (f" and {len(moved) - 1} more" if len(moved) > 1 else "") if moved else ""
+    note = f"{names}: the smallest is subtracted first, as the numbers are beyond 2^53." if moved else ""
     return np.split(exact, np.cumsum([len(part) for part in parts])[:-1]), note
 
 

@@ -40,8 +40,9 @@ def checked_index(values: Any, count: int, ids: list[str]) -> Tensor:
     array = one_each(values)
     if len(array) != count:
         raise UnseenError(f"Got {len(array)} index values for {count} examples. Allowed: one each. Match them.")
-    if array.dtype.kind not in "iu":
-        raise UnseenError(f"The index is of type {array.dtype}, such as {array[0]!r}. Allowed: integers, one each. Convert it.")
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        kind = f"{array.dtype}" if array.ndim == 1 else f"rows of {array.shape[1]}"
+        raise UnseenError(f"The index is of type {kind}, such as {str(array[0])[:40]}. Allowed: integers, one each. Convert it.")
     if array.min() < 0 or array.max() > LARGEST_INDEX:
         raise UnseenError(f"The index is {array.min()} to {array.max()}. Allowed: 0 to {LARGEST_INDEX}. Renumber it.")
     if (twice := _duplicate(array.tolist())) is not None:

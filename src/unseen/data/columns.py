@@ -1,14 +1,18 @@
 """What each column of a table becomes: feature, target, id, index, split; and columns that tell the row or the label are found."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unseen.data.csvs import TARGETS
 from unseen.data.raw import Columns
 from unseen.data.reading import ColumnReading
 from unseen.data.split_names import split_of
+from unseen.data.textual import shortened
+from unseen.errors import UnseenError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,10 +20,14 @@ if TYPE_CHECKING:
 FEWEST_ROWS = 20  # below which a column that tells the row or the label may be chance
 FEWEST_NAMED = 5  # the same for a column whose name says that it is an id
 SAMPLE = 1000  # rows on which a column is first looked at
+AT_ONCE = 1000  # columns of numbers that are looked at together
 PANDAS = re.compile(r"(Unnamed: \d+(_level_\d+)?(\.\d+)?|__index_level_\d+__|level_0|)")
 ID_WORDS = frozenset(("id", "ids", "idx", "index", "uuid", "guid", "key", "no", "nr", "row", "rownum", "number", "sn", "serial"))
 LABEL_WORDS = frozenset(("label", "labels", "class", "target", "category", "truth", "gt", "y"))
+NUMBER_OR_DATE = r"^[-+€$£(]*\d{1,3}(['’_ \u00a0\u202f]\d{3})*([.,]\d+)?[)%€$£]*$|^[-+€$£(]*[\d.,]+[)%€$£]*$|\d[-/.:]\d"
 MOST_HITS = 0.95  # of rows whose label a column tells, above which it is named
+ID = "an id by its name"
+LIKELY = (*TARGETS, "class", "category", "y")  # names of the column of labels
 SPLIT_NAMES = ("split", "set", "subset", "partition")
 
 
@@ -53,7 +61,8 @@ def roles(frame: "pl.DataFrame", target: str, columns: Columns, used: dict[str, 
     labels = _codes(frame[target])
     series = frame.get_columns()
     judged = [] if not columns.whole else [column for column in series if column.name not in used]
-    reasons = {column.name: _judged(column, labels, frame[target]) for column in judged}
+    seen = glance(judged)
+    reasons = {column.name: _judged(column, labels, frame[target], seen.get(column.name)) for column in judged}
     for column in series:
         name = column.name
         if name in used:
@@ -70,9 +79,62 @@ def roles(frame: "pl.DataFrame", target: str, columns: Columns, used: dict[str, 
     return found
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What a few rows of a column of numbers say.
+
+    Args:
+        is_sorted: the first of them ascend or descend.
+        different: how many of a sample are different.
+        is_plain: neither row number, id nor copy of the label: not sorted, and fractions that differ in most rows or integers that repeat.
+    """
+
+    is_sorted: bool
+    different: int
+    is_plain: bool
+
+
+def glance(columns: Sequence["pl.Series"]) -> dict[str, Glance]:
+    """Of the columns of numbers without gaps among these, all at once: so a table of 10,000 is looked at in no time."""
+    import polars as pl
+
+    groups: dict[type, list[pl.Series]] = {}
+    for column in columns:
+        kind = type(column.dtype)
+        if kind in (pl.Float64, pl.Float32, pl.Int64, pl.Int32, pl.UInt64, pl.UInt32) and not column.null_count():
+            groups.setdefault(kind, []).append(column)
+    found: dict[str, Glance] = {}
+    for kind, chosen in groups.items():
+        for start in range(0, len(chosen), AT_ONCE):
+            found |= _glanced(pl.DataFrame(chosen[start : start + AT_ONCE]), kind in (pl.Float64, pl.Float32))
+    return found
+
+
+def _glanced(some: "pl.DataFrame", has_fractions: bool) -> dict[str, Glance]:
+    if not some.height:
+        return {}
+    rows, head = _spread(some.height), some.head(FEWEST_ROWS).to_numpy()
+    ordered = np.sort((some if len(rows) == some.height else some[rows]).to_numpy(), axis=0)
+    is_sorted = (head[1:] > head[:-1]).all(0) | (head[1:] < head[:-1]).all(0)
+    different = 1 + (ordered[1:] != ordered[:-1]).sum(0)
+    plain = ~is_sorted & (2 * different > len(rows)) & (has_fractions | (different < len(rows)))
+    return dict(zip(some.columns, map(Glance, is_sorted.tolist(), different.tolist(), plain.tolist()), strict=True))
+
+
+def _spread(count: int) -> np.ndarray[Any, Any]:
+    """Up to ``SAMPLE`` rows, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
+
+
 def _leave_out_judged(found: Roles, series: dict[str, "pl.Series"], reasons: dict[str, tuple[str, str] | None]) -> None:
     """Columns whose values tell the row or the label are left out or named; the last feature stays, and is named."""
     judged = [(name, judgement) for name in found.features if (judgement := reasons.get(name))]
+    if len(judged) == 1 == len(found.features) and ID in judged[0][1][0]:
+        name, (reason, _) = judged[0]
+        raise UnseenError(
+            f"The table has no inputs: its column {name!r} is {reason}. Allowed: features, texts (--text), or paths of pictures "
+            "(--image-column). If it names pictures, write their paths, as they lead from the table to the files."
+        )
     keeps_some = len([name for name, (reason, _) in judged if reason]) < len(found.features)
     for name, (reason, warning) in judged:
         is_out = bool(reason) and keeps_some
@@ -108,18 +170,20 @@ def is_named_id(name: str) -> bool:
     return bool(words) and words[-1].lower() in ID_WORDS
 
 
-def _judged(column: "pl.Series", labels: np.ndarray[Any, Any], target: "pl.Series") -> tuple[str, str] | None:
+def _judged(column: "pl.Series", labels: np.ndarray[Any, Any], target: "pl.Series", seen: Glance | None) -> tuple[str, str] | None:
     """(why a column is left out, "") or ("", what to say of it), or None where nothing is wrong with it."""
     count = len(column)
-    if count < FEWEST_NAMED or column.null_count():
+    if count < FEWEST_NAMED or (seen is not None and seen.is_plain) or column.null_count():
         return None
-    row = _tells_row(column, is_named_id(column.name))
+    row = _tells_row(column, is_named_id(column.name), seen)
     if row is not None or count < FEWEST_ROWS:
         return row
+    if seen is not None and 2 * seen.different > min(count, SAMPLE):
+        return None
     return _tells_label(column, labels, target)
 
 
-def _tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
+def _tells_row(column: "pl.Series", named: bool, seen: Glance | None) -> tuple[str, str] | None:
     import polars as pl
 
     count = len(column)
@@ -129,13 +193,14 @@ def _tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
         return _text_tells_row(column, named)
     if not (column.dtype.is_numeric() or column.dtype.is_temporal()) or column.dtype == pl.Boolean:
         return None
-    if _is_sorted(column):
+    if (seen is None or seen.is_sorted) and _is_sorted(column):
         steps = column.to_physical().cast(pl.Float64).diff().drop_nulls()
         if bool((steps == steps[0]).all()):
             return "a number that grows by equal steps with the row", ""
-        return ("an id by its name, and ascends with the row", "") if named else ("", "ascends with the row")
-    if column.dtype.is_integer() and (named or count > SAMPLE // 10) and _is_unique(column):
-        return ("an id by its name, and different in every row", "") if named else ("", "is a different whole number in every row")
+        return (f"{ID}, and ascends with the row", "") if named else ("", "ascends with the row")
+    repeats = seen is not None and seen.different < min(count, SAMPLE)
+    if column.dtype.is_integer() and (named or count > SAMPLE // 10) and not repeats and _is_unique(column):
+        return (f"{ID}, and different in every row", "") if named else ("", "is a different whole number in every row")
     return None
 
 
@@ -144,12 +209,12 @@ def _text_tells_row(column: "pl.Series", named: bool) -> tuple[str, str] | None:
     first = column.head(FEWEST_ROWS).str.strip_chars()
     if _share(first, r"^\d{4}-\d{2}-\d{2}") == 1 and first.is_sorted() and column.is_sorted() and _is_unique(column):
         return "", "ascends with the row"
-    is_number = not named and _share(first, r"^[-+€$£(]*[\d.,]+[)%€$£]*$|\d[-/.:]\d") > 0.5  # or a date
+    is_number = not named and _share(first, NUMBER_OR_DATE) > 0.5
     if first.n_unique() < len(first) or is_number or column.n_unique() < len(column):
         return None
-    if _share(first, r"\s") > 0.5:
+    if _share(first, r"\s") > 0.5 and _share(first, r"[^\W\d_]{2}") > 0.5:
         return "", f"is a different text in every row: if it is the text to classify, name it with --text {column.name}"
-    return "a different text in every row" + (", and an id by its name" if named else ""), ""
+    return "a different text in every row" + (f", and {ID}" if named else ""), ""
 
 
 def _share(texts: "pl.Series", pattern: str) -> float:
@@ -174,7 +239,7 @@ def _is_unique(column: "pl.Series") -> bool:
 def _tells_label(column: "pl.Series", labels: np.ndarray[Any, Any], target: "pl.Series") -> tuple[str, str] | None:
     """A column each of whose values, with several rows each, stands with one label alone."""
     count = len(column)
-    some = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
+    some = _spread(count)
     values = _codes(column if len(some) == count else column.gather(some))
     different = int(values.max()) + 1
     if different < 2 or 2 * different > len(some) or max(_hits(values, labels[some]), _hits(labels[some], values)) < MOST_HITS:
@@ -247,3 +312,27 @@ def split_role(frame: "pl.DataFrame", columns: Columns) -> str | None:
             if None not in found and "train" in found:
                 return name
     return None
+
+
+def target_of(names: list[str], target: str | None) -> str:
+    """The column of labels: the one asked for, else one with its name. Raises UnseenError that says what is there."""
+    guess = next((column for column in TARGETS if column in names), None)
+    if (target or guess) not in names and any(re.fullmatch(r"[-+]?[\d.,]*\d", name) for name in names):
+        raise UnseenError(
+            f"The table has no column of labels, and its first line, {', '.join(map(shortened, names[:3]))}, …, has numbers. If it is "
+            "no header, call columns column_1, column_2, …: --target column_1 (target=). Else name the column of labels so."
+        )
+    return existing("target", target or guess, names)
+
+
+def existing(keyword: str, column: str | None, allowed: list[str]) -> str:
+    """The column, which must be there. Raises UnseenError that names those that are."""
+    if column is None or column not in allowed:
+        found = f"no column {column!r} for {keyword}" if column else f"no column for {keyword}: none is called label, labels or target"
+        shown = ", ".join(map(shortened, allowed[:20])) + (f" and {len(allowed) - 20:,} more" if len(allowed) > 20 else "")
+        likely = (
+            next((name for name in allowed if name.lower() in (*TARGETS, "class", "category", "y")), "COLUMN") if not column else "COLUMN"
+        )
+        flag = "" if keyword.startswith("--") else f" (--{keyword.replace('_', '-')} {likely})"
+        raise UnseenError(f"The table has {found}. Allowed: {shown}. Give {keyword.split(' ')[0]}={likely}{flag}.")
+    return column

@@ -91,10 +91,10 @@ def _floats_beside_commas(frame: "pl.DataFrame", text: list[str]) -> list[str]:
     """Columns that were read as floats in a table where commas part decimals: their points may part thousands."""
     import polars as pl
 
-    texts = [column.head(MOST_LINES) for column in frame.get_columns() if column.dtype == pl.String and column.name not in text]
+    texts = [frame[name].head(MOST_LINES) for name, kind in frame.schema.items() if type(kind) is pl.String and name not in text]
     if not any(column.str.contains(",", literal=True).any() and comma_of(cleaned(column)) == "decimal" for column in texts):
         return []
-    return [column.name for column in frame.get_columns() if column.dtype == pl.Float64]
+    return [name for name, kind in frame.schema.items() if type(kind) is pl.Float64]
 
 
 def _plain(data: bytes, dialect: Dialect) -> bytes:
@@ -114,7 +114,7 @@ def _plain(data: bytes, dialect: Dialect) -> bytes:
 
 def _check_unicode(data: bytes) -> None:
     if not data.isascii():
-        codecs.getincrementaldecoder("utf-8")().decode(data)
+        data.decode("utf-8")
 
 
 def _reason(data: bytes, dialect: Dialect, error: Exception) -> str:

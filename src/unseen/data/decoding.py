@@ -31,6 +31,8 @@ GAP = 3.0  # Pillow's reducing_gap: above it, the result can hardly be told from
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "PPM", "TIFF", "JPEG2000", "AVIF", "ICO", "TGA")
 """Formats of Pillow that are read, whatever a file is called. EPS and WMF are none of them: they start outside programs."""
+MOVING = ("GIF", "WEBP", "TIFF", "PNG")
+"""Formats that can hold several pictures. A phone's MPO holds its own preview beside the photograph."""
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError, RuntimeError, KeyError, AttributeError,
     ArithmeticError, AssertionError, zlib.error,
@@ -59,6 +61,7 @@ class Header:
         is_transparent: it has an alpha channel, or a transparent colour.
         is_turned: EXIF says that it has to be turned or mirrored.
         is_array: it is numbers already, and is not resized.
+        is_moving: it has several frames or pages, of which the first is read.
     """
 
     shape: Shape
@@ -67,6 +70,7 @@ class Header:
     is_transparent: bool = False
     is_turned: bool = False
     is_array: bool = False
+    is_moving: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def header(item: object, name: str) -> Header:
         turn = _orientation(image)
         width, height = image.size[::-1] if turn in LYING else image.size
         shape = (_channels(image, name), height, width)
-        return Header(shape, image.mode, 1, _has_alpha(image), turn != 1)
+        is_moving = image.format in MOVING and _is_moving(image)
+        return Header(shape, image.mode, 1, _has_alpha(image), turn != 1, is_moving=is_moving)
 
 
 def decode(item: object, name: str, form: Form) -> np.ndarray[Any, Any]:
@@ -176,6 +181,13 @@ def _orientation(image: "Image.Image") -> int:
     except DAMAGE:
         return 1
     return found if found in range(1, 9) else 1
+
+
+def _is_moving(image: "Image.Image") -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except DAMAGE:
+        return False
 
 
 def _has_alpha(image: "Image.Image") -> bool:

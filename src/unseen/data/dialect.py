@@ -65,6 +65,7 @@ def find_dialect(data: bytes, path: Path, columns: Columns, numbered: bool = Fal
     lines = re.split(r"\r\n|\n|\r", head)[: MOST_LINES + 1]
     lines = lines[:-1] if len(lines) > MOST_LINES or len(data) > HEAD else lines
     skipped, told = _preamble(lines)
+    skipped += _title(lines[skipped:]) if columns.separator is None and told is None else 0
     body = lines[skipped:]
     separator = _separator(columns.separator, told, body, path)
     if separator != ("\t" if suffix_of(path) in (".tsv", ".tab") else ","):
@@ -72,7 +73,8 @@ def find_dialect(data: bytes, path: Path, columns: Columns, numbered: bool = Fal
     quote = _quote(body, separator, data if suffix_of(path) in (".tsv", ".tab") else None, encoding)
     header: list[str] = next(parsed(body[:50], separator, quote), [])
     if skipped:
-        notes.append(f"{skipped} lines before the header are left out: comments, blank lines or the separator's name.")
+        lines_are = f"{skipped} lines before the header are" if skipped > 1 else "1 line before the header is"
+        notes.append(f"{lines_are} left out: a title, comments, blank lines or the separator's name.")
     twice = [name for name in header if header.count(name) > 1][:1] if len(set(header)) < len(header) else []
     if twice and twice[0] and not numbered:
         notes.append(f"Several columns are called {twice[0]!r}: the later ones get a number.")
@@ -95,7 +97,7 @@ def _encoding(data: bytes, path: Path, given: str | None) -> tuple[str, list[str
     if (found := _wide(data[:HEAD])) is not None:
         return found, [f"The encoding is {found}: every other byte is 0."]
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(data)
+        data.decode("utf-8")  # a letter that is cut off at the end is none
         return "utf-8", []
     except UnicodeDecodeError as error:
         name = "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
@@ -123,6 +125,17 @@ def _preamble(lines: list[str]) -> tuple[int, str | None]:
             return place, told
         place += 1
     return (0, None) if told is None else (place, told)
+
+
+def _title(lines: list[str]) -> int:
+    """How many lines at the top are the title of a sheet: none of them has a separator, and three rows of several fields follow."""
+    for separator in SEPARATORS[:-1]:
+        first = next((place for place, line in enumerate(lines) if separator in line), None)
+        if first and not any(mark in line for line in lines[:first] for mark in SEPARATORS[:-1]):
+            rows = [row for row in parsed(lines[first : first + 50], separator, '"') if row][:-1]
+            if len(rows) >= 3 and len({len(row) for row in rows}) == 1:
+                return first
+    return 0
 
 
 def _is_comment(lines: list[str], place: int) -> bool:

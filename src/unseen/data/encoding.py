@@ -1,6 +1,7 @@
 """Features of a table as numbers: what each column becomes, and which are refused by name."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,16 @@ import torch
 from torch import Tensor
 
 from unseen.data.moments import LARGEST_ERROR, ROUNDING
-from unseen.data.precision import SAFE_RATIO, as_double
+from unseen.data.precision import EXACT, SAFE_RATIO, as_double
 from unseen.data.reading import ColumnReading
-from unseen.data.textual import DAY, Cleaned, cleaned, comma_of, has_digits, is_decimal_comma, parsed
+from unseen.data.textual import DAY, SHOWN_NUMBERS, Cleaned, cleaned, comma_of, has_digits, is_decimal_comma, missing, parsed, shortened
 from unseen.errors import UnseenError
 
 if TYPE_CHECKING:
     import polars as pl
 
 LARGEST_VOCABULARY = 100
+AT_ONCE = ("Float64", "Int64")  # types of columns that are taken together
 MICROSECONDS = {"ns": 1e3, "us": 1.0, "ms": 1e-3}
 
 
@@ -57,15 +59,47 @@ def encode(frame: "pl.DataFrame", separator: str | None = None, whole: bool = Tr
         found.values = {column.name: np.empty(0) for column in columns}
         return torch.empty(0, frame.width), found  # `load` says that it is empty
     clean = {column.name: cleaned(column) for column in columns if _is_text(column) and has_digits(column)}
-    decimal_comma = is_decimal_comma(
-        [comma_of(one) for one in clean.values()], any(column.dtype.is_float() for column in columns), separator
-    )
+    has_points = bool(clean) and any(column.dtype.is_float() for column in columns)
+    decimal_comma = is_decimal_comma([comma_of(one) for one in clean.values()], has_points, separator)
+    if gaps := [column for column in columns if column.null_count()]:
+        raise missing_values(gaps[0], [column.name for column in gaps[1:]])
+    numbers, narrow = _numbers(columns)
     for column in columns:
+        if column.name in numbers and column.name:
+            found.values[column.name] = numbers[column.name]
+            found.readings.append(ColumnReading(column.name, type(column.dtype).__name__, "number"))
+            continue
         refuse_missing(column)
         _encode(column, clean.get(column.name), decimal_comma, found)
     values = list(found.values.values())
-    narrow = all(value.dtype == np.float32 or _is_narrow(value) for value in values) if whole else False
+    others = (value for name, value in found.values.items() if name not in numbers)
+    narrow = whole and narrow and all(value.dtype == np.float32 or _is_narrow(value) for value in others)
     return torch.from_numpy(_stacked(values, np.float32 if narrow else np.float64)), found
+
+
+def _numbers(columns: Sequence["pl.Series"]) -> tuple[dict[str, np.ndarray[Any, Any]], bool]:
+    """Columns of the commonest types without gaps, as float64, all at once; and whether float32 holds their differences."""
+    import polars as pl
+
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    narrow = True
+    for kind in AT_ONCE:
+        chosen = [column for column in columns if type(column.dtype).__name__ == kind and not column.null_count()]
+        matrix = pl.DataFrame(chosen).to_numpy()
+        if kind == "Int64" and matrix.size and max(abs(int(matrix.min())), abs(int(matrix.max()))) > EXACT:
+            continue
+        matrix = matrix.astype(np.float64, copy=False)
+        narrow = narrow and (not matrix.size or _are_narrow(matrix))
+        found |= dict(zip((column.name for column in chosen), matrix.T, strict=True))
+    return found, narrow
+
+
+def _are_narrow(matrix: np.ndarray[Any, Any]) -> bool:
+    """Whether float32 holds the differences of every column (N, columns)."""
+    low, high = matrix.min(0), matrix.max(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        plain = np.maximum(np.abs(low), np.abs(high)) <= SAFE_RATIO * (high - low)
+    return all(_is_narrow(matrix[:, place]) for place in np.flatnonzero(~plain))
 
 
 def within_64_bits(frame: "pl.DataFrame", used: dict[str, str]) -> tuple["pl.DataFrame", list[str]]:
@@ -73,14 +107,13 @@ def within_64_bits(frame: "pl.DataFrame", used: dict[str, str]) -> tuple["pl.Dat
     import polars as pl
 
     moved, notes = [], []
-    for column in frame.get_columns():
-        if str(column.dtype) in ("Int128", "UInt128") and column.name not in used:
-            least = int(column.min() or 0)  # type: ignore[arg-type]
-            shifted = frame.select(pl.col(column.name) - pl.col(column.name).min()).to_series()
-            fits = int(shifted.max() or 0) < 2**63  # type: ignore[arg-type]
-            moved.append(shifted.cast(pl.Int64 if fits else pl.Float64))
-            notes.append(f"Column {column.name!r}: {least} is subtracted first, as its numbers are beyond 2^63.")
-    return frame.with_columns(moved), notes
+    for name in (name for name, kind in frame.schema.items() if type(kind).__name__ in ("Int128", "UInt128") and name not in used):
+        least = int(frame[name].min() or 0)  # type: ignore[arg-type]
+        shifted = frame.select(pl.col(name) - pl.col(name).min()).to_series()
+        fits = int(shifted.max() or 0) < 2**63  # type: ignore[arg-type]
+        moved.append(shifted.cast(pl.Int64 if fits else pl.Float64))
+        notes.append(f"Column {name!r}: {least} is subtracted first, as its numbers are beyond 2^63.")
+    return (frame.with_columns(moved) if moved else frame), notes
 
 
 def _stacked(values: Sequence[np.ndarray[Any, Any]], kind: Any) -> np.ndarray[Any, Any]:
@@ -94,7 +127,7 @@ def _stacked(values: Sequence[np.ndarray[Any, Any]], kind: Any) -> np.ndarray[An
 def _is_text(column: "pl.Series") -> bool:
     import polars as pl
 
-    return column.dtype in (pl.String, pl.Categorical, pl.Enum)
+    return type(column.dtype) in (pl.String, pl.Categorical, pl.Enum)
 
 
 def _encode(column: "pl.Series", clean: Cleaned | None, decimal_comma: bool, found: Features) -> None:
@@ -121,13 +154,21 @@ def _encode(column: "pl.Series", clean: Cleaned | None, decimal_comma: bool, fou
         names = _vocabulary(column)
         text = column.cast(pl.String)
         marks = [value for value in names if value.strip().lower() in ("?", "na", "n/a", "null", "none", "missing")]
-        note = f"{marks[0]!r} is a value like the others, not a missing one." if marks else ""
+        note = f"{marks[0]!r} is a value like the others, not a missing one." if marks else _of_numbers(names)
         found.add(
             column,
             {f"{name}={value}": (text == value).cast(pl.Float32).to_numpy() for value in names},
             f"{len(names)} features, one per value",
             note,
         )
+
+
+def _of_numbers(names: list[str]) -> str:
+    """What to say of many categories that look like quantities nobody could read."""
+    found = [name for name in names if re.match(r"\s*[-+<>~≈]?\s*\d", name)]
+    if len(names) <= SHOWN_NUMBERS or 2 * len(found) <= len(names):
+        return ""
+    return f"its {len(names)} values, such as {found[0]!r}, look like numbers, and are read as categories. Write plain numbers if they are."
 
 
 def _as_numpy(column: "pl.Series") -> np.ndarray[Any, Any]:
@@ -161,9 +202,9 @@ def _vocabulary(column: "pl.Series") -> list[str]:
     values: list[str] = sorted(column.cast(pl.String).unique().to_list())
     if len(values) > LARGEST_VOCABULARY:
         raise UnseenError(
-            f"Column {column.name!r} has {len(values)} different texts, such as {values[0]!r}. Allowed: up to {LARGEST_VOCABULARY} as "
-            f"categories. If it is the text to classify, name it with --text {column.name}; if it names examples, with --id-column "
-            f"(id_column=); else leave it out with --drop {column.name}."
+            f"Column {column.name!r} has {len(values):,} different texts, such as {shortened(values[0])!r}. Allowed: up to "
+            f"{LARGEST_VOCABULARY} as categories. Is it the text to classify, add --text {column.name}; a name, --id-column {column.name}; "
+            f"else --drop {column.name}."
         )
     return values
 
@@ -173,7 +214,17 @@ def refuse_missing(column: "pl.Series") -> None:
     if not column.name:
         raise UnseenError("The table has a column without a name (row numbers?). Name it `index` or drop it.")
     if column.null_count():
+        where = f"the first in row {column.is_null().arg_max()}"
         raise UnseenError(
-            f"Column {column.name!r} has {column.null_count()} missing values, the first in row "
-            f"{column.is_null().arg_max()}. Allowed: none. Fill them in or drop those rows."
+            f"Column {column.name!r} has {missing(column.null_count())}, {where}. Allowed: none. Fill them in or drop those rows."
         )
+
+
+def missing_values(column: "pl.Series", others: Sequence[str] = ()) -> UnseenError:
+    """The error for a column with missing values. others: more columns that have some."""
+    also = f" So have {', '.join(map(repr, others[:5]))}{' …' if len(others) > 5 else ''}." if others else ""
+    words = " ".join((column.name, *others[:5]))
+    return UnseenError(
+        f"Column {column.name!r} has {missing(column.null_count())}, the first in row {column.is_null().arg_max()}.{also} "
+        f"Allowed: none. Fill them in, drop those rows, or leave the column out with --drop {words}."
+    )

@@ -93,6 +93,7 @@ def image_folder(path: Path) -> Raw:
             sources=dict(Counter(member.folder or "all" for member in members)),
             skipped=skipped,
             notes=_notes(members),
+            suspicious=_deeper(members, path),
         ),
     )
 
@@ -213,13 +214,18 @@ def _split_folders(tree: Tree, base: Parts, folders: list[str], path: Path) -> d
     return {name: (split, _descended_in_split(tree, (*base, name), split)) for name, split in found.items()}
 
 
+def _others_of(folders: list[str], inside: str) -> str:
+    others = [name for name in folders if name != inside]
+    return f"{len(others)} folders stand" if len(others) > 1 else f"the folder {others[0]} stands"
+
+
 def _refuse_hidden_splits(tree: Tree, base: Parts, folders: list[str], has_split: bool, path: Path) -> None:
     """Folders that would be classes, but look like splits, or hold them: nobody can know."""
     deep = ((name, parts) for name in folders for parts in tree.below((*base, name)) if len(parts) > 2)
     inside = next((name for name, parts in deep if split_of(parts[0]) == "train"), None)
     if inside is not None:
         raise UnseenError(
-            f"{path.joinpath(*base, inside)} holds a train split, and {len(folders) - 1} folders stand beside it. Allowed: splits or "
+            f"{path.joinpath(*base, inside)} holds a train split, and {_others_of(folders, inside)} beside it. Allowed: splits or "
             f"classes at the top. Give {path.joinpath(*base, inside)} alone."
         )
     if has_split and all(_holds_classes(tree, (*base, name)) for name in folders):
@@ -285,6 +291,22 @@ def _notes(members: list[Member]) -> tuple[str, ...]:
             f"The class {strange[0]!r} is only in a split that is not trained on." if strange else "",
         )
         if note
+    )
+
+
+def _deeper(members: list[Member], path: Path) -> tuple[str, ...]:
+    """What to say where every class folder holds the same folders again: those may be the classes, and the first ones folds or years."""
+    below: dict[Parts, set[str]] = {}
+    for member in members:
+        place = member.parts.index(member.label, 1 if member.folder else 0)
+        below.setdefault(member.parts[: place + 1], set()).add(member.parts[place + 1] if len(member.parts) > place + 2 else "")
+    inside = {frozenset(names) for names in below.values()}
+    if len(below) < 2 or len(inside) > 1 or "" in next(iter(inside)) or len(next(iter(inside))) < 2:
+        return ()
+    (first, *_), names = below, sorted(next(iter(inside)))
+    return (
+        f"Each class folder, such as {'/'.join(first)}, holds the same {len(names)} folders, such as {names[0]}. If those are the classes, "
+        f"give {path.joinpath(*first)} alone, or join the folders of one name.",
     )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unseen.data.columns import Roles, roles, split_role
-from unseen.data.csvs import TARGETS, read_csv
+from unseen.data.columns import Roles, existing, roles, split_role, target_of
+from unseen.data.csvs import read_csv
 from unseen.data.encoding import encode, refuse_missing, within_64_bits
 from unseen.data.folders import IMAGE_SUFFIXES
 from unseen.data.images import Pictures
@@ -145,7 +145,7 @@ def table(
     names = list(frame.columns)
     for dropped in columns.drop:
         existing("--drop (drop=)", dropped, names)
-    target = _target(names, columns.target)
+    target = target_of(names, columns.target)
     used = {target: "target"}
     ids = _values(frame, existing("id_column", columns.id, names)) if columns.id else None
     texts = _texts(frame, columns.text) if columns.text else None
@@ -188,10 +188,13 @@ def _inputs(
             else:
                 found.leave_out(column, f"beside the {what}, which are the only inputs")
         return found, None, None
+    import polars as pl
+
     frame, notes = within_64_bits(frame, used)
     found = roles(frame, target, columns, used)
     found.notes += notes
-    features, encoded = encode(frame.select(found.features), separator, columns.whole)
+    series = {column.name: column for column in frame.get_columns()}  # a selection of 10,000 names is slow
+    features, encoded = encode(pl.DataFrame({name: series[name] for name in found.features}), separator, columns.whole)
     return found, features, encoded
 
 
@@ -249,11 +252,6 @@ def _test_mask(sizes: list[int], splits: list[str]) -> Tensor | None:
     return torch.cat([torch.full((size,), split != "train") for size, split in zip(sizes, splits, strict=True)])
 
 
-def _target(names: list[str], target: str | None) -> str:
-    guess = next((column for column in TARGETS if column in names), None)
-    return existing("target", target or guess, names)
-
-
 def _image_column(frame: "pl.DataFrame", columns: Columns, used: dict[str, str]) -> str | None:
     """The column of pictures: the one asked for, one of bytes, or one of names of picture files."""
     import polars as pl
@@ -261,10 +259,11 @@ def _image_column(frame: "pl.DataFrame", columns: Columns, used: dict[str, str])
     if columns.image is not None:
         return existing("image_column", columns.image, list(frame.columns))
     kinds = frame.schema
-    encoded = [name for name, kind in kinds.items() if name not in used and (kind == pl.Binary or "bytes" in _fields(kind))]
+    encoded = [name for name, kind in kinds.items() if name not in used and (type(kind) is pl.Binary or "bytes" in _fields(kind))]
     if encoded:
         return likeliest(encoded)
-    named = [name for word in PATHS for name, kind in kinds.items() if name.lower() == word and kind == pl.String and name not in used]
+    texts = [name for name, kind in kinds.items() if type(kind) is pl.String and name not in used]
+    named = [name for word in PATHS for name in texts if name.lower() == word]
     return next((name for name in named if name not in columns.drop and _names_pictures(frame[name])), None)
 
 
@@ -300,16 +299,6 @@ def _place(base: Path | None, value: str) -> Path:
 
 def _fields(kind: "pl.DataType") -> list[str]:
     return [field.name for field in getattr(kind, "fields", [])]
-
-
-def existing(keyword: str, column: str | None, allowed: list[str]) -> str:
-    """The column, which must be there. Raises UnseenError that names those that are."""
-    if column is None or column not in allowed:
-        found = f"has no column {column!r}" if column else "needs a column named"
-        shown = ", ".join(allowed[:20]) + (f" and {len(allowed) - 20:,} more" if len(allowed) > 20 else "")
-        flag = "" if keyword.startswith("--") else f" (--{keyword.replace('_', '-')} COLUMN)"
-        raise UnseenError(f"The data {found} for {keyword}. Allowed: {shown}. Give {keyword.split(' ')[0]}=COLUMN{flag}.")
-    return column
 
 
 def _values(frame: "pl.DataFrame", name: str) -> list[Any]:

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unseen.data.columns import existing
 from unseen.data.csvs import TARGETS
-from unseen.data.frames import existing, likeliest, row_names, split_mask, table
+from unseen.data.frames import likeliest, row_names, split_mask, table
 from unseen.data.images import Pictures
 from unseen.data.raw import Columns, Raw
 from unseen.data.reading import Reading, Skipped

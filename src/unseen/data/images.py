@@ -125,7 +125,13 @@ def survey(pictures: Pictures, positions: Tensor, image_size: int | None = None)
     clear = [place for place, found in headers.items() if found.is_transparent]
     background, said = _background(pictures, clear)
     turned = sum(found.is_turned for found in headers.values())
-    notes = (note, said, f"{_of(turned, headers)} are turned as their EXIF orientation says." if turned else "")
+    moving = sum(found.is_moving for found in headers.values())
+    notes = (
+        note,
+        said,
+        f"{_of(turned, headers)} are turned as their EXIF orientation says." if turned else "",
+        f"{_of(moving, headers)} have several frames: the first is read." if moving else "",
+    )
     pictorial = {size: count for size, count in shapes.items() if len(size) == 3}
     sizes: Counter[str] = Counter()
     for size, count in pictorial.items():

@@ -16,10 +16,10 @@ from unseen.data.checks import check_finite
 from unseen.data.decoding import DamagedError
 from unseen.data.examples import Examples, rows
 from unseen.data.images import Pictures, Survey, survey
-from unseen.data.loading import Plan, check_options, completed, limited, planned, with_pictures
+from unseen.data.loading import Plan, check_options, columns_of, completed, limited, planned, with_pictures
 from unseen.data.picturing import decode_all, seconds_each, unread
 from unseen.data.precision import narrowed
-from unseen.data.raw import Columns, Raw
+from unseen.data.raw import Raw
 from unseen.data.reading import Reading
 from unseen.data.sources import read
 
@@ -64,8 +64,8 @@ def inspect(
     if isinstance(data, Examples):
         return data.reading
     started = time.perf_counter()
-    drop = (drop,) if isinstance(drop, str) else tuple(drop)
-    raw = read(data, data_dir, Columns(target, image_column, id_column, text, split_column, drop, separator, encoding))
+    columns = columns_of(target, image_column, id_column, text, split_column, drop, separator, encoding)
+    raw = data if isinstance(data, Raw) else read(data, data_dir, columns)
     plan = planned(raw, (limit, test_limit), test_fraction, seed)
     reading = limited(raw, plan)
     seconds = time.perf_counter() - started

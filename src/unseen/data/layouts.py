@@ -155,6 +155,8 @@ def pictures_by_table(path: Path, tables: dict[Path, str], columns: Columns) -> 
     whole = pl.concat(frames, how="diagonal_relaxed")
     target = columns.target or _only_target(whole, image, columns)
     test = [split != "train" for split, frame in zip(tables.values(), frames, strict=True) for _ in range(len(frame))]
+    if target is not None and target != columns.target:
+        reading = reading.noting(f"The labels are those of the column {target!r} (--target gives another).")
     found = len(whole) + sum(part.count for part in reading.skipped)
     reading = replace(reading, kind="pictures named by a table", found=found, unit="rows", sources=_sources(tables, frames))
     raw = table(whole, path.resolve().name, replace(columns, image=image, target=target), _mask(test), base=path, reading=reading)

@@ -95,13 +95,28 @@ def load(
         UnseenError: for data that cannot be used, naming the place and the next step.
     """
     check_options(limit, test_limit, test_fraction, image_size)
-    drop = (drop,) if isinstance(drop, str) else tuple(drop)
-    if isinstance(data, Examples):
-        is_test = torch.tensor([split == "test" for split in data.split])
-        return data if limit is None and test_limit is None else data.select(_kept(is_test, limit, test_limit))
-    columns = Columns(target, image_column, id_column, text, split_column, drop, separator, encoding)
-    raw = read(data, data_dir, columns)
+    columns = columns_of(target, image_column, id_column, text, split_column, drop, separator, encoding)
+    raw = data if isinstance(data, Examples | Raw) else read(data, data_dir, columns)
+    if isinstance(raw, Examples):
+        is_test = torch.tensor([split == "test" for split in raw.split])
+        return raw if limit is None and test_limit is None else raw.select(_kept(is_test, limit, test_limit))
     return examples_of(raw, (limit, test_limit), test_fraction, image_size, seed, memory_gib, skip_damaged=skip_damaged, say=say)
+
+
+def columns_of(
+    target: str | None = None,
+    image_column: str | None = None,
+    id_column: str | None = None,
+    text: str | None = None,
+    split_column: str | None = None,
+    drop: str | Sequence[str] = (),
+    separator: str | None = None,
+    encoding: str | None = None,
+) -> Columns:
+    """What ``load`` is told of columns."""
+    return Columns(
+        target, image_column, id_column, text, split_column, (drop,) if isinstance(drop, str) else tuple(drop), separator, encoding
+    )
 
 
 def download(name: str, data_dir: str | Path | None = None) -> Path:

@@ -43,15 +43,15 @@ def read(data: object, data_dir: str | Path | None, columns: Columns) -> Raw:
         return hub(data, "hub", columns)
     if isinstance(data, Table):
         return table(data.frame, data.name, columns, classes=declared_classes(data.metadata))
-    if isinstance(data, tuple) and len(data) > 1 and all(_is_map_style(part) for part in data):
+    if isinstance(data, tuple | list) and len(data) > 1 and all(_is_map_style(part) for part in data):  # random_split gives a list
         return map_style(data)
     if isinstance(data, tuple):
         return arrays(*data)
     if _is_map_style(data):
         return map_style((data,))
     raise UnseenError(
-        f"Cannot load a {type(data).__name__}. Allowed: {', '.join(NAMES)}, {KINDS}, a pandas or Polars frame, a datasets.Dataset, a torch "
-        "data set of (x, y) with a length, or a tuple (x_train, y_train[, x_test, y_test]). Convert it to one of these."
+        f"Cannot load a {type(data).__name__}. Allowed: a name such as digits, a path, a pandas or Polars frame, a datasets.Dataset, a "
+        "torch data set of (x, y) with a length, or a tuple (x_train, y_train[, x_test, y_test]). Convert it to one of these."
     )
 
 

@@ -224,9 +224,23 @@ def _refuse_marks(column: "pl.Series", marks: "pl.Series") -> None:
 
     found = column.cast(pl.String).is_in(marks.to_list())
     raise UnseenError(
-        f"Column {column.name!r} has {found.sum():,} missing values, written {marks[0]!r}, the first in row {found.arg_max()}. Allowed: "
+        f"Column {column.name!r} has {missing(int(found.sum()))}, written {marks[0]!r}, the first in row {found.arg_max()}. Allowed: "
         f"none. Fill them in, drop those rows, or leave the column out with --drop {column.name}."
     )
+
+
+def _others(count: int) -> str:
+    return f"{count:,} values that are none, the first" if count > 1 else "a value that is none:"
+
+
+def missing(count: int) -> str:
+    """So many missing values, in words."""
+    return f"{count:,} missing values" if count > 1 else "a missing value"
+
+
+def shortened(text: str, most: int = 30) -> str:
+    """A text that fits a message."""
+    return text if len(text) <= most else text[: most - 2] + " …"
 
 
 def _refuse_few_others(column: "pl.Series", clean: Cleaned, decimal_comma: bool) -> None:
@@ -245,6 +259,6 @@ def _refuse_few_others(column: "pl.Series", clean: Cleaned, decimal_comma: bool)
     row = found.arg_max() or 0
     first = column.cast(pl.String)[row]
     raise UnseenError(
-        f"Column {column.name!r} holds numbers, and {found.sum():,} values that are none, the first {first!r} in row {row}. "
+        f"Column {column.name!r} holds numbers, and {_others(int(found.sum()))} {first!r} in row {row}. "
         f"Allowed: numbers in one spelling. Correct them, or leave the column out with --drop {column.name}."
     )

@@ -25,7 +25,7 @@ def map_style(parts: Sequence[Any]) -> Raw:
     sizes = [len(part) for part in parts]
     whole: ConcatDataset[Any] = ConcatDataset(parts)
     names = [f"{split}[{i}]" for split, size in zip(("train", *["test"] * len(parts)), sizes, strict=False) for i in range(size)]
-    classes = getattr(parts[0], "classes", None)
+    classes = _classes_of(parts[0])
     return Raw(
         name=type(parts[0]).__name__.lower(),
         inputs=Pictures(partial(_pick_inputs, whole), names, has_headers=False),
@@ -34,6 +34,13 @@ def map_style(parts: Sequence[Any]) -> Raw:
         classes=tuple(str(name) for name in classes) if classes else None,
         reading=Reading(kind="torch data set", found=sum(sizes)),
     )
+
+
+def _classes_of(dataset: Any) -> Any:
+    """Names of the classes that a data set tells, or the one that it is a part of."""
+    while not hasattr(dataset, "classes") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    return getattr(dataset, "classes", None)
 
 
 def _labels_of(dataset: Any) -> list[Any]:

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from unseen.masks.half import SharedMask
 
 CHILD = "turn_over"  # the name under which a layer carries its TurnOver module
+Groups = tuple[bool, ...]
+"""Which groups of units are on."""
 LARGEST = 6  # masks at most: of more of them the parts of a batch are too small
 
 
@@ -73,48 +75,84 @@ def active_logits(layers: list[nn.Module], x: Tensor, index: Tensor, side: str) 
     mask: Any = next(found.mask for layer in layers if (found := mask_of(layer)) is not None)
     seen = mask.number(index)
     number = {"seen": seen, "unseen": seen ^ 1, "both": torch.cat((seen, seen ^ 1))}[side]  # the complement stands beside it
-    parts, places = [], []
+    parts, places, halves = [], [], []
     for word, units in enumerate(mask.words.tolist()):
         rows = (number == word).nonzero()[:, 0]
         if len(rows):
-            chosen = x if len(rows) == len(x) == len(number) else x.index_select(0, rows % len(x))
-            parts.append(_half(layers[:-1], chosen, [bool(unit) for unit in units]))
+            parts.append(x if len(rows) == len(x) == len(number) else x.index_select(0, rows % len(x)))
             places.append(rows)
-    logits: Tensor = layers[-1](torch.cat(parts).index_select(0, torch.cat(places).argsort()))
+            halves.append(tuple(bool(unit) for unit in units))
+    features = _through(layers[:-1], parts, halves)
+    logits: Tensor = layers[-1](torch.cat(features).index_select(0, torch.cat(places).argsort()))
     return logits
 
 
-def _half(layers: list[nn.Module], h: Tensor, on: list[bool]) -> Tensor:
-    """The hidden layers through the units of these groups alone; their features among zeros, as the output layer takes them."""
-    masked = False  # whether the units that come in are those of the groups alone
+def _through(layers: list[nn.Module], parts: list[Tensor], halves: list[Groups]) -> list[Tensor]:
+    """Each part of the batch through the units of its own half; features among zeros, as the output layer takes them."""
+    masked = False  # whether the units that come in are those of the half alone
     for layer in layers:
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            weight = _of_groups(layer.weight, 0, on)
-            weight = _of_groups(weight, 1, on) if masked else weight
-            bias = None if layer.bias is None else _of_groups(layer.bias, 0, on)
-            h = F.linear(h, weight, bias) if isinstance(layer, nn.Linear) else _convolved(layer, h, weight, bias)
+            weights = _Blocks.apply(layer.weight, halves, masked)  # type: ignore[no-untyped-call]
+            biases = [None if layer.bias is None else _of_groups(layer.bias, 0, on) for on in halves]
+            parts = [_layer(layer, *own) for own in zip(parts, weights, biases, strict=True)]
             masked = True
         else:
-            h = layer.forward(h)
+            parts = [layer.forward(part) for part in parts]
         if (mask := mask_of(layer)) is not None:
-            h = h * (mask.place.scale or 2.0)
-    return _whole(h, on)
+            parts = [part * (mask.place.scale or 2.0) for part in parts]
+    return [_whole(part, on) for part, on in zip(parts, halves, strict=True)]
 
 
-def _convolved(layer: nn.Conv2d, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _layer(layer: nn.Linear | nn.Conv2d, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return F.linear(h, weight, bias)
     return F.conv2d(h, weight, bias, layer.stride, layer.padding, layer.dilation)  # type: ignore[arg-type]
 
 
-def _of_groups(value: Tensor, dim: int, on: list[bool]) -> Tensor:
+class _Blocks(torch.autograd.Function):
+    """The weights between the units of each half, in the type that products are made in; one gradient for all, not one for each."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, halves: list[Groups], masked: bool) -> tuple[Tensor, ...]:
+        """Weights (out, in, ...) to a block for each half; masked: whether their inputs are of the half alone too."""
+        ctx.halves, ctx.masked, ctx.like = halves, masked, weight
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+        rows = [_of_groups(weight, 0, on) for on in halves]
+        return tuple((_of_groups(part, 1, on) if masked else part).to(kind, copy=True) for part, on in zip(rows, halves, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        """The sum of the blocks' gradients, each at its place."""
+        whole = torch.zeros_like(ctx.like)
+        for gradient, on in zip(gradients, ctx.halves, strict=True):
+            for into, own in _pieces(whole, gradient, 0, on):
+                for place, piece in _pieces(into, own, 1, on) if ctx.masked else [(into, own)]:
+                    place.add_(piece)
+        return whole, None, None
+
+
+def _pieces(whole: Tensor, part: Tensor, dim: int, on: Groups) -> list[tuple[Tensor, Tensor]]:
+    """Places in the whole and what of the part belongs there, along a dimension: neighbouring groups as one."""
+    size = whole.shape[dim] // len(on)
+    runs = _runs(on)
+    places = [whole.narrow(dim, first * size, count * size) for first, count in runs]
+    return list(zip(places, part.split([count * size for _, count in runs], dim), strict=True))
+
+
+def _of_groups(value: Tensor, dim: int, on: Groups) -> Tensor:
     """The part along a dimension that belongs to the groups that are on; groups lie one behind the other."""
     size = value.shape[dim] // len(on)
-    chosen = [group for group, is_on in enumerate(on) if is_on]
-    if chosen[-1] - chosen[0] + 1 == len(chosen):
-        return value.narrow(dim, chosen[0] * size, len(chosen) * size)
-    return torch.cat([value.narrow(dim, group * size, size) for group in chosen], dim)
+    parts = [value.narrow(dim, first * size, count * size) for first, count in _runs(on)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
-def _whole(h: Tensor, on: list[bool]) -> Tensor:
+def _runs(on: Groups) -> list[tuple[int, int]]:
+    """First and number of each run of neighbouring groups that are on."""
+    starts = [group for group, is_on in enumerate(on) if is_on and (group == 0 or not on[group - 1])]
+    return [(start, next((end - start for end in range(start, len(on)) if not on[end]), len(on) - start)) for start in starts]
+
+
+def _whole(h: Tensor, on: Groups) -> Tensor:
     """Features (rows, units on) among zeros: (rows, units)."""
     pieces = iter(h.chunk(sum(on), 1))
     empty = h.new_zeros(len(h), h.shape[1] // sum(on))

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import re
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +12,16 @@ import numpy as np
 from unseen.curate import find_oddities
 from unseen.data import Examples
 from unseen.errors import UnseenError
+from unseen.page.loading import load_examples
 from unseen.page.looks import looks, nearest_of, plane
 from unseen.page.media import media, wanted
+from unseen.page.notebook import Page
 from unseen.page.overview import headline, tiles, trust, what_was_run
 from unseen.page.packing import pack
 from unseen.page.related import related_facts
 from unseen.page.tables import Points, page_data, read_points
 from unseen.runs import Run, require_halves, writing_out
-from unseen.scoring import noted_mark, run_examples
+from unseen.scoring import noted_mark
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,8 +44,8 @@ def report(
     data: Any = None,
     points: int = POINTS,
     pictures: int = PICTURES,
-) -> Path:
-    """Write the page of a run and return its path.
+) -> Page:
+    """Write the page of a run and return its path, whose ``show()`` opens it, in a notebook below the cell.
 
     Args:
         run: finished, with an unseen side.
@@ -75,7 +76,7 @@ def report(
         note = "These inputs are neither pictures nor rows of a table. report(run, data=texts) shows a text per example."
     with writing_out(path) as temporary:
         temporary.write_text(render(run, chosen, pack(arrays, facts), note), encoding="utf-8")
-    return path
+    return Page(path)
 
 
 def _check(run: Run, points: int) -> None:
@@ -84,22 +85,6 @@ def _check(run: Run, points: int) -> None:
     require_halves(run)
     if points < 100:
         raise UnseenError(f"--points is {points}; it must be at least 100.")
-
-
-def load_examples(run: Run, data: Any = None, data_dir: str | Path | None = None) -> tuple[Examples | None, str]:
-    """The run's examples, or None and what to do to see them."""
-    if _shows_only(data):
-        return None, ""
-    noted_mark(run)  # a broken file is no reason to go on without
-    try:
-        return run_examples(run, data, data_dir=data_dir, as_scored=False)[1], ""
-    except UnseenError as error:
-        if data is not None:
-            raise
-        if re.fullmatch(r".+-[0-9a-f]{8}", run.config.data.data):  # how ``score`` names what came from Python
-            return None, "No pictures: this run was made of data from Python. report(run, data=…) with the same data shows them."
-        note = f"No pictures: the run's data could not be loaded ({error}). --data-dir says where they are; in Python, report(run, data=…)."
-        return None, note
 
 
 def _is_quick(run: Run, examples: Examples) -> bool:
@@ -119,13 +104,6 @@ def _placed(run: Run, points: Points, examples: Examples | None, pictures: int, 
         return None
     arrays["look_x"], arrays["look_y"] = plane(rows)[places].T
     return nearest_of(rows, index, shown[wanted(points, pictures)])
-
-
-def _shows_only(data: Any) -> bool:
-    """Whether data is something to show (texts, a frame) and not what a run is made of."""
-    import polars as pl
-
-    return isinstance(data, pl.DataFrame | list)
 
 
 def render(run: Run, points: Points, packed: str, note: str) -> str:

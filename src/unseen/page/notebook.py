@@ -4,14 +4,46 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from unseen.errors import UnseenError
-from unseen.page.build import load_examples
+from unseen.page.loading import load_examples
 from unseen.page.thumbnails import is_images, pictures
 from unseen.runs import Run
 
 SHOWN = 12
+HEIGHT = 900  # pixels of the page in a notebook
+
+
+class Page(type(Path())):  # type: ignore[misc]  # a path of this system, whichever it is
+    """The path of a report, which can show itself."""
+
+    def show(self, height: int = HEIGHT) -> None:
+        """Show the page: in a notebook below the cell, whole and without a server; else in the browser.
+
+        Args:
+            height: pixels, in a notebook.
+        """
+        if (display := _display()) is None:
+            import webbrowser
+
+            webbrowser.open(self.resolve().as_uri())
+            return
+        frame = f'<iframe srcdoc="{escape(self.read_text(encoding="utf-8"))}" style="width:100%;height:{height}px;border:0"></iframe>'
+        display({"text/html": frame, "text/plain": str(self)}, raw=True)
+
+
+def _display() -> Any:
+    """What shows HTML in the notebook that this runs in; None where it runs in none."""
+    import sys
+
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
+
+    return display
 
 
 def gallery(run: Run) -> str:
@@ -27,14 +59,14 @@ def _gallery(run: Run) -> str:
     if "memorization" not in scores.columns:
         return f"<p><code>{escape(str(run.path))}</code></p>" + str(scores.head(SHOWN)._repr_html_())
     most = scores.sort("memorization", "index", descending=[True, False]).head(SHOWN)
-    examples, _ = load_examples(run)
+    examples, note = load_examples(run)
     head = (
         f"<p><code>{escape(str(run.path))}</code>: {facts['trained']:,} examples, accuracy {facts['accuracy_seen']:.1%} seen, "
         f"{facts['accuracy_unseen']:.1%} unseen. The most memorized (label, seen, unseen prediction):</p>"
     )
     if examples is None or not is_images(examples):
         columns = [name for name in ("id", "given_label", "memorization", "predicted_seen", "predicted_unseen") if name in most.columns]
-        return head + str(most.select(columns)._repr_html_())
+        return head + str(most.select(columns)._repr_html_()) + (f"<p>{escape(note)}</p>" if note else "")
     positions = {value: position for position, value in enumerate(examples.index.tolist())}
     images = pictures(examples, [positions[value] for value in most["index"].to_list()])
     names = run.classes

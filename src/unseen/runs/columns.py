@@ -106,7 +106,10 @@ COLUMNS: dict[str, Column] = {
     "exact": Column("whether the inputs of the two are equal"),
     "labels_differ": Column("whether the labels of the two, or within the group of duplicates, differ"),
     "group": Column("number of its group of duplicates, the same for all that pairs connect"),
-    "strangeness": Column("1 - mean cosine of its features with the ten nearest", "", "0..2", "an outlier"),
+    "strangeness": Column(
+        "distance of its features from the 20 nearest, or from the mean of all, in interquartile ranges above the third quartile", "", "",
+        "an outlier",
+    ),
     "given_class": Column("name of the label trained on"),
     "suggested_label": Column("class that the unseen half and the nearest examples name together", "class number"),
     "suggested_class": Column("name of the suggested label"),

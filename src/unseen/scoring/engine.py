@@ -1,5 +1,6 @@
 """The main job: from data and a configuration to a run folder that scores every example."""
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ def score(
         devices: processes, or GPUs; those of ``torchrun`` where it started this one.
         resume: go on with an unfinished run.
         force: train again what is there.
-        progress: show a bar.
+        progress: show a bar, and say before pictures are read how long that takes, where it is long.
         loggers: csv, tensorboard, wandb, mlflow, or loggers of Lightning: they get every epoch when the run is finished.
         options: of ``Config``: epochs, random_labels, seed, …; `unseen score --help` says what each does.
 
@@ -71,7 +72,7 @@ def score(
         first(partial(remove_leftovers, there))
         return there  # no example need be read to see that
     with unchanged(data, data_dir):
-        settings, examples = prepare(data, model, data_dir, settings)
+        settings, examples = prepare(data, model, data_dir, settings, _say if progress and is_first() else None)
         estimator_of(settings).check(settings, process_count(devices))
         folder = Path(out) if out else settings.folder()
         logged = make_loggers(loggers, folder)
@@ -91,6 +92,10 @@ def score(
         if is_first():
             log_history(run, logged)
     return run
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def begin_run(run: Run, settings: Config, examples: Sharded, data: Any, data_dir: str | Path | None) -> None:

@@ -114,7 +114,7 @@ def floor_lines(facts: dict[str, Any]) -> list[str]:
         return []
     found, floor = facts["discoveries_q10"], facts["null_examples"]
     lines = [
-        f"{found:,} of {facts['trained']:,} examples stand out from the {floor:,} never trained ({facts['null']}) "
+        f"{found:,} of {facts['trained']:,} examples stand out from the {floor:,} never trained on ({facts['null']}) "
         f"at a false discovery rate of {LEVEL:.0%}."
     ]
     return lines + [line for line in (_power(found, floor, facts["trained"]), _generous(facts)) if line]
@@ -125,15 +125,15 @@ def _power(found: int, floor: int, trained: int) -> str:
     least = least_discoveries(floor, trained)
     if least is None:
         return (
-            f"With {floor:,} never trained no call is possible: this is zero of power, not of memorization. --null-fraction 0.1 holds "
-            "out more."
+            f"With {floor:,} examples that were never trained on, no example can stand out, whatever is memorized. --null-fraction 0.1 "
+            "holds out more."
         )
     if not found:
         return (
-            f"A call needs {least:,} of {trained:,} examples above all {floor:,} never trained, so this may be zero of power, not of "
-            "memorization. --null-fraction holds out more."
+            f"That takes at least {least:,} of {trained:,} examples above all {floor:,} never trained on, so there may be some that "
+            "this misses. --null-fraction holds out more."
         )
-    return "With so few of them the estimate is coarse: --null-fraction holds out more." if floor < COARSE else ""
+    return "The estimate is coarse with so few of them. --null-fraction holds out more." if floor < COARSE else ""
 
 
 def _generous(facts: dict[str, Any]) -> str:
@@ -146,5 +146,5 @@ def _generous(facts: dict[str, Any]) -> str:
     if share < MANY_WRONG:
         return ""
     return (
-        f"{share:.0%} of the labels are wrong and those of the test examples are clean, so too many are called: prefer --null-fraction 0.1."
+        f"{share:.0%} of the labels are wrong, and those of the test examples are clean, so too many stand out. Prefer --null-fraction 0.1."
     )

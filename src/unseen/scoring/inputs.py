@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,11 @@ from unseen.data import (
     is_stream,
     is_trained,
     load,
+    opened,
     pinned,
     random_labels,
     random_pixels,
+    sample,
     scan,
 )
 from unseen.errors import UnseenError
@@ -60,6 +62,8 @@ LOADED = (
     "image_size",
 )
 """Options that ``load`` takes."""
+COLUMNS = ("target", "text", "id_column", "image_column", "split_column", "drop", "separator", "encoding")
+"""Those of them that ``opened`` takes."""
 FEATURE_SIZE = 128  # pixels a side that features of photographs are computed from
 WHOLE = ("limit", "test_limit", "train_on", "watch", "gradients_every", "text")
 """Options that need all examples at once, or a pass of their own."""
@@ -77,20 +81,27 @@ def settings_of(data: Any, model: str | nn.Module, options: dict[str, Any]) -> C
     return completed(config) if in_shards else config  # shards are not looked at before the choice
 
 
-def prepare(data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config) -> tuple[Config, Sharded]:
-    """The configuration, with the data's content in its name where that has none, and the examples with their noise.
+def prepare(
+    data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config, say: Callable[[str], None] | None = None
+) -> tuple[Config, Sharded]:
+    """The configuration, with the data's content in its name where that has none, and the examples with their noise. say: see ``load``.
 
     Raises:
         UnseenError: data that cannot be read, a model that cannot take them, an option that needs them whole. No folder is made before.
     """
     if settings.data.shards:
         return _prepare_shards(data, model, data_dir, settings)
-    settings, examples = prepare_whole(data, model, data_dir, settings)
+    settings, examples = prepare_whole(data, model, data_dir, settings, say=say)
     return settings, Sharded.of(examples, settings.noise.null_fraction, settings.seed)
 
 
 def prepare_whole(
-    data: Any, model: str | nn.Module, data_dir: str | Path | None, settings: Config, as_scored: bool = True
+    data: Any,
+    model: str | nn.Module,
+    data_dir: str | Path | None,
+    settings: Config,
+    as_scored: bool = True,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[Config, Examples]:
     """As ``prepare``, of data in memory.
 
@@ -100,18 +111,14 @@ def prepare_whole(
         data_dir: where mnist/, cifar10/ … lie.
         settings: the configuration as it is asked for.
         as_scored: with features in place of the inputs, where the configuration has them.
+        say: see ``load``.
 
     Raises:
         UnseenError: as ``prepare``, and for data in shards.
     """
     if settings.data.shards:
         raise UnseenError("These data are read in shards, and this needs them whole in memory. Score a part of the files without --shards.")
-    examples = load(data, data_dir=data_dir, **load_options(settings))
-    before, settings = load_options(settings), completed(settings, examples)
-    if settings.data.features is not None and settings.data.image_size is None and _is_shrunk(examples):
-        settings = settings.change(image_size=FEATURE_SIZE)
-    if load_options(settings) != before:  # what was chosen holds out another share, or sees more of the pictures
-        examples = load(data, data_dir=data_dir, **load_options(settings))
+    settings, examples = _read(data, data_dir, settings, say)
     _refuse_a_class_per_row(examples)
     if isinstance(data, str):
         settings = settings.change(data=pinned(data, examples.reading.revision))
@@ -138,6 +145,25 @@ def with_groups(settings: Config, examples: Examples, count: int, model: str | n
         return settings
     bare = new_network(settings.network, examples, settings.seed, None if isinstance(model, str) else model)
     return settings.change(groups=groups_for(bare, count, settings.masks.only, settings.masks.skip))
+
+
+def _read(data: Any, data_dir: str | Path | None, asked: Config, say: Callable[[str], None] | None) -> tuple[Config, Examples]:
+    """The completed configuration and the examples; pictures are read once, at the size that the estimator wants."""
+    source = opened(data, data_dir, **{name: value for name, value in load_options(asked).items() if name in COLUMNS})
+    settings = chosen(asked, sample(source, image_size=asked.data.image_size))
+    examples = load(source, **load_options(settings), say=say)
+    if completed(asked, examples).estimator != settings.estimator:  # the first colour picture lay behind those that were looked at
+        settings = chosen(asked, load(source, **load_options(asked)))
+        examples = load(source, **load_options(settings))
+    return settings, examples
+
+
+def chosen(asked: Config, some: Examples) -> Config:
+    """The configuration with what the data decide: the estimator, and the size of pictures. some: examples at the size asked for."""
+    settings = completed(asked, some)
+    if settings.data.features is not None and settings.data.image_size is None and _is_shrunk(some):
+        return settings.change(image_size=FEATURE_SIZE)
+    return settings
 
 
 def _refuse_a_class_per_row(examples: Examples) -> None:

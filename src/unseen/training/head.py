@@ -239,11 +239,11 @@ def chosen(head: Head, chunks: Sequence[Chunk], ridge: float | None = None, tota
         ridges, squares = [factor * head.ridge for factor in ridges], torch.zeros(len(ridges), dtype=torch.float64)
         for chunk in chunks:
             for part in zip(*(values.split(ROWS) for values in chunk), strict=True):
-                squares += press(head, ridges, *part)
+                squares += press(head, ridges, *part).cpu()
         ridge = ridges[int(total(squares).argmin())]
     head, losses = replace(head, ridge=ridge), torch.zeros(len(SCALES), dtype=torch.float64)
     for chunk in chunks:
-        losses += losses_by_scale(head.predict(*chunk).unseen, chunk[1])
+        losses += losses_by_scale(head.predict(*chunk).unseen, chunk[1]).cpu()
     return replace(head, scale=SCALES[int(total(losses).argmin())])
 
 

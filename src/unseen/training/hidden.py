@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from unseen.data import Examples
 from unseen.masks import evaluating, logits_of
-from unseen.training.head import ROWS, Sums, chosen, solve
+from unseen.training.head import chosen, solve
+from unseen.training.sums import ROWS, Sums
 
 SHARE = 0.03  # of the products of an epoch's training that a head may cost
 WEIGHT = 32  # four products of two units in float64, each as long as eight in bfloat16 (measured on a CPU that multiplies bfloat16)

@@ -46,6 +46,7 @@ function wire(data, act) {
   addEventListener('resize', () => requestAnimationFrame(act.redrawChart))
   addEventListener('beforeunload', event => { if (journal.unsaved && decided.size) event.preventDefault() })
   for (const button of by('thumb').children) button.onclick = () => { view(button.dataset.view); act.redrawChart() }
+  by('fields').open = !matchMedia('(max-width: 900px)').matches
   bulk(data, act)
   view('work')
   say(journal.said)
@@ -105,7 +106,7 @@ function sizeOf(data, list) {
 
 /** What narrows the view, each with a button that takes it away. */
 function chips(data, act) {
-  const chip = (text, changes) => element('button', {className: 'chip', onclick: () => act.set(changes), 'aria-label': `${text}: take this filter away`}, `${text} ✕`)
+  const chip = (text, changes) => element('button', {className: 'chip', onclick: () => act.set(changes), title: 'Take this filter away'}, `${text} ✕`)
   const found = []
   if (state.only !== null) found.push(chip('one example', {only: null}))
   if (state.region) found.push(chip(`lasso in ${SCATTERS[state.region.chart].name}`, {region: null}))

@@ -24,7 +24,7 @@ const fall = (data, i, axes = false) => data.curves.epochs.length < 2 ? [] : [el
 function relatives(data, i, most) {
   const groups = new Map()
   for (const [kind, other, value] of data.related.of[i] ?? []) groups.set(kind, [...groups.get(kind) ?? [], [other, value]])
-  return [...groups].map(([kind, found]) => element('div', {className: 'related'}, element('h4', {}, kind), element('ul', {}, ...found.slice(0, most).map(([other, value]) => {
+  return [...groups].map(([kind, found]) => element('div', {className: 'related'}, element('p', {className: 'kind'}, kind), element('ul', {}, ...found.slice(0, most).map(([other, value]) => {
     const [, id, label, picture] = data.related.others[other], said = `${id}, labelled ${named(data, label)} (${value})`
     const shown = data.media && picture >= 0 ? data.media.kind === 'images' ? thumbnail(data, picture, said) : element('span', {className: 'snippet'}, data.media.rows[picture].join(', ').slice(0, 120)) : ''
     return element('li', {title: said, className: label === data.given[i] ? 'same' : 'other'}, shown, element('span', {className: 'of'}, named(data, label)))
@@ -34,15 +34,15 @@ function relatives(data, i, most) {
 /** One card. act: what its controls do. */
 function card(data, i, act) {
   const id = data.ids[i], decision = decided.get(id), [name, value, unit] = told(data, i), wide = data.media?.kind === 'rows'
-  const made = element('li', {className: `card${decision ? ' is-' + decision.decision : ''}${state.selected.has(i) ? ' chosen' : ''}`, tabIndex: -1, 'data-i': i, 'aria-label': `${id}, ${name} ${number(value)}, labelled ${named(data, data.given[i])}, unseen says ${named(data, data.said_unseen[i])}${decision ? `, ${decidedSaid(decision)}` : ''}`})
+  const made = element('li', {className: `card${decision ? ' is-' + decision.decision : ''}${state.selected.has(i) ? ' chosen' : ''}`, tabIndex: -1, 'data-i': i, 'aria-label': `${id}, ${name} ${number(value, unit)}, labelled ${named(data, data.given[i])}, unseen says ${named(data, data.said_unseen[i])}${decision ? `, ${decidedSaid(decision)}` : ''}`})
   const pick = element('input', {type: 'checkbox', checked: state.selected.has(i), 'aria-label': `Select ${id}`, onclick: event => act.select(i, event.shiftKey)})
   const open = element('button', {className: 'open', title: 'Open (Enter)', 'aria-label': `Open ${id}`, onclick: () => act.open(i)}, '⤢')
   const shown = what(data, data.picture[i], id)
   if (shown && !wide) { shown.classList.add('opens'); shown.onclick = () => act.open(i) }
-  const figures = element('div', {className: 'figures'}, element('p', {className: 'score'}, element('b', {}, number(value)), element('span', {}, ` ${unit ? unit + ' ' : ''}${name}`)), says(data, i))
+  const figures = element('div', {className: 'figures'}, element('p', {className: 'score'}, element('b', {}, number(value, unit)), element('span', {}, `${unit === 'nats' ? ' nats, ' : ' '}${name}`)), says(data, i))
   made.append(element('div', {className: 'top'}, element('label', {className: 'pick'}, pick), element('span', {className: 'id', title: id}, element('bdi', {}, ...marked(id))), open),
     element('div', {className: wide ? 'body wide-body' : 'body'}, ...(shown ? [shown] : []), figures),
-    ...fall(data, i), ...relatives(data, i, 5),
+    ...fall(data, i), ...relatives(data, i, wide ? 2 : 5),
     ...(decision ? [element('p', {className: 'decision'}, decidedSaid(decision))] : []), actions(data, i, act))
   return made
 }

@@ -79,7 +79,7 @@ function perClass(data, mask, choose, all = false) {
       vector('rect', {class: 'median', x: percent(middle), y: '12%', width: 2, height: '76%'}),
       vector('circle', {class: 'most', cx: percent(most), cy: '50%', r: 3}))
     const said = `${named(data, c)}: ${count(inView[c], data)} in view, median memorization ${quantile(data, of, 0.5).toFixed(2)}, 95% below ${high.toFixed(2)}, highest ${data.memorization[of[0]].toFixed(2)} nats`
-    return element('button', {className: 'class-row', title: said, 'aria-label': said, 'aria-pressed': String(state.class === c), onclick: () => choose(c)},
+    return element('button', {className: 'class-row', title: said, 'aria-pressed': String(state.class === c), onclick: () => choose(c)},
       element('span', {className: 'class-name'}, named(data, c)), element('span', {className: 'class-count'}, count(inView[c], data)), art)
   })
   const marks = x.ticks.map(tick => vector('text', {class: 'tick', x: percent(at(tick)), y: 12, 'text-anchor': 'middle'}, String(tick)))

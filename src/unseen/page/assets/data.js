@@ -44,7 +44,7 @@ const ABOUT = {
 
 /** Numbers of an example: name, what stands on the card, unit, whether the largest comes first. */
 const COLUMNS = {
-  wrong_probability: ['probability to be wrong', 'probably wrong', '', true],
+  wrong_probability: ['probability to be wrong', 'probably wrong', '%', true],
   memorization: ['memorization', 'memorization', 'nats', true],
   loss_unseen: ['unseen loss', 'unseen loss', 'nats', true],
   loss_seen: ['seen loss', 'seen loss', 'nats', true],
@@ -56,13 +56,13 @@ const COLUMNS = {
 /** What each list is sorted by. Only the lists that are not cut from a column have numbers of their own. */
 const OWN = {
   suspects: 'wrong_probability', rare: 'difficulty', memorized: 'memorization', easy: 'memorization', decided: 'memorization',
-  disagreements: 'memorization', duplicates: ['cosine', ''], leaks: ['cosine', ''], outliers: ['strangeness', ''], risky: ['chance to be found', ''],
+  disagreements: 'memorization', duplicates: ['cosine', ''], leaks: ['cosine', ''], outliers: ['strangeness', ''], risky: ['chance to be found', '%'],
 }
 
 /** What the card of an example says of it, by the list and the sort: [name, number, unit]. */
 function told(data, i) {
   const by = state.sort === 'list' ? OWN[state.list] : state.sort === 'learned' ? 'wrong_probability' : state.sort === 'id' ? 'memorization' : state.sort
-  if (state.sort === 'learned') return ['wrong, by your decisions', learnedChances(data)[i], '']
+  if (state.sort === 'learned') return ['wrong, by your decisions', learnedChances(data)[i], '%']
   if (typeof by === 'string') return [COLUMNS[by][1], data[by][i], COLUMNS[by][2]]
   return [by[0], ownValues(data, state.list).get(i), by[1]]
 }
@@ -75,4 +75,5 @@ const weight = (data, i) => data.sampled && data.sampled[i] ? data.weight : 1
 const grouped = value => Math.round(value).toLocaleString('en')
 const count = (value, data) => (data.sampled ? '≈ ' : '') + grouped(value)
 const named = (data, label) => data.classes[label] ?? String(label)
-const number = value => value === undefined || Number.isNaN(value) ? 'unknown' : Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(2)
+/** A number as it stands on the page. unit: % for probabilities, nats, or none. */
+const number = (value, unit = '') => unit === '%' && value >= 0 ? percent(value) : value === undefined || Number.isNaN(value) ? 'unknown' : Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(2)

@@ -110,18 +110,18 @@ function learnedChances(data) {
 
 /** How far a list is decided, in a sentence. */
 function progressOf(data, listed) {
-  const total = listed.length
-  let done = 0, left = 0
-  const kinds = {keep: 0, drop: 0, relabel: 0, skip: 0}, chances = learnedChances(data)
-  for (const i of listed) {
-    const decision = decided.get(data.ids[i])
-    if (decision && decision.decision !== 'skip') done++
-    else left += chances[i]
-    if (decision) kinds[decision.decision]++
+  const total = listed.length, kinds = {keep: 0, drop: 0, relabel: 0, skip: 0}, isListed = total < data.ids.length ? new Set(listed) : null
+  let left = 0
+  if (state.list === 'suspects') for (const i of listed) left += learnedChances(data)[i]
+  for (const [id, {decision}] of decided) {
+    const i = data.positions.get(id)
+    if (i === undefined || isListed && !isListed.has(i)) continue
+    kinds[decision]++
+    if (decision !== 'skip') left -= learnedChances(data)[i]
   }
   const parts = Object.entries({keep: 'kept', drop: 'dropped', relabel: 'relabelled', skip: 'skipped'}).filter(([kind]) => kinds[kind]).map(([kind, word]) => `${grouped(kinds[kind])} ${word}`)
+  const wrong = kinds.drop + kinds.relabel, done = wrong + kinds.keep
   const said = `${grouped(done)} of ${grouped(total)} decided${parts.length ? ` (${parts.join(', ')})` : ''}.`
   if (state.list !== 'suspects') return said
-  const wrong = kinds.drop + kinds.relabel
-  return `${said.slice(0, -1)}, ${grouped(wrong)} wrong so far` + (total - done ? (data.stated ? `; about ${grouped(left)} of the other ${grouped(total - done)} are wrong too.` : '; nobody can say how many of the others are.') : '.')
+  return `${said.slice(0, -1)}, ${grouped(wrong)} wrong so far` + (total - done ? (data.stated ? `; about ${grouped(Math.max(0, left))} of the other ${grouped(total - done)} are wrong too.` : '; nobody can say how many of the others are.') : '.')
 }

@@ -51,7 +51,7 @@ function merge(data, rows, from) {
     const valid = row.id && KINDS.includes(row.decision) && (row.decision !== 'relabel' || data.classes.includes(row.label))
     if (!valid) { counts.unknown++; continue }
     if (!data.positions.has(row.id)) counts.strange++
-    incoming.set(...fromRow([row.id, row.decision, row.decision === 'relabel' ? row.label : '', row.note, row.reviewer || from, row.other_decision, row.other_label, row.other_reviewer]))
+    incoming.set(...fromRow([row.id, row.decision, row.decision === 'relabel' ? row.label : '', row.note, row.reviewer, row.other_decision, row.other_label, row.other_reviewer]))
   }
   change([...incoming.keys()], (mine, id) => {
     const theirs = incoming.get(id)
@@ -59,7 +59,7 @@ function merge(data, rows, from) {
     if (!mine || mine.decision === 'skip' && theirs.decision !== 'skip') { counts.added++; return {...theirs, note} }
     if (theirs.decision === 'skip' || isSame(mine, theirs)) { counts.same++; return {...mine, note} }
     counts.differ++
-    return {...mine, note, other: {decision: theirs.decision, label: theirs.label, reviewer: theirs.reviewer}}
+    return {...mine, note, other: {decision: theirs.decision, label: theirs.label, reviewer: theirs.reviewer || from}}
   })
   const said = [`${from}: ${grouped(counts.added)} new, ${grouped(counts.same)} the same, ${grouped(counts.differ)} different`]
   if (counts.strange) said.push(`${grouped(counts.strange)} are of examples that this page does not hold, and are kept for the next download`)

@@ -10,11 +10,10 @@ function opened(data, i, act) {
     element('header', {className: 'large-top'}, element('h2', {id: 'large-title', className: 'id'}, ...marked(id)), element('span', {className: 'hint'}, act.where(i)),
       element('button', {onclick: () => act.step(-1), 'aria-label': 'Previous example', title: '←'}, '←'), element('button', {onclick: () => act.step(1), 'aria-label': 'Next example', title: '→'}, '→'), element('button', {onclick: () => act.close(), 'aria-label': 'Close', title: 'Escape'}, '✕')),
     element('div', {className: images ? 'large-body' : 'large-body wide-body'},
-      element('div', {className: 'shown'}, picture ?? '', original || ''),
+      element('div', {className: 'shown'}, picture ?? '', original || '', element('div', {className: 'kin'}, ...relatives(data, i, 6))),
       element('div', {className: 'facts'}, actions(data, i, act), ...(decision ? [element('p', {className: 'decision'}, decidedSaid({...decision, note: ''}))] : []), settle, says(data, i), chances(data, i),
         ...fall(data, i, true), numbers(data, i),
-        element('label', {className: 'note'}, element('span', {}, 'Note '), note)),
-      element('div', {className: 'kin'}, ...relatives(data, i, 6))),
+        element('label', {className: 'note'}, element('span', {}, 'Note '), note))),
   ]
 }
 
@@ -30,6 +29,6 @@ function chances(data, i) {
 }
 
 function numbers(data, i) {
-  const rows = Object.entries(COLUMNS).map(([name, [text, , unit]]) => element('div', {}, element('dt', {}, text), element('dd', {}, `${number(data[name][i])} ${unit}`)))
+  const rows = Object.entries(COLUMNS).map(([name, [text, , unit]]) => element('div', {}, element('dt', {}, text), element('dd', {}, `${number(data[name][i], unit)}${unit === 'nats' ? ' nats' : ''}`)))
   return element('details', {open: true}, element('summary', {}, 'Every number'), element('dl', {className: 'numbers'}, ...rows))
 }

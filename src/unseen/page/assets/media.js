@@ -69,7 +69,7 @@ function curve(data, i, axes = false) {
   const loss = data.loss_unseen[i].toFixed(2), seen = data.loss_seen[i].toFixed(2)
   const art = vector('svg', {class: axes ? 'curve large' : 'curve', ...axes ? {} : {preserveAspectRatio: 'none'}, viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': `Loss over ${epochs.at(-1)} epochs; at the end unseen ${loss}, seen ${seen} nats`})
   if (axes) {
-    for (const tick of logTicks(0, largest)) art.append(vector('line', {class: 'grid-line', x1: left, x2: width - 4, y1: y(Math.log1p(tick) / Math.log1p(largest)), y2: y(Math.log1p(tick) / Math.log1p(largest))}), label(left - 5, y(Math.log1p(tick) / Math.log1p(largest)) + 4, tick, 'end'))
+    for (const [tick] of spread(scale(0, largest, 'log'), bottom, 6, 14)) art.append(vector('line', {class: 'grid-line', x1: left, x2: width - 4, y1: y(Math.log1p(tick) / Math.log1p(largest)), y2: y(Math.log1p(tick) / Math.log1p(largest))}), label(left - 5, y(Math.log1p(tick) / Math.log1p(largest)) + 4, tick, 'end'))
     art.append(label(left, height - 4, `epoch ${epochs[0]}`, 'start'), label(width - 4, height - 4, epochs.at(-1), 'end'))
   }
   art.append(vector('path', {class: 'line seen-line', d: path(0)}), vector('path', {class: 'line unseen-line', d: path(1)}))

@@ -43,7 +43,7 @@ function common(data, found, most, choose) {
   const rows = found.map(([key, about]) => {
     const g = Math.floor(key / data.classes.length), s = key % data.classes.length, bar = element('span', {className: 'pair-bar'})
     bar.style.width = `${100 * about.value / most}%`
-    return element('button', {className: 'pair', 'aria-pressed': String(isChosen(g, s)), 'aria-label': pairSaid(data, g, s, about), onclick: () => choose(g, s)}, element('span', {}, `${named(data, g)} → ${named(data, s)}`), bar, element('span', {}, count(about.value, data)))
+    return element('button', {className: 'pair', 'aria-pressed': String(isChosen(g, s)), title: pairSaid(data, g, s, about), onclick: () => choose(g, s)}, element('span', {}, `${named(data, g)} → ${named(data, s)}`), bar, element('span', {}, count(about.value, data)))
   })
   return element('div', {className: 'common'}, ...rows.length ? [element('p', {className: 'hint'}, 'The most frequent: label → unseen prediction'), ...rows] : [])
 }
@@ -54,9 +54,9 @@ function byClass(data, shown, open, rows = 8, most = 20) {
   for (const i of shown) { const column = columns.get(data.given[i]); if (column && column.length < rows) column.push(i) }
   const filled = [...columns].filter(([, of]) => of.length)
   const made = filled.slice(0, most).map(([c, of]) => element('div', {className: 'column'}, element('h3', {title: named(data, c)}, named(data, c)), ...of.map(i => {
-    const said = [data.given[i], data.said_seen[i], data.said_unseen[i]].map(label => named(data, label)).join(', '), [name, value] = told(data, i)
+    const said = [data.given[i], data.said_seen[i], data.said_unseen[i]].map(label => named(data, label)).join(', '), [name, value, unit] = told(data, i)
     const shown = isPicture(data, i) ? thumbnail(data, data.picture[i] - 1, data.ids[i]) : element('span', {className: 'snippet'}, snippet(data, i))
-    return element('button', {className: 'mini', title: `${data.ids[i]}: ${name}, then label, seen prediction, unseen prediction`, onclick: () => open(i)}, shown, element('b', {}, number(value)), element('span', {}, `(${said})`))
+    return element('button', {className: 'mini', title: `${data.ids[i]}: ${name}, then label, seen prediction, unseen prediction`, onclick: () => open(i)}, shown, element('b', {}, number(value, unit)), element('span', {}, `(${said})`))
   })))
   const parts = [element('div', {className: isPicture(data, shown[0] ?? 0) ? 'columns' : 'columns wordy', tabIndex: 0, role: 'region', 'aria-label': 'Examples by class'}, ...made)]
   if (filled.length > most) parts.push(element('p', {className: 'hint'}, `These are ${most} of ${filled.length} classes. The filter by label shows the others.`))

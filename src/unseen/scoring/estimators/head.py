@@ -107,8 +107,8 @@ class RidgeHead:
         return {
             "networks": 1,
             "sides": {"seen": "head with them", "unseen": "head without them, exactly", "full": "head"},
-            "how": f"Scored by a ridge head on features ({config.data.features}) that never saw a label, each example exactly as if left "
-            "out. That answers whether a label is wrong; what a network of yours memorized is for --estimator members or turnover.",
+            "how": f"A ridge head on features ({config.data.features}) that never saw a label made the scores, exactly as if each example "
+            "were left out. They say which labels are wrong. --estimator members or turnover says what a network of yours memorizes.",
         }
 
     def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:

@@ -95,10 +95,11 @@ class ManyMembers:
     def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
         """How many networks the sides are of."""
         sides = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
+        best = "full_loss_mean" if config.network.model == "vgg11" else "unseen_loss_mean"
         how = (
-            "Scored by many small networks, which --estimator auto takes for MLPs and VGG-11: their unseen_loss_mean follows retraining "
-            "best and their label_score finds wrong labels best (docs/results). --estimator turnover is the paper's one network and "
-            "memorization."
+            f"Many small networks made these scores; --estimator auto takes them for MLPs and VGG-11. Their {best} follows "
+            "retraining best, and their label_score finds wrong labels best. --estimator turnover gives the memorization of the paper, "
+            "by one network."
         )
         return {"networks": config.members.members, "sides": sides, "how": how}
 
