@@ -78,7 +78,7 @@ def _claims(study: Study, found: "dict[tuple[str, float], pl.DataFrame]") -> lis
     epochs, step = curve(found["step", 1.0], "train", "full", "accuracy", 0)
     first = max(value for epoch, value in zip(epochs, step, strict=True) if epoch <= max(epochs[0], SCALES[study.scale]["milestones"][0]))
     why = f"at the first division of the rate {first:.0%} of them are fitted, at the end {step[-1]:.0%}"
-    known = {"needs_paper_scale": True, "why": why}
+    known: Any = {"needs_paper_scale": True, "why": why}
     ends = {schedule: curve(found[schedule, 1.0], "train", "full", "accuracy", 0)[1][-1] for schedule in SCHEDULES}
     claims.append(
         study.claim("fig10", "step decay does not fit labels that are all random: accuracy on them", [ends["step"]], at_most=0.9, **known)
