@@ -62,7 +62,7 @@ def load_truth(path: Path) -> tuple[Floats, NDArray[np.bool_], Row]:
 
 def load_runs(folder: Path) -> Iterator[Row]:
     """Facts and scores of each run that is finished."""
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.rglob("*.json")):
         facts = json.loads(path.read_text())
         yield facts | {"scores": {name: value.astype(float) for name, value in load_file(path.with_suffix(".safetensors")).items()}}
 

@@ -1,236 +1,244 @@
-"""How well each score follows retraining, against what it costs: one table, one picture.
+"""How right are the scores? Every method on every task against its truth, one page: docs/how-right.md.
 
-    python benchmarks/fidelity.py --task T1 --data-dir DATA --work work --out docs/results   # one thread
-    python benchmarks/fidelity.py --task digits --members 80                                 # all of it, in CI's time
+    python benchmarks/fidelity.py --all --data-dir DATA --work work     # hours on one thread; a stopped command goes on
+    python benchmarks/fidelity.py --task T1 --only members TRAK --work work
+    python benchmarks/fidelity.py --task digits --quick --out somewhere  # a minute, for CI
 
-The truth may be that of a run of the task's examples and recipe, which several processes make sooner (`unseen truth T1 --devices 2`):
-
-    python benchmarks/fidelity.py --task T1 --truth T1
-
-Ours: turn-over dropout (equation 6 at the last epoch, its mean over epochs, the unseen half's loss, the full network's; the last weights
-and the mean of the last third's) and members. Theirs: `peers.py`; `--no-peers` leaves them out, a library that is not installed is
-skipped by name. Cost: processor seconds of one thread, of a method's whole run with its measurements, in plain runs without measurements
-of the same process. The truth is trained by the task's recipe in bf16 (`--members`), which takes long. With `--work` its chunks and
-the scores are kept, so that a stopped benchmark goes on, and `--stage` does one part of it (several processes can do one each).
+The truths are data, docs/results/truth, made by truths.py. Methods are functions from a task to scores, one per training example, high =
+suspect: ours here (``OURS``), those that read a plain run and other libraries' in peers.py. Each is run by itself and kept in ``--work``.
+Cost is processor seconds of one thread over those of a plain run without measurements; memory is how far the process grew meanwhile.
 """
 
 import argparse
+import contextlib
+import importlib
+import io
 import json
+import re
+import signal
 import statistics
-from collections.abc import Callable, Iterator
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peers import run_peers, table
-from tasks import TASKS, Task, clock, load_task
+from peers import FREE, MODULES, PEERS, STATED
+from right import write_page
+from tasks import TASKS, Floats, Task, clock, load_task
 
-from unseen.hashing import key
-from unseen.judge.retraining import subset_truth as truth
-from unseen.runs.run import Run, open_run
-from unseen.scoring.estimators import new_net, running_mean
-from unseen.training.loop import train
-from unseen.training.measuring import measure
-from unseen.training.members import members_losses, membership, new_members, small, train_members
-from unseen.training.processes import make_fabric
-from unseen.training.samples import LOST, WARM_UP, two_samples
+import unseen
+from unseen.curate import judged
+from unseen.errors import UnseenError
+from unseen.judge import SUSPECT, evaluate_scores, read_truth
 
 Row = dict[str, Any]
+Found = Floats | dict[str, Floats]
+RECIPE = ("hidden", "width", "epochs", "lr", "momentum", "batch_size", "schedule", "weight_decay")
 
 
-def turnover(task: Task, label: str, seeds: int, **changes: Any) -> Iterator[Row]:
-    """Scores of turn-over dropout, of each seed apart. Those over epochs also pay for measuring every epoch."""
-    config = task.config.change(estimator="turnover", average=max(1, task.config.training.epochs // 3), **changes)
-    for seed in range(seeds):
-        start, measuring, mean, gaps, unseen_losses, full_losses = clock(), 0.0, {}, [], [], []
-        fabric, net = make_fabric(1, config.training.precision), new_net(config, task.examples, config.network.model, seed)
-        for epoch in train(net, task.examples, config, seed, fabric):
-            before = clock()
-            measured = measure(net, task.examples, fabric)
-            measuring += clock() - before if epoch.number < config.training.epochs else 0.0
-            mean = running_mean(mean, epoch, config)
-            if epoch.number > WARM_UP * config.training.epochs:
-                gaps.append((measured["loss_unseen"] - measured["loss_seen"]).numpy())
-                unseen_losses.append(measured["loss_unseen"].numpy())
-                full_losses.append(measured["loss_full"].numpy())
-        net.load_state_dict(mean)
-        averaged = measure(net, task.examples, fabric)
-        found = {"gap (eq. 6), last epoch": gaps[-1], "gap (eq. 6), mean over epochs": np.mean(gaps, 0)}
-        found |= {"gap (eq. 6), mean weights": (averaged["loss_unseen"] - averaged["loss_seen"]).numpy()}
-        found |= {"unseen loss, mean over epochs": np.mean(unseen_losses, 0), "full loss, mean over epochs": np.mean(full_losses, 0)}
-        seconds = clock() - start
-        for name, score in found.items():
-            own = seconds if "over epochs" in name else seconds - measuring
-            yield {"method": f"{label}: {name}", "seed": seed, "seconds": own, "score": score}
+def scored(task: Task, estimator: str, recipe: bool = True, **options: Any) -> dict[str, Floats]:
+    """Columns of ``unseen.score`` on the task's examples, high = suspect, and the lists' own probability that a label is wrong."""
+    known = task.config.flat()
+    settings = {name: known[name] for name in RECIPE} if recipe else {}
+    data: Any = (task.examples.texts or task.examples.inputs, task.examples.labels)
+    with tempfile.TemporaryDirectory() as folder:
+        settings |= {"estimator": estimator, "test_fraction": 1e-9, "seed": task.seed, "out": Path(folder) / "run"} | options
+        run = unseen.score(data, task.config.network.model, **settings)
+        scores = run.scores.sort("index")
+        found = {name: SUSPECT[name] * scores[name].cast(float).to_numpy() for name in SUSPECT if name in scores.columns}
+        if "label_score" in found:
+            found["label_score"] = 1 + found["label_score"]
+            found["wrong_probability"] = judged(run).sort("index")["wrong_probability"].to_numpy()
+        short = {name: values for name, values in found.items() if name in KEPT[estimator]}
+        if "memorization_low" in scores.columns and estimator == "members":
+            ends = scores.select("memorization_low", "memorization_high").to_numpy().T
+            short |= {"low": ends[0], "high": ends[1]}
+    return short
 
 
-def members(task: Task, count: int, seeds: int = 1) -> Iterator[Row]:
-    """Scores of the members estimator, of each seed apart."""
-    recipe = small(task.config.change(precision="auto"), len(task.examples))
-    for seed in range(seeds):
-        start, later = clock(), []
-        fabric = make_fabric(1, recipe.training.precision)
-        networks = new_members(recipe.network, task.examples, [key(seed, "member", number) % 2**31 for number in range(count)])
-        member = membership(task.examples.index, seed, count, recipe.members.fraction)
-        for epoch in train_members(networks, task.examples, recipe.training, member, key(seed, "order"), fabric, lost=LOST):
-            if epoch.number > WARM_UP * recipe.training.epochs:
-                later.append(epoch.losses.double().numpy())
-        final = two_samples(members_losses(epoch.members(), task.examples, fabric).double().numpy(), member.numpy())
-        mean = two_samples(np.mean(later, 0), member.numpy())
-        found = {"gap, last epoch": final.gap, "gap, mean over epochs": mean.gap, "unseen loss, mean over epochs": mean.unseen}
-        found["loss of all, mean over epochs"] = np.mean(later, (0, 1))
-        seconds = clock() - start
-        label = f"{count} members" + (f" of {recipe.network.hidden[0]}" if recipe.network.model == "mlp" else "")
-        yield from ({"method": f"{label}: {name}", "seed": seed, "seconds": seconds, "score": score} for name, score in found.items())
+KEPT = {
+    "turnover": ("memorization", "memorization_mean", "unseen_loss_mean", "full_loss_mean"),
+    "members": ("memorization", "unseen_loss_mean", "full_loss_mean", "label_score", "wrong_probability"),
+    "head": ("memorization", "label_score", "wrong_probability"),
+}
+"""What a reader would look at, of each estimator; the rest follows from plain runs too, where it is in FREE."""
 
 
-def ours(task: Task, seeds: int, counts: list[int]) -> list[Row]:
-    """All rows of turn-over dropout and of members, with their cost in plain runs."""
-    plain = [task.plain_seconds(), task.plain_seconds()]
-    if task.config.network.model == "mlp":
-        wide = {
-            "hidden": tuple(8 * width for width in task.config.network.hidden),
-            "batch_size": 4 * task.config.training.batch_size,
-            "groups": 256,
-        }
-        wide |= {"lr": 2 * task.config.training.lr, "precision": "auto", "schedule": "cosine"}
-        rows = [*turnover(task, f"turn-over {task.config.network.hidden[0]}", seeds)]
-        rows += turnover(task, f"turn-over {wide['hidden'][0]}, {wide['groups']} groups, cosine", 1, **wide)
-    else:
-        rows = [*turnover(task, f"turn-over, {task.config.masks.groups} tied groups", seeds)]
-        rows += turnover(task, f"turn-over, {task.config.masks.groups} tied groups, cosine", 1, schedule="cosine", precision="auto")
-    for count in counts:
-        rows += members(task, count)
-        plain.append(task.plain_seconds())
-    for row in rows:
-        row["cost"] = row["seconds"] / statistics.median(plain)
-    return rows
+def wide_turnover(task: Task) -> dict[str, Floats]:
+    """Turn-over dropout as it does best on MLPs: eight times the width, larger batches, 256 groups, a rate that falls to 0."""
+    known = task.config
+    if known.network.model != "mlp":
+        raise UnseenError("is for multi-layer perceptrons")
+    wide = {"hidden": tuple(8 * width for width in known.network.hidden), "batch_size": 4 * known.training.batch_size, "groups": 256}
+    return scored(task, "turnover", **wide, lr=2 * (known.training.lr or 0), precision="auto", schedule="cosine")
 
 
-def kept(path: Path | None, make: Callable[[], list[Row]]) -> list[Row]:
-    """Rows from a file, or made and written there: scores as arrays, the rest as JSON."""
-    if path is None or not path.exists():
-        rows = make()
-        if path is not None:
-            about = [{name: value for name, value in row.items() if name != "score"} for row in rows]
-            scores = {str(number): row["score"] for number, row in enumerate(rows) if "score" in row}
-            np.savez_compressed(path, about=np.array(json.dumps(about)), **scores)
-        return rows
-    with np.load(path) as stored:
-        about = json.loads(str(stored["about"]))
-        return [row | ({"score": stored[str(number)]} if str(number) in stored else {}) for number, row in enumerate(about)]
+OURS: dict[str, Callable[[Task], Found]] = {
+    "turn-over dropout": partial(scored, estimator="turnover"),
+    "turn-over dropout, wide": wide_turnover,
+    **{f"{count} members": partial(scored, estimator="members", members=count) for count in (8, 16, 32, 64)},
+    "head on features": partial(scored, estimator="head", recipe=False),
+}
+METHODS: dict[str, Callable[[Task], Found]] = OURS | FREE | PEERS
+QUICK = ("8 members", "CSL", "forgetting", "confident learning, 5")
 
 
-def truth_of_run(task: Task, path: Path) -> tuple[Any, dict[str, Any]]:
-    """The same from a run of the task's examples and recipe."""
-    run = open_run(path)
-    frame, asked, found = run.table("truth"), task.config.flat(), run.config.flat()
-    recipe = ("model", "hidden", "width", "epochs", "lr", "momentum", "batch_size", "schedule", "optimizer", "weight_decay")
-    same = all(asked[name] == found[name] for name in recipe) and frame["given_label"].to_list() == task.examples.labels.tolist()
-    if not same:
-        raise SystemExit(f"{path} is not a run of {task.name}'s examples and recipe")
-    return frame["memorization"].to_numpy(), run.read_json("truth.json")
+class Growth:
+    """How far the process grows while something runs, MiB: the most of its resident memory, looked at every 20 ms, over that before."""
+
+    def __enter__(self) -> "Growth":
+        self.before = self.most = self._now()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+        self.mebibytes = max(0.0, (self.most - self.before) / 2**20)
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.02):
+            self.most = max(self.most, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]
 
 
-def retrained(task: Task, count: int, work: Path | None) -> tuple[Any, dict[str, Any]]:
-    """The truth's memorization of each example, and its facts; chunks of members that are in ``work`` are not trained again."""
-    config = task.config.change(precision="bf16")
-    frame, facts = truth(task.examples, config, count, run=Run(work) if work else None)
-    if work:
-        frame.write_parquet(work / "truth.parquet")
-    return frame["memorization"].to_numpy(), facts
+def attempt(task: Task, name: str, minutes: float) -> Row:
+    """Scores, seconds and memory of a method, or why there are none."""
+
+    def too_long(*_: Any) -> None:
+        raise TimeoutError(f"more than {minutes:g} minutes of processor time")
+
+    task.shared = task.charged = 0.0
+    signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, 60 * minutes)
+    start, noise = clock(), io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(noise), contextlib.redirect_stdout(noise), Growth() as growth:
+            warnings.simplefilter("ignore")  # of the peers' libraries
+            found = METHODS[name](task)
+    except (Exception, TimeoutError) as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        return {"skipped": reason if isinstance(error, UnseenError) else f"{type(error).__name__}: {reason}"}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    scores = found if isinstance(found, dict) else {"": found}
+    if bad := sum(int((~np.isfinite(score)).sum()) for score in scores.values()):
+        return {"skipped": f"{bad} scores are not finite"}
+    return {"seconds": clock() - start - task.shared + task.charged, "mebibytes": growth.mebibytes, "scores": scores}
 
 
-def draw(lines: list[Row], task: str, ceiling: float | None, path: Path) -> None:
-    """Cost (logarithmic) against rank correlation with the truth on correct labels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
-    axes = figure.subplots()
-    axes.set_xscale("log")
-    kinds = {"members": "#4477aa", "turn-over": "#cc6677", "": "#999999"}
-    judged = sorted((line for line in lines if "spearman_correct" in line), key=lambda line: -line["spearman_correct"])
-    named: set[tuple[str, float]] = set()
-    for line in judged:  # best first: only the best score of a run is named
-        kind = next(kind for kind in kinds if kind in line["score"])
-        place = line["cost"], line["spearman_correct"]
-        axes.scatter(*place, s=18, color=kinds[kind])
-        run = (kind, round(line["cost"], 1))
-        if run not in named:
-            named.add(run)
-            name = line["score"].replace(", mean over epochs", "") + (f" × {line['seeds']}" if line["seeds"] > 1 else "")
-            axes.annotate(name, place, (4, -2), textcoords="offset points", fontsize=6.5)
-    axes.set_xlim(right=150)
-    if ceiling:
-        axes.axhline(ceiling**0.5, color="black", linewidth=0.8, linestyle=":", label="most that the truth's reliability allows")
-        axes.legend(frameon=False, loc="lower right")
-    axes.set(xlabel="cost in plain training runs", ylabel="Spearman with retraining, correct labels", title=task)
-    figure.savefig(path, dpi=150)
-
-
-def markdown(lines: list[Row], facts: dict[str, Any]) -> str:
-    """What the truth is, and the table, best first."""
-    reliability = f"{facts['reliability']:.3f}, on correct labels {facts['reliability_correct']:.3f}"
-    text = [f"Truth: {facts['members']} members on {facts['fraction']:.0%} of the examples each; reliability {reliability}.", ""]
-    text += ["| score | runs | cost | AUROC | AP | rho, all | rho, correct labels |", "|---|---|---|---|---|---|---|"]
-    for line in sorted(lines, key=lambda line: -line.get("spearman_correct", -1)):
-        if "skipped" in line:
-            text.append(f"| {line['score']} | {line['skipped']} | | | | | |")
-            continue
-        numbers = [line[name] for name in ("auroc", "average_precision", "spearman", "spearman_correct")]
-        text.append(
-            f"| {line['score']} | {line['seeds']} | {line['cost']:.2f} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |"
+def kept(path: Path | None, make: Callable[[], Row]) -> Row:
+    """A row from its file, or made and written there."""
+    if path is not None and path.exists():
+        with np.load(path) as stored:
+            about: Row = json.loads(str(stored["about"]))
+            return about | ({} if "skipped" in about else {"scores": {name[1:]: stored[name] for name in stored if name != "about"}})
+    row = make()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {name: value for name, value in row.items() if name != "scores"}
+        temporary = path.with_suffix(".part.npz")
+        np.savez_compressed(
+            temporary, about=np.array(json.dumps(about)), **{f"_{name}": score for name, score in row.get("scores", {}).items()}
         )
-    return "\n".join(text) + "\n"
+        temporary.replace(path)
+    return row
+
+
+def plain_seconds(task: Task, work: Path | None) -> float:
+    """Processor seconds of a plain run, the median of three; the first warms up."""
+    path = work / "plain.json" if work else None
+    if path is not None and path.exists():
+        return float(json.loads(path.read_text()))
+    task.plain_seconds()
+    seconds = statistics.median(task.plain_seconds() for _ in range(3))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(seconds))
+    return seconds
+
+
+def run_task(name: str, options: argparse.Namespace, until: float) -> None:
+    """All methods of a task, judged; writes fidelity-TASK.json. Stops where the time is over, before the next method."""
+    table, facts = read_truth(str(options.truth / f"{name}.parquet"))
+    try:
+        task = load_task(name, options.data_dir)
+    except UnseenError as error:
+        return print(f"{name}: skipped, {error}", flush=True)
+    assert table["given_label"].to_list() == task.examples.labels.tolist(), f"{name}: the truth is of other labels"
+    work = options.work / name if options.work else None
+    plain, lines = plain_seconds(task, work), []
+    for method in chosen(options):
+        file = work / f"{re.sub(r'[^a-z0-9]+', '-', method.lower())}.npz" if work else None
+        if time.monotonic() > until and not (file and file.exists()):
+            return print(f"{name}: the time is over; the same command goes on.", flush=True)
+        row = kept(file, partial(attempt, task, method, options.minutes))
+        print(f"{name}, {method}: {row.get('skipped') or format(row['seconds'] / plain, '.2f') + ' plain runs'}", flush=True)
+        lines += judge(method, row, plain, table, facts)
+    about = {"task": name, "torch": torch.__version__, "recipe": TASKS[name][0], "plain_seconds": plain}
+    about |= {"examples": len(table), "wrong": int((table["given_label"] != table["true_label"]).sum()), "truth": facts, "rows": lines}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / f"fidelity-{name}.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def judge(method: str, row: Row, plain: float, table: Any, facts: dict[str, Any]) -> list[Row]:
+    """A line per score of a method."""
+    if "skipped" in row:
+        return [{"method": method, "skipped": row["skipped"]}]
+    lines, scores = [], dict(row["scores"])
+    ends = [scores.pop(end, None) for end in ("low", "high")]
+    for score, values in scores.items():
+        stated = method in STATED or score in ("label_score", "wrong_probability")
+        line = {"method": method, "score": score, "cost": row["seconds"] / plain, "seconds": row["seconds"], "mebibytes": row["mebibytes"]}
+        interval = ends if score == "memorization" and ends[0] is not None else None
+        lines.append(line | evaluate_scores(values, table, facts, probability=stated, interval=interval))
+    return lines
+
+
+def chosen(options: argparse.Namespace) -> list[str]:
+    parts = options.only or (QUICK if options.quick else None)
+    return [name for name in METHODS if parts is None or any(part.lower() in name.lower() for part in parts)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=TASKS, default="digits")
+    parser.add_argument("--task", choices=TASKS, nargs="+", default=["digits"])
+    parser.add_argument("--all", action="store_true", help="every task whose data is here")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="methods whose name contains one of these")
+    parser.add_argument("--quick", action="store_true", help="a few cheap methods")
     parser.add_argument("--data-dir", help="where the data sets lie; else UNSEEN_DATA")
-    parser.add_argument("--members", type=int, default=400, help="of the truth")
-    parser.add_argument("--truth", type=Path, help="a run of the task with a truth.parquet, in place of retraining here")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--counts", type=int, nargs="+", default=[8, 16, 32, 64], help="of the members estimator")
-    parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--minutes", type=float, default=10, help="of processor time that a library may take before it is skipped")
-    parser.add_argument("--work", type=Path, help="folder for the truth's chunks and all scores")
-    parser.add_argument("--stage", choices=["truth", "ours", "peers", "all"], default="all", help="do only this part; needs --work")
-    parser.add_argument("--redraw", type=Path, help="only draw the picture of this fidelity-TASK.json again, beside it")
-    parser.add_argument("--out", type=Path, help="folder for fidelity-TASK.json, .md and .png")
+    parser.add_argument("--truth", type=Path, default=Path("docs/results/truth"), help="folder of the truths")
+    parser.add_argument("--minutes", type=float, default=10, help="of processor time that a method may take before it is skipped")
+    parser.add_argument("--stop-after", type=float, default=float("inf"), help="minutes after which no further method is begun")
+    parser.add_argument("--work", type=Path, help="folder where finished methods are kept")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder for fidelity-TASK.json")
+    parser.add_argument("--page", type=Path, help="the page; default: docs/how-right.md with --all, else none")
     options = parser.parse_args()
-    if options.redraw:
-        found = json.loads(options.redraw.read_text())
-        return draw(found["rows"], found["task"], found["reliability_correct"], options.redraw.with_suffix(".png"))
     torch.set_num_threads(1)
-    task, work = load_task(options.task, options.data_dir), None
-    if options.work:
-        work = options.work / task.name
-        work.mkdir(parents=True, exist_ok=True)
-    file = lambda name: work / f"{name}.npz" if work else None
-    rows: list[Row] = []
-    if options.stage in ("ours", "all"):
-        rows += kept(file("ours"), lambda: ours(task, options.seeds, options.counts))
-    if options.stage in ("peers", "all") and not options.no_peers:
-        rows += kept(file("peers"), lambda: run_peers(task, range(options.seeds), minutes=options.minutes))
-    if options.stage in ("truth", "all"):
-        target, facts = truth_of_run(task, options.truth) if options.truth else retrained(task, options.members, work)
-        print(facts)
-    if options.stage == "all":
-        lines = table(task, rows, target)
-        print(markdown(lines, facts))
-        if options.out:
-            write(lines, task.name, facts, options.out)
-
-
-def write(lines: list[Row], task: str, facts: dict[str, Any], out: Path) -> None:
-    """The table as JSON and Markdown, and the picture."""
-    out.mkdir(parents=True, exist_ok=True)
-    about = {"task": task, "torch": torch.__version__, "reliability_correct": facts["reliability_correct"], "truth": facts, "rows": lines}
-    (out / f"fidelity-{task}.json").write_text(json.dumps(about, indent=1) + "\n")
-    (out / f"fidelity-{task}.md").write_text(markdown(lines, facts))
-    draw(lines, task, facts["reliability_correct"], out / f"fidelity-{task}.png")
+    for module in MODULES:
+        with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
+            importlib.import_module(module)
+    until = time.monotonic() + 60 * options.stop_after
+    for name in TASKS if options.all else options.task:
+        if (options.truth / f"{name}.parquet").exists():
+            run_task(name, options, until)
+        else:
+            print(f"{name}: skipped, there is no {options.truth / name}.parquet (benchmarks/truths.py makes it)", flush=True)
+    page = options.page or (Path("docs/how-right.md") if options.all else None)
+    if page is not None:
+        write_page(options.out, page, list(TASKS))
 
 
 if __name__ == "__main__":

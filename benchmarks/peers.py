@@ -1,43 +1,27 @@
-"""The competition of the fidelity benchmark: what other methods say of the same examples, and what each costs.
+"""The competition of the fidelity benchmark: what other methods say of the same examples.
 
-    python benchmarks/peers.py --task T1 --seeds 3 --out peers.npz --json peers.json [--truth truth.parquet]
+Every method is a function from a task to one score per training example, high = suspect. FREE ones read plain training runs of our own
+loop, without masks; PEERS go through the public interfaces of cleanlab, captum, traker, kronfluence, dattri and pyDVL
+(`pip install -e ".[peers]"`, and pyDVL). One that is not installed, or fails, is skipped by name, with the reason.
 
-Every method is a function from a task to one score per training example, high = suspect. FREE ones read plain training runs of
-our own loop, without masks; PEERS go through the public interfaces of cleanlab, captum, traker, kronfluence and dattri
-(`pip install -e ".[peers]"`). One that is not installed, or fails, is skipped by name, with the reason, in print and in the JSON.
-
-Cost is in plain training runs: the method's seconds over those of a run without evaluation, the median of several in the
-same process. Seconds are of processor time, all threads, because they bear other jobs on the machine. A training run that
-several methods read is made once and charged to each, in so far as it needs it: up to the last epoch it looks at, and the
-evaluations it looks at.
-
-The tasks are in tasks.py.
+A training run that several methods read is made once and charged to each, in so far as it needs it: up to the last epoch it looks at, and
+the evaluations it looks at.
 """
 
-import argparse
-import contextlib
-import importlib
-import io
-import json
-import signal
-import statistics
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tasks import TASKS, Floats, Task, clock, load_task, logits_of
+from tasks import Floats, Task, logits_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from unseen.errors import UnseenError
 from unseen.gradients.statistics import gradient_norms
-from unseen.scoring.scores import detection
 from unseen.training.loop import learning_rate, train
 from unseen.training.networks import Ordinary
 
@@ -115,7 +99,7 @@ def cross_validated(task: Task, folds: int = 5) -> Floats:
         chances = torch.zeros(len(task.examples), len(task.examples.classes), dtype=torch.float64)
         for held_out in range(folds):
             net = Ordinary(task.build(task.seed + held_out))
-            for _ in train(net, task.examples.select(fold != held_out), task.config, task.seed + held_out):
+            for _ in train(net, task.examples.select(fold != held_out), task.config.training, task.seed + held_out):
                 pass
             chances[fold == held_out] = logits_of(net.net, task.examples.select(fold == held_out)).double().softmax(1)
         return chances.numpy()
@@ -134,7 +118,7 @@ def tracin(task: Task, checkpoints: int = 10) -> Floats:
 
     def load(net: nn.Module, epoch: str) -> float:
         net.load_state_dict(states[epoch])
-        return learning_rate(task.config, int(epoch) - 1)
+        return learning_rate(task.config.training, int(epoch) - 1)
 
     method = TracInCPFast(task.build(), "output", task.loader(), list(states), load, nn.CrossEntropyLoss(reduction="sum"))
     return method.self_influence(outer_loop_by_checkpoints=True).double().numpy()
@@ -206,6 +190,42 @@ def influence_function(task: Task, eigenvectors: int = 20, iterations: int = 60)
     return torch.cat([method.attribute(part, part).diagonal().double() for part in parts]).numpy()
 
 
+def nystroem(task: Task, rank: int = 20, damping: float = 0.1) -> Floats:
+    """Self-influence under a low-rank sketch of the Gauss-Newton matrix, damped (pyDVL, Nystroem)."""
+    from pydvl.influence import SecondOrderMode
+    from pydvl.influence.torch import NystroemSketchInfluence
+
+    net = task.networks([task.config.training.epochs])[0]
+    method = NystroemSketchInfluence(
+        net, F.cross_entropy, regularization=damping, rank=rank, second_order_mode=SecondOrderMode.GAUSS_NEWTON
+    ).fit(task.loader())
+    return torch.cat([method.influences(*batch, *batch).diagonal().double() for batch in task.loader(50)]).detach().numpy()
+
+
+def knn_shapley(task: Task, neighbours: int = 5) -> Floats:
+    """Shapley value of each example for nearest neighbours in pixels to get the other half right (pyDVL), its sign turned."""
+    from pydvl.valuation import Dataset, KNNShapleyValuation
+    from sklearn.neighbors import KNeighborsClassifier
+
+    x, labels = task.tensors()
+    if x.dim() == 3:
+        raise UnseenError("takes vectors, and these are texts")
+    flat, half = x.flatten(1).numpy(), np.random.default_rng(task.seed).permutation(len(labels)) % 2 == 0
+    values = np.zeros(len(labels))
+    for own in (half, ~half):
+        data = [Dataset(flat[rows], labels.numpy()[rows]) for rows in (own, ~own)]
+        found = KNNShapleyValuation(KNeighborsClassifier(neighbours), data[1], progress=False).fit(data[0]).result
+        values[own] = np.asarray(found.sort("asc", key="index").values)
+    return -values
+
+
+def bergson(task: Task) -> Floats:
+    """Gradients of language models on disk (EleutherAI)."""
+    import bergson  # noqa: F401
+
+    raise UnseenError("its interface takes language models of Hugging Face and data sets of tokens")
+
+
 FREE: dict[str, Callable[[Task], Floats]] = {
     "final loss": final_loss,
     "CSL": cumulative_loss,
@@ -225,137 +245,12 @@ PEERS: dict[str, Callable[[Task], Floats]] = {
     "TRAK, 1 model (traker)": trak,
     "EK-FAC (kronfluence)": ekfac,
     "influence function, Arnoldi (dattri)": influence_function,
+    "influence function, Nystroem (pyDVL)": nystroem,
+    "Shapley value of 5 neighbours (pyDVL)": knn_shapley,
+    "gradients of language models (bergson)": bergson,
 }
-METHODS = FREE | PEERS
 MODULES = ("cleanlab.filter", "cleanlab.rank", "captum.influence", "trak", "kronfluence.analyzer", "dattri.algorithm")
-
-
-def run_peers(
-    task: Task, seeds: Iterable[int] = (0,), names: Iterable[str] | None = None, peer_seeds: int = 1, minutes: float = 10
-) -> list[dict[str, Any]]:
-    """Every method under every seed; PEERS under the first ``peer_seeds`` of them only, and for so many minutes of processor time.
-
-    Returns rows: method, seed, seconds, cost (in plain runs), score, float64 (n,). One that failed has ``skipped``, the reason,
-    in place of the last three.
-    """
-    for module in MODULES:  # importing is not the method's cost
-        with contextlib.suppress(Exception):
-            importlib.import_module(module)
-    chosen = [name for name in METHODS if names is None or any(part.lower() in name.lower() for part in names)]
-    task.plain_seconds()  # warms up
-    plain, rows = [task.plain_seconds()], []
-    for number, seed in enumerate(seeds):
-        task.seed = seed
-        for name in chosen:
-            if name in FREE or number < peer_seeds:
-                rows.append({"method": name, "seed": seed} | _attempt(task, name, minutes))
-                print(f"{task.name} seed {seed} {name}: {rows[-1].get('skipped') or format(rows[-1]['seconds'], '.1f') + ' s'}", flush=True)
-        plain.append(task.plain_seconds())
-    plain += [sum(kept[0].train_seconds) for key, kept in task.kept.items() if key[1] == task.config.training.epochs]
-    for row in rows:
-        row |= {"plain_seconds": statistics.median(plain)}
-        if "skipped" not in row:
-            row["cost"] = row["seconds"] / row["plain_seconds"]
-    return rows
-
-
-def _attempt(task: Task, name: str, minutes: float) -> dict[str, Any]:
-    """Score and seconds of a method, or why there are none."""
-
-    def too_long(*_: Any) -> None:
-        raise TimeoutError(f"more than {minutes:g} minutes of processor time")
-
-    task.shared = task.charged = 0.0
-    signal.signal(signal.SIGPROF, too_long)
-    signal.setitimer(signal.ITIMER_PROF, 0 if name in FREE else 60 * minutes)
-    start, noise = clock(), io.StringIO()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(noise), contextlib.redirect_stdout(noise):
-            warnings.simplefilter("ignore")  # of the peers' libraries
-            score = METHODS[name](task)
-    except Exception as error:
-        if name in FREE:
-            raise
-        return {"skipped": f"skipped, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    if bad := int((~np.isfinite(score)).sum()):
-        return {"skipped": f"skipped, {bad} scores are not finite"}
-    return {"seconds": clock() - start - task.shared + task.charged, "score": score}
-
-
-def judge(task: Task, score: Floats, truth: Floats | None) -> dict[str, float]:
-    """AUROC and average precision for the wrong labels; Spearman with the truth on all and on correct labels."""
-    from scipy.stats import spearmanr
-
-    wrong = (task.examples.labels != task.examples.true_labels).numpy()
-    found = detection(wrong, score)
-    if truth is not None:
-        found["spearman"] = float(spearmanr(score, truth).statistic)
-        found["spearman_correct"] = float(spearmanr(score[~wrong], truth[~wrong]).statistic)
-    return found
-
-
-def table(task: Task, rows: list[dict[str, Any]], truth: Floats | None) -> list[dict[str, Any]]:
-    """A line per method: the first seed's score, judged; another for the mean of the scores of its seeds, where there are several."""
-    lines = []
-    for name in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == name]
-        scored = [row for row in own if "score" in row]
-        lines += [{"score": name, "skipped": row["skipped"]} for row in own if "skipped" in row]
-        for count in sorted({1, len(scored)} if scored else set()):
-            mean = np.mean([row["score"] for row in scored[:count]], axis=0)
-            cost = {key: sum(row[key] for row in scored[:count]) for key in ("seconds", "cost")}
-            lines.append({"score": name, "seeds": count} | cost | judge(task, mean, truth))
-    return lines
-
-
-def read_truth(path: Path, column: str, task: Task) -> Floats:
-    """The column, in the order of the task's examples."""
-    import polars as pl
-
-    frame = pl.read_parquet(path).select("index", column)
-    joined = pl.DataFrame({"index": task.examples.index.numpy()}).join(frame, on="index", how="left", maintain_order="left")
-    if joined[column].null_count():
-        raise UnseenError(f"{path} lacks {joined[column].null_count()} of the examples of {task.name}. Give the truth of this task.")
-    return joined[column].to_numpy().astype(np.float64)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=TASKS, default="digits")
-    parser.add_argument("--data-dir", help="where the data sets lie; else UNSEEN_DATA")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of the methods that read plain runs")
-    parser.add_argument("--peer-seeds", type=int, default=1, help="runs of the libraries")
-    parser.add_argument("--only", nargs="+", metavar="PART", help="methods whose name contains one of these")
-    parser.add_argument("--truth", type=Path, help="parquet with index and --truth-column")
-    parser.add_argument("--truth-column", default="memorization")
-    parser.add_argument("--out", type=Path, help="scores: <method>|<seed>, with index, given_label and true_label (.npz)")
-    parser.add_argument("--json", type=Path, help="the table")
-    options = parser.parse_args()
-    task = load_task(options.task, options.data_dir)
-    rows = run_peers(task, range(options.seeds), options.only, options.peer_seeds)
-    truth = read_truth(options.truth, options.truth_column, task) if options.truth else None
-    lines = table(task, rows, truth)
-    if options.out:
-        e = task.examples
-        labels = {"index": e.index.numpy(), "given_label": e.labels.numpy(), "true_label": e.true_labels.numpy()}
-        np.savez_compressed(options.out, **labels, **{f"{r['method']}|{r['seed']}": r["score"] for r in rows if "score" in r})
-    if options.json:
-        about = {"task": task.name, "plain_seconds": rows[0]["plain_seconds"], "threads": torch.get_num_threads()}
-        options.json.write_text(json.dumps(about | {"rows": lines}, indent=1) + "\n")
-    _show(lines)
-
-
-def _show(lines: list[dict[str, Any]]) -> None:
-    columns = [key for key in ("cost", "auroc", "average_precision", "spearman", "spearman_correct") if any(key in x for x in lines)]
-    print(f"{'score':46}{'seeds':>6}" + "".join(f"{column:>18}" for column in columns))
-    for line in lines:
-        if "skipped" in line:
-            print(f"{line['score']:46} {line['skipped']}")
-        else:
-            print(f"{line['score']:46}{line['seeds']:6}" + "".join(f"{line[column]:18.3f}" for column in columns))
-
-
-if __name__ == "__main__":
-    main()
+MODULES += ("pydvl.influence.torch", "pydvl.valuation", "bergson")
+"""Imported before the clock runs, which is not the method's cost."""
+STATED = {"data map confidence", "confident learning, 5 folds (cleanlab)"}
+"""Whose score is a probability that the label is wrong."""

@@ -34,15 +34,16 @@ def pooled_variances(log_odds, inside):
 
 
 def lira_online(odds, with_it, without, variances=None):
-    variances = variances or (with_it.var(ddof=1), without.var(ddof=1))
+    variances = variances or (with_it.var(), without.var())
     one = stats.norm.logpdf(odds, with_it.mean(), np.sqrt(variances[0]))
     return one - stats.norm.logpdf(odds, without.mean(), np.sqrt(variances[1]))
 
 
 def lira_offline(odds, with_it, without, variances=None):
-    """The paper's probability, as the quantile of the normal distribution that it stands for."""
-    spread = np.sqrt(variances[1]) if variances else without.std(ddof=1)
-    return stats.norm.isf(stats.norm.sf(odds, without.mean(), spread))
+    """The paper's probability, as the quantile of the normal distribution that it stands for; from the end where it keeps its digits."""
+    spread = np.sqrt(variances[1]) if variances else without.std()
+    above = stats.norm.sf(odds, without.mean(), spread)
+    return stats.norm.isf(above) if above < 0.5 else stats.norm.ppf(stats.norm.cdf(odds, without.mean(), spread))
 
 
 def posterior(sample, prior):

@@ -127,6 +127,7 @@ def test_tables_fit_any_width(rows, data, width):
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))
+@settings(deadline=None)
 def test_numbers_are_whole_and_their_points_below_each_other(values):
     lines = table_lines([{"a_name": "x" * 90, "n": value} for value in values], 40)
     cells = [line.split(GAP)[-1].strip() for line in lines if re.search(r"\d$", line)]

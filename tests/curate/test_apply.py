@@ -385,6 +385,14 @@ def test_round_trips_over_dialects(tmp_path, rows, way, data):
     assert row == [*rows[chosen][:2], label]
 
 
+def test_a_last_letter_that_is_half_of_one_elsewhere(tmp_path):
+    """``café`` in cp1252 at the end of a file: its last byte begins a letter of UTF-8, and no more follows."""
+    (tmp_path / "t.csv").write_bytes("x,label\n1,tea\n2,café".encode("cp1252"))
+    assert unseen.load(str(tmp_path / "t.csv"), test_fraction=0).classes == ("café", "tea")
+    apply(decisions(tmp_path), tmp_path / "t.csv", tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
+
+
 def test_labels_with_leading_zeros_and_small_truth_values_stay_as_they_are(tmp_path):
     """Kind I, cases apply_leading_zero and apply_bool_lower, and siblings."""
     for labels in (("007", "010", "7"), ("true", "false", "True"), ("1e5", "100000", "0x1"), ("-0", "0", "00"), ("null", "NA", "nan")):
@@ -443,7 +451,7 @@ def test_a_spreadsheet_computes_nothing_and_ids_find_their_way_back(tmp_path, ca
     for command in (["suspects", "--csv", "--top", "0"], ["easy", "--csv", "--top", "0"], ["export"], ["export", "--format", "aum"]):
         assert main([command[0], str(run.path), *command[1:]]) == 0
         out = capsys.readouterr().out
-        texts.append(out if "--csv" in command else Path(out.strip()).read_bytes().decode())
+        texts.append(out if "--csv" in command else Path(out.splitlines()[0]).read_bytes().decode())
     assert main(["prune", str(run.path), "--keep", "0.5"]) == 0
     keep = (run.path / "keep.txt").read_bytes().decode()
     cells = [cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row] + keep.split("\n")

@@ -11,6 +11,7 @@ from reference_scores import right_probability_dense
 from unseen.cli import main
 from unseen.curate import lists as curate
 from unseen.curate.abstain import LEAST, judgeable
+from unseen.curate.confusions import SHARPNESS
 from unseen.curate.rates import ErrorRate, error_rate
 from unseen.curate.trust import trust_in
 from unseen.runs.run import Run
@@ -92,7 +93,7 @@ def test_right_probability_is_that_of_the_whole_matrix_of_confusions(classes):
     """Of 40 classes half occur as labels."""
     random = np.random.default_rng(classes)
     evidence, labels = random.dirichlet(np.full(classes, 0.3), size=150), random.integers(max(2, classes // 2), size=150)
-    slow = [right_probability_dense(evidence, labels, sharpness) for sharpness in curate.SHARPNESS]
+    slow = [right_probability_dense(evidence, labels, sharpness) for sharpness in SHARPNESS]
     right = max(slow, key=lambda found: found[1])[0]
     assert curate.right_probability(evidence, labels) == pytest.approx(right, rel=1e-6)
 

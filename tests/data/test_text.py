@@ -10,7 +10,7 @@ from unseen import UnseenError
 from unseen.cli import main
 from unseen.curate.lists import easy
 from unseen.data.text import BUCKETS, bags, features
-from unseen.page.build import load_examples
+from unseen.page.loading import load_examples
 
 GOOD = ["a fine film", "good fun and a warm heart", "a joy", "warm and funny", "fine and good"]
 BAD = ["a dull mess", "bad and boring", "a waste", "boring, dull, long", "bad bad bad"]

@@ -139,8 +139,8 @@ def test_the_large_view(run, page_file, open_page):
     chances = [float(text.strip("<>%")) for text in page.locator("#large .chances > div > span:last-child").all_text_contents()]
     assert 2 <= len(chances) <= 4 and page.locator("#large .legend").text_content() == "unseen lossseen loss"
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.className") == "card" and not page.locator("#large").is_visible()
-    assert page.evaluate("+document.activeElement.dataset.i") == 1
+    page.wait_for_function("() => document.activeElement.className === 'card' && document.activeElement.dataset.i === '1'")
+    assert not page.locator("#large").is_visible()
 
 
 def test_texts_are_whole_searched_and_marked(open_page, tmp_path):

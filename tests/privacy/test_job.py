@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 import unseen
 from unseen.cli import main
+from unseen.commands.privacy import print_privacy
 from unseen.errors import UnseenError
-from unseen.privacy import ATTACKS, RISKS, privacy_risk, risky
+from unseen.privacy import ATTACKS, RISKS, figure, privacy_risk, risk_by_class, risk_curve, risky
 from unseen.scoring import run_examples
 from unseen.training import new_members, new_network, train_members
 
@@ -168,9 +169,65 @@ def test_the_command_line(run, table, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown["examples"] == len(rows) and shown["rows"] == rows.head(3).to_dicts() and sum(shown["risks"].values()) == 300
     assert main(["risky", str(run.path), "--top", "0", "--csv"]) == 0
-    assert pl.read_csv(capsys.readouterr().out.encode()).shape == rows.shape
+    assert pl.read_csv(capsys.readouterr().out.encode()).drop("decision").shape == rows.shape
     assert main(["risky", str(run.path), "--top", "3"]) == 0
     assert f"At risk: {len(rows):,} of 300" in capsys.readouterr().out
+
+
+def test_the_list_is_what_apply_takes(run, table, tmp_path, capsys):
+    privacy_risk(run, **FEW)
+    assert main(["risky", str(run.path), "--top", "0", "--csv"]) == 0
+    (tmp_path / "risky.csv").write_text(capsys.readouterr().out)
+    assert main(["apply", str(tmp_path / "risky.csv"), str(run.path), str(tmp_path / "kept.csv")]) == 0
+    kept, gone = pl.read_csv(tmp_path / "kept.csv"), risky(run)
+    assert len(kept) == 300 - len(gone) and not set(kept["index"]) & set(gone["index"])
+    assert f"{len(gone)} dropped" in capsys.readouterr().out
+
+
+def test_the_figure(run, table, tmp_path):
+    privacy_risk(run, **FEW)
+    assert main(["privacy", str(run.path), "--members", "16", "--held-out-targets", "4", "--figure"]) == 0
+    assert (run.path / "privacy.png").read_bytes()[:4] == b"\x89PNG"
+    assert figure(run, tmp_path / "roc.svg").read_text().count("<path") > 50
+    rows = risk_by_class(table)
+    at_risk = [row["high"] + row["raised"] for row in rows]
+    assert sum(row["records"] for row in rows) == 300 and at_risk == sorted(at_risk, reverse=True)
+    counted = sum(round(row["records"] * row["high"]) for row in rows)
+    assert counted == table["risk"].eq("high").sum() and all(sum(row[risk] for risk in RISKS) == pytest.approx(1) for row in rows)
+
+
+def test_memorization_by_the_members_is_that_of_their_losses(run, table):
+    privacy_risk(run, **FEW)
+    kept = (run.read_tensors(path.stem)[0] for path in (run.path / "weights").glob("privacy-*.safetensors"))
+    tensors = next(tables for tables in kept if len(tables["inside"]) == 20)
+    losses, inside = np.log1p(np.exp(-tensors["log_odds"][:16, :300].double().numpy())), tensors["inside"][:16].numpy()
+    for record in range(0, 300, 37):
+        wanted = losses[~inside[:, record], record].mean() - losses[inside[:, record], record].mean()
+        assert table["members_memorization"][record] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_curve_says_what_lowers_the_risk(run, table, monkeypatch, capsys):
+    privacy_risk(run, **FEW)
+    done = []
+    rows = risk_curve(run, members=8, targets=2, progress=done.append)
+    assert rows["variant"].to_list() == [
+        "as it is", "riskiest 5% dropped", "riskiest 10% dropped", "10% random labels",
+        "weight decay 0.001", "weight decay 0.01", "4 of 8 epochs", "2 of 8 epochs",
+    ]  # fmt: skip
+    assert sum(done) == 10 * len(rows) and rows["records"].to_list() == [300, 285, 270, *[300] * 5]
+    by = dict(zip(rows["variant"], rows["auc"], strict=True))
+    assert by["2 of 8 epochs"] < by["as it is"]
+    loss = dict(zip(rows["variant"], rows["test_loss"], strict=True))
+    assert loss["10% random labels"] > loss["as it is"]
+    monkeypatch.setattr("unseen.judge.retraining.train_members", None)  # nothing is trained again
+    assert risk_curve(run, members=8, targets=2).equals(rows) and (run.path / "privacy_curve.png").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("unseen.privacy.curve.networks", lambda *_: pytest.fail("nothing may be trained"))
+    with pytest.raises(UnseenError, match="at least 2 targets"):
+        risk_curve(run, members=8, targets=0)
+    print_privacy(run, as_json=False, curve=True)
+    out = capsys.readouterr().out
+    assert "riskiest 5% dropped" in out and "privacy_curve.png" in out
 
 
 def test_data_and_a_network_of_ones_own(tmp_path):

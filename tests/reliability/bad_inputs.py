@@ -10,6 +10,7 @@ BAD: dict[str, tuple[str, ...]] = {
         "score digits --hidden 1",
         "score digits --random-labels -1",
         "score digits --groups 7",
+        "score digits --groups auto --hidden 31",
         "score digits --average 30 --epochs 20",
         "score digits --gradients-every 5",
         "score mnist --data-dir empty",
@@ -37,7 +38,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "truth": ("truth run --members 1", "truth run --leave-one-out first", "truth nowhere"),
     "influence": ("influence run --queries tset", "influence run --top 0", "influence foreign-weights"),
     "language": ("language nowhere.txt", "language broken.csv --out table.csv"),
-    "evaluate": ("evaluate nowhere", "evaluate foreign-config"),
+    "evaluate": ("evaluate nowhere", "evaluate nowhere --scores thesis.tex", "evaluate foreign-config"),
     "privacy": (
         "privacy nowhere",
         "privacy run --members 3",

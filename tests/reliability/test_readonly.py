@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import unseen
+from campaign import SOAK
+from unseen.features import extract
 
 SCRIPT = """
 import contextlib, io, json, sys
@@ -48,16 +50,17 @@ def read_only(tmp_path):
         subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.skipif(not SOAK, reason="a fresh process and fifteen commands: only by make soak")
 def test_a_read_only_installation_home_and_cache(read_only, tmp_path):
     site, home = read_only("site", Path(unseen.__file__).parent), read_only("home")
     (tmp_path / "work").mkdir()
     ours = ("UNSEEN_", "XDG_", "MPL", "TORCH", "HF_", "PYTHON")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"HOME": str(home), "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    commands = [[*SCORE, "--out", "head"], [*SCORE, "--estimator", "turnover", "--hidden", "16", "--out", "run"]]
+    commands = [[*SCORE, "--features", "pixels", "--out", "head"], [*SCORE, "--estimator", "turnover", "--hidden", "16", "--out", "run"]]
     commands += [[*SCORE, "--estimator", "members", "--members", "8", "--hidden", "16", "--out", "members"]]
-    commands += [[name, "run"] for name in ("show", "suspects", "report", "plot", "evaluate", "export", "duplicates")]
-    commands += [["influence", "run", "--queries", "test[:3]"], ["truth", "run", "--members", "8"]]
+    commands += [[name, "run"] for name in ("show", "suspects", "report", "plot", "evaluate", "export", "duplicates", "outliers", "prune")]
+    commands += [["influence", "run", "--queries", "test[:3]"], ["truth", "run", "--members", "8"], ["privacy", "run", "--members", "4"]]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(commands)], capture_output=True, text=True, env=environment, cwd=tmp_path / "work"
     )
@@ -70,9 +73,17 @@ def test_a_read_only_installation_home_and_cache(read_only, tmp_path):
     assert not any(home.iterdir())
 
 
+def test_a_cache_that_cannot_be_written(digits):
+    """What is computed is not lost, and it is said once."""
+    some = digits.select(range(50))
+    with pytest.warns(UserWarning, match="UNSEEN_CACHE") as told:
+        found = extract(some, "pixels", cache=Path("/dev/null/cache"), chunk=20)
+    assert len(told) == 3 and found.tensor().equal(extract(some, "pixels").tensor())
+
+
 def test_a_user_without_a_home(monkeypatch, tmp_path):
     """As in a container that runs under a number of its own."""
     monkeypatch.delenv("UNSEEN_CACHE")
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", classmethod(lambda _: (_ for _ in ()).throw(RuntimeError("no home"))))
-    assert unseen.score("digits", limit=200, out=tmp_path / "run").config.data.features
+    assert unseen.score("digits", limit=200, features="pixels", out=tmp_path / "run").finished

@@ -179,7 +179,7 @@ def test_every_command_that_writes_into_a_run_takes_its_lock(run, capsys, comman
         process.kill()
         process.communicate()
     said = capsys.readouterr()
-    assert "Another process is writing" in said.err + said.out
+    assert "Another process is writing" in " ".join((said.err + said.out).split())
     assert status == (0 if command == "suspects" else 2)  # the list is shown without nearest examples, and says so
     assert sorted(path.name for path in run.path.iterdir() if path.name != ".lock") == [name for name in before if name != ".lock"]
 

@@ -172,6 +172,18 @@ def test_data_that_are_written_while_they_are_read_are_refused(here, capsys, mon
     assert "was written while it was read" in capsys.readouterr().err
 
 
+def test_scores_of_other_data_rank_nothing(here, capsys):
+    """``--scores``: the order of the examples as they were is none of those that stand there now."""
+    watch = ["score", "data.csv", *OPTIONS, "--watch", "easy:0.2", "--scores", "run"]
+    assert main([*watch, "--out", "same"]) == main(["dynamics", "same", "--subset", "easy:0.3", "--scores", "run"]) == 0
+    table(seed=1).write_csv("data.csv")
+    assert main([*watch, "--out", "other"]) == 2
+    assert "are of other data" in capsys.readouterr().err
+    assert main([*COMMANDS["score"][:-1], "new"]) == 0
+    assert main(["dynamics", "new", "--subset", "easy:0.3", "--scores", "run"]) == 2
+    assert "data.csv changed" in capsys.readouterr().err
+
+
 def test_a_run_inside_of_its_data_changes_them_not(tmp_path, monkeypatch):
     """``cd photos; unseen score .``: the run goes into ./runs, and its figures are no examples."""
     for number in range(40):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -95,18 +95,27 @@ class Influence:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Judge every score of a run by its known label errors, and by retraining where `unseen truth` was run."""
+    """Judge every score of a run by its known label errors, and by retraining where `unseen truth` was run; or scores of yours."""
 
     run: Positional[Path]
-    """a run folder"""
+    """a run folder; with --scores also a truth's .parquet file, or the name of one in docs/results/truth of a checkout"""
+    scores: Path | None = None
+    """judge these scores instead: parquet with a column index and a column of numbers per score, high = suspect"""
+    probability: bool = False
+    """the scores are probabilities that the label is wrong: tell how well they are calibrated"""
     json: bool = False
     """print JSON"""
 
     def __call__(self) -> str | None:
-        """Write metrics.json and print it."""
+        """Write metrics.json and print it, or print how right the scores of the file are."""
         from unseen.commands.terminal import print_own_words, print_table
         from unseen.judge import evaluate
 
+        if self.scores is not None:
+            print_table(
+                self._handed_in(self.scores), self.json, ("score", "spearman_correct", "share_of_ceiling", "auroc", "precision_at_n")
+            )
+            return None
         run = open_run(self.run)
         print_table(evaluate(run), self.json, ("score", "auroc", "average_precision", "spearman_correct", "lds", "precision_at_n", "cost"))
         if self.json:
@@ -115,6 +124,13 @@ class Evaluate:
         if not (run.path / "truth.parquet").exists():
             return following("retrain, to judge the scores by that too", "truth", self.run)
         return following("a page of the run", "report", self.run)
+
+    def _handed_in(self, path: Path) -> list[dict[str, Any]]:
+        from unseen.judge import evaluate_scores, read_scores, read_truth
+
+        truth, facts = read_truth(str(self.run))
+        scores = read_scores(path, truth)
+        return [{"score": name} | evaluate_scores(values, truth, facts, probability=self.probability) for name, values in scores.items()]
 
 
 def _positions(text: str, run: Run) -> list[int]:

@@ -94,7 +94,7 @@ def _numbers(values: Sequence[float | None]) -> list[str]:
     if not sizes:
         return [_word(value) for value in values]
     if max(sizes) < 0.001 or max(sizes) >= 1e6:
-        return [_word(value) for value in values]
+        return [f"{value:.3e}" if isinstance(value, float) else _word(value) for value in values]
     decimals = min(4, max(0, 3 - math.floor(math.log10(max(sizes)))))
     return [f"{value:.{decimals}f}" if isinstance(value, float) else _word(value) for value in values]
 

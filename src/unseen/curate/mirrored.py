@@ -39,7 +39,7 @@ class Mirrored:
 
         hard = expit(-self.slope * np.abs(against))
         stands_against = self.share + (1 - 2 * self.share) * hard
-        return np.where(against > 0, self.share * (1 - hard) / stands_against, self.share * hard / (1 - stands_against))
+        return np.asarray(np.where(against > 0, self.share * (1 - hard) / stands_against, self.share * hard / (1 - stands_against)))
 
 
 def mirrored(against: Floats) -> Mirrored:

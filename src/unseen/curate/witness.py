@@ -30,18 +30,18 @@ def find_witness(run: Run, data_dir: str | Path | None = None, data: Any = None)
         data: what the run was made of, where that was not a name.
 
     Returns:
-        Why it is not there, where the run's data cannot be read; None where it is there, or would be of no use.
+        Why it is not there: the data cannot be read, or another process writes the run. None where it is there, or would be of no use.
     """
     if has_witness(run) or run.config.data.features is not None:
         return None
     noted_mark(run)  # a broken file is no reason to go on without
     try:
         _, examples = run_examples(run, data, data_dir=data_dir)
+        kept = examples.select(torch.tensor([part != "test" for part in examples.split]))
+        if (len(kept.shape) == 3 or kept.texts is not None) and len(kept) > 1:
+            _write(run, kept)
     except UnseenError as error:
         return str(error)
-    kept = examples.select(torch.tensor([part != "test" for part in examples.split]))
-    if (len(kept.shape) == 3 or kept.texts is not None) and len(kept) > 1:
-        _write(run, kept)
     return None
 
 

@@ -115,10 +115,11 @@ def _glanced(some: "pl.DataFrame", has_fractions: bool) -> dict[str, Glance]:
         return {}
     rows, head = _spread(some.height), some.head(FEWEST_ROWS).to_numpy()
     ordered = np.sort((some if len(rows) == some.height else some[rows]).to_numpy(), axis=0)
-    is_sorted = (head[1:] > head[:-1]).all(0) | (head[1:] < head[:-1]).all(0)
-    different = 1 + (ordered[1:] != ordered[:-1]).sum(0)
+    is_sorted: np.ndarray[Any, Any] = np.asarray((head[1:] > head[:-1]).all(0) | (head[1:] < head[:-1]).all(0))
+    different: np.ndarray[Any, Any] = 1 + (ordered[1:] != ordered[:-1]).sum(0)
     plain = ~is_sorted & (2 * different > len(rows)) & (has_fractions | (different < len(rows)))
-    return dict(zip(some.columns, map(Glance, is_sorted.tolist(), different.tolist(), plain.tolist()), strict=True))
+    found = zip(some.columns, is_sorted.tolist(), different.tolist(), plain.tolist(), strict=True)
+    return {name: Glance(*facts) for name, *facts in found}
 
 
 def _spread(count: int) -> np.ndarray[Any, Any]:

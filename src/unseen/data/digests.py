@@ -69,13 +69,13 @@ def digest(source: Any, known: Fingerprint | None = None) -> Fingerprint:
     return {"format": FORMAT, "kind": "arrays", "parts": [_blocks(source)]}
 
 
-def outline(path: Path) -> str:
-    """Changes with the name, size or times of a file, or of one below a folder; nothing is read but these."""
+def outline(path: Path) -> int:
+    """Changes with the name, size or times of a file, or of one below a folder; nothing is read but these. Of this process alone."""
     facts = _walk(os.fspath(path), frozenset()) if path.is_dir() else [(path.name, path.stat())]
-    hashed = hashlib.blake2b(digest_size=16)
+    found = 0
     for name, fact in facts:
-        hashed.update(repr((name, fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns)).encode("utf-8", "surrogatepass"))
-    return hashed.hexdigest()
+        found = hash((found, name, fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns))
+    return found
 
 
 def mark_of(fingerprint: Fingerprint) -> str:

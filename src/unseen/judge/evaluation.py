@@ -91,6 +91,9 @@ def _truth(run: Run) -> "tuple[pl.DataFrame | None, dict[str, Any]]":
     if not (run.path / "truth.parquet").exists():
         return None, {}
     table = run.table("truth")
+    labels = {"given_label"} & set(table.columns)  # leave-one-out has none
+    if len(table.join(run.scores, on=["index", *labels], how="semi")) < len(table):
+        raise UnseenError(f"{run.path / 'truth.parquet'} is of other examples or labels than the scores. `unseen truth` makes it again.")
     errors = {"truth_se": "memorization_se"} if "memorization_se" in table.columns else {}
     facts = run.read_json("truth.json") if (run.path / "truth.json").exists() else {}
     return table.select("index", truth="memorization", **errors), facts

@@ -14,7 +14,7 @@ from unseen.errors import UnseenError
 from unseen.gradients import coming_steps, gradient_rows, gradient_table
 from unseen.masks import Side
 from unseen.runs import Run, open_run
-from unseen.scoring import run_examples, saved_epochs, saved_network
+from unseen.scoring import refuse_other_scores, run_examples, saved_epochs, saved_network
 from unseen.training import Members
 
 if TYPE_CHECKING:
@@ -86,15 +86,16 @@ def run_subsets(run: Run, texts: Sequence[str] = (), scores: str | Path | None =
         scores: the run whose scores rank the examples; default: this one.
 
     Raises:
-        UnseenError: as ``find_subsets``.
+        UnseenError: as ``find_subsets``, and for scores of other data.
     """
     if not texts and (run.path / "subsets.parquet").exists():
         watched = run.table("subsets")
         return {
             name: watched.filter(watched["subset"] == name)["index"].to_list() for name in watched["subset"].unique(maintain_order=True)
         }
-    ranking = (run if scores is None else open_run(scores)).scores
-    return find_subsets(texts or ("easy:0.2", "difficult:0.2", "all"), run.examples, ranking, class_names(run))
+    ranking = run if scores is None else open_run(scores)
+    refuse_other_scores(run, ranking)
+    return find_subsets(texts or ("easy:0.2", "difficult:0.2", "all"), run.examples, ranking.scores, class_names(run))
 
 
 def class_names(run: Run) -> list[str]:

@@ -88,13 +88,16 @@ def _check(run: Run, points: int) -> None:
 
 
 def _is_quick(run: Run, examples: Examples) -> bool:
-    """Whether duplicates, leaks and outliers are soon found: features are at hand, or these are few, or numbers that are their own."""
-    return len(examples) <= (SOON if run.config.data.features or (len(examples.shape) == 1 and examples.texts is None) else FEW)
+    """Whether duplicates, leaks and outliers are soon found: features are at hand, or these are few, or numbers. Those of texts are not."""
+    return examples.texts is None and len(examples) <= (SOON if run.config.data.features or len(examples.shape) == 1 else FEW)
 
 
 def _placed(run: Run, points: Points, examples: Examples | None, pictures: int, arrays: dict[str, Any]) -> "pl.DataFrame | None":
     """Add the places of the map by what the examples look like; returns the nearest of those that have cards."""
-    rows = looks(run, examples) if examples is not None else None
+    try:
+        rows = looks(run, examples) if examples is not None else None
+    except UnseenError:  # weights of the features are gone: a page has a map of the predictions then
+        rows = None
     if rows is None or examples is None:
         return None
     index, shown = examples.train.index.cpu().numpy(), points.scores["index"].to_numpy()

@@ -1,6 +1,11 @@
 """Where examples lie among each other: two dimensions for the map, and the nearest of those that have cards."""
 
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 MOST = 70_000  # examples: of more, what the networks say places them
 LARGEST = 300_000_000  # numbers of the inputs of all
 ROWS = 512
+PLACES = 512  # of hashed words
 
 Plane = NDArray[np.float32]
 
@@ -27,20 +33,38 @@ Plane = NDArray[np.float32]
 def looks(run: Run, examples: Examples) -> Tensor | None:
     """What each training example looks like: float32 (n, at most 128), each row of norm 1; None where it would take too long.
 
-    The features that the run scored, which are in the cache, else the standardised inputs; of texts their words.
+    The features that the run scored, which are in the cache, else the standardised inputs; of texts their words: what ``tfidf`` learns
+    takes longer than all the rest of a page.
     """
     train = examples.train
-    if len(train) > MOST or train.inputs is None:
+    if len(train) > MOST:
         return None
+    if train.texts is not None:
+        return projected(directions(words(train.texts)))
     kind = run.config.data.features
     if kind is None:
-        kind = "tfidf" if train.texts is not None else "pixels"
         size = int(np.prod(train.shape)) * len(train)
         if size > LARGEST or (isinstance(train.inputs, Lazy) and size > LARGEST // 10):
             return None
-    whole = examples if run.config.data.features else train  # chunks of the cache are of all examples
-    rows = extract(whole, kind, cache=cache_folder() if run.config.data.features else None).tensor()
+        return projected(directions(extract(train, "pixels").tensor()))
+    rows = extract(examples, kind, cache=cache_folder()).tensor()  # chunks of the cache are of all examples
     return projected(directions(rows[: len(train)]))
+
+
+def words(texts: Sequence[str]) -> Tensor:
+    """The words of each text, weighted by log(texts / texts that have it), with signs in 512 places by their hash: float32 (n, 512).
+
+    Feature hashing: Weinberger et al., 2009.
+    """
+    found = [set(re.findall(r"\w+", text.lower())) for text in texts]
+    frequency = Counter(chain.from_iterable(found))
+    rows = np.repeat(np.arange(len(found)), [len(some) for some in found])
+    flat = list(chain.from_iterable(sorted(some) for some in found))
+    hashes = np.array([crc32(word.encode()) for word in flat], dtype=np.int64)
+    weights = np.log(len(found) / np.array([frequency[word] for word in flat], dtype=np.float64).clip(1))
+    made = np.zeros((len(found), PLACES), np.float32)
+    np.add.at(made, (rows, hashes % PLACES), np.where(hashes >> 31, weights, -weights))
+    return torch.from_numpy(made)
 
 
 def plane(rows: Tensor) -> Plane:

@@ -5,6 +5,9 @@ members come from ``judge``.
 """
 
 from unseen.privacy.attacks import ATTACKS, attack_scores, fitted_a
+from unseen.privacy.curve import risk_curve
+from unseen.privacy.differential import epsilon_lower_bound
+from unseen.privacy.drawing import figure, risk_by_class
 from unseen.privacy.free import cumulative_loss, loss_trace_spread
 from unseen.privacy.job import privacy_risk
 from unseen.privacy.listing import risky

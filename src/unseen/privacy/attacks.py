@@ -50,8 +50,9 @@ def lira_online(known: Knowledge) -> Floats:
 
     .. math:: \log N(\phi; \mu_{in}, \sigma_{in}^2) - \log N(\phi; \mu_{out}, \sigma_{out}^2)
 
-    Variances are of the record's members, or pooled: one for all records, the mean of those within records. (The authors' code takes the
-    spread of all records' log-odds at once for the latter, which holds the differences between records too.)
+    Variances are of the record's members, divided by their number as in the authors' code, or pooled: one for all records, the mean of
+    those within records. (The authors' code takes the spread of all records' log-odds at once for the latter, which holds the differences
+    between records too.)
     """
     inside, outside = (_log_normal(known.own, known.odds[side].mean, _variance(known, side)) for side in (0, 1))
     return inside - outside

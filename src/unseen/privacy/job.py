@@ -1,26 +1,22 @@
 """The privacy of a run: members by its recipe, attacks on networks that are not among them, ``privacy.parquet`` and ``privacy.json``."""
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from unseen.config import Config
-from unseen.data import Examples, content
+from unseen.data import Examples
 from unseen.errors import UnseenError
-from unseen.hashing import key
-from unseen.judge import retrain, spearman
+from unseen.judge import spearman
 from unseen.privacy.attacks import ATTACKS, attack_scores, fitted_a
 from unseen.privacy.free import cumulative_loss, loss_trace_spread
+from unseen.privacy.networks import Plan, networks
 from unseen.privacy.rates import AT, Rate, attack_rates, roc_curve
-from unseen.privacy.records import RISKS, false_alarms, record_power, risk_classes
-from unseen.privacy.signals import FEWEST_MEMBERS, Bools, Floats, Shadows, Targets, check_labels, log_odds_of_losses
+from unseen.privacy.records import RISKS, false_alarms, members_memorization, record_power, risk_classes
+from unseen.privacy.signals import Bools, Floats, Shadows, Targets, check_labels
 from unseen.privacy.targets import Target, target_log_odds
 from unseen.runs import Run
 from unseen.scoring import run_examples
@@ -32,37 +28,6 @@ RATES = {0.01: "tpr_at_1_percent", 0.001: "tpr_at_tenth_percent"}
 """Columns of the estimated true-positive rate, by the false-positive rate."""
 FREE = {"loss_trace_spread": loss_trace_spread, "cumulative_loss": cumulative_loss}
 OWN, HELD_OUT, IN_TURN = "your own network", "held-out networks of the same recipe", "each member, by the others"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is trained and attacked.
-
-    Attributes:
-        members, targets: how many networks; no targets: each member in turn. share: of the records that each of them trains on.
-        joined: whether members train on test records too, since the target's own records are told from these.
-    """
-
-    members: int
-    targets: int
-    share: float
-    joined: bool
-
-    def check(self) -> None:
-        """Raise UnseenError for numbers that no attack can use."""
-        fewest = FEWEST_MEMBERS if self.targets or self.joined else 6
-        if self.members < fewest:
-            raise UnseenError(
-                f"--members is {self.members}; it must be at least {fewest}, so that two networks with and two without each record remain."
-            )
-        if self.targets == 1 or self.targets < 0:
-            raise UnseenError(f"--held-out-targets is {self.targets}; it must be 0 (each member in turn) or at least 2.")
-        inside = round(self.share * self.members)
-        if not 2 <= inside <= self.members - 2:
-            raise UnseenError(
-                f"--fraction is {self.share:g}, which puts each record into {inside} of {self.members} members. Two must train on it and "
-                "two must not: take it nearer to one half, or more --members."
-            )
 
 
 def privacy_risk(
@@ -97,9 +62,9 @@ def privacy_risk(
 
     Returns:
         A row per training record: index, id, given_label, the score of each attack (of your network; of several targets the mean over
-        those that trained on the record), loss_trace_spread and cumulative_loss (where there is a history), tpr_at_1_percent and
-        tpr_at_tenth_percent with the ends of their 90% intervals (_low, _high), and risk: high, raised, unclear or low
-        (``records.risk_classes``).
+        those that trained on the record), members_memorization (nats), loss_trace_spread and cumulative_loss (where there is a history),
+        tpr_at_1_percent and tpr_at_tenth_percent with the ends of their 90% intervals (_low, _high), and risk: high, raised, unclear or
+        low (``records.risk_classes``).
 
     Raises:
         UnseenError: for too few members, a share that leaves no member with or without a record, records with a class each, and a target
@@ -112,10 +77,10 @@ def privacy_risk(
     own = _inside(target_member, examples)
     odds = None if target is None else target_log_odds(target, config, examples, model)
     with run.alone():
-        shadows, targets = _networks(run, config, examples, plan, model, progress)
+        shadows, targets = networks(run, config, examples, plan, model, progress)
         if odds is not None:
             targets = Targets(odds[None], own[None])
-        found = _scores(shadows, targets)
+        found = all_scores(shadows, targets)
         table = _table(run, examples, shadows, targets, found)
         run.write_table("privacy", table)
         run.write_json("privacy.json", _facts(plan, shadows, targets, found, table))
@@ -134,51 +99,7 @@ def _inside(given: Any, examples: Examples) -> Bools:
     return inside
 
 
-def _networks(
-    run: Run, config: Config, examples: Examples, plan: Plan, model: nn.Module | None, progress: Callable[[int], None] | None
-) -> tuple[Shadows, Targets | None]:
-    """Members and held-out targets, from the run's file of them or trained now; float16."""
-    name = f"privacy-{_digest(examples, config, plan, model)}"
-    if not (run.path / "weights" / f"{name}.safetensors").exists():
-        run.write_tensors(name, _trained(run, config, examples, plan, model, progress))
-    count, records = plan.members + plan.targets, len(examples) if plan.joined else len(examples.train)
-    like = {"log_odds": torch.empty(count, len(examples), device="meta"), "inside": torch.empty(count, records, device="meta")}
-    tensors = {key: value.numpy() for key, value in run.read_like(name, like)[0].items()}
-    tables = [(tensors["log_odds"][rows], tensors["inside"][rows]) for rows in (slice(0, plan.members), slice(plan.members, None))]
-    (odds, inside), (others, theirs) = tables
-    population = odds[:, records:] if odds.shape[1] > records else None
-    shadows = Shadows(odds[:, :records], inside, population)
-    if not plan.targets:
-        return shadows, None
-    return shadows, Targets(others[:, :records], theirs, others[:, records:] if population is not None else None)
-
-
-def _trained(
-    run: Run, config: Config, examples: Examples, plan: Plan, model: nn.Module | None, progress: Callable[[int], None] | None
-) -> dict[str, torch.Tensor]:
-    """log_odds float16 (members and targets, training records and then the others), inside bool (the same, training records).
-
-    Targets have memberships, weights and orders of batches of their own: members share records out evenly among themselves alone.
-    """
-    records = examples.joined() if plan.joined else examples
-    seed = key(config.seed, "privacy", "joined") if plan.joined else config.seed  # finished chunks are known by it
-    groups = [(plan.members, seed), (plan.targets, key(config.seed, "privacy", "targets"))]
-    found = [
-        retrain(records, config, count, plan.share, seed=seed, run=run, model=model, progress=progress) for count, seed in groups if count
-    ]
-    losses, inside = (torch.cat(tables) for tables in zip(*found, strict=True))
-    first = torch.tensor([split == "train" for split in records.split])
-    ordered = torch.cat([losses[:, first], losses[:, ~first]], 1)
-    log_odds = torch.stack([torch.from_numpy(log_odds_of_losses(row.numpy())).half() for row in ordered])
-    return {"log_odds": log_odds, "inside": inside}
-
-
-def _digest(examples: Examples, config: Config, plan: Plan, model: nn.Module | None) -> str:
-    parts = json.dumps([content(examples), config.digest(), asdict(plan), "" if model is None else repr(model)], sort_keys=True)
-    return hashlib.sha256(parts.encode()).hexdigest()[:8]
-
-
-def _scores(shadows: Shadows, targets: Targets | None) -> dict[str, Floats]:
+def all_scores(shadows: Shadows, targets: Targets | None) -> dict[str, Floats]:
     """float32 (targets, records) by attack."""
     shape = (shadows if targets is None else targets).inside.shape
     found = {name: np.empty(shape, np.float32) for name in ATTACKS}
@@ -195,6 +116,7 @@ def _table(run: Run, examples: Examples, shadows: Shadows, targets: Targets | No
     kept, inside = examples.train, (shadows if targets is None else targets).inside[:, train]
     columns: dict[str, Any] = {"index": kept.index.cpu().numpy(), "id": kept.ids, "given_label": kept.labels.cpu().numpy()}
     columns |= {name: _by_record(values[:, train], inside).astype(np.float32) for name, values in scores.items()}
+    columns["members_memorization"] = members_memorization(shadows)[train].astype(np.float32)
     powers = record_power(shadows, tuple(RATES))
     for rate, name in RATES.items():
         power = powers[rate]

@@ -32,8 +32,8 @@ class Moments:
 
     @property
     def variance(self) -> Floats:
-        """Unbiased; NaN of fewer than two members."""
-        return self.squares / np.where(self.count > 1, self.count - 1, np.nan)
+        """Mean of the squared differences, as LiRA's authors take it; NaN of no member."""
+        return self.squares / np.where(self.count > 0, self.count, np.nan)
 
 
 def two_sides(values: Floats, inside: Bools, leave_one_out: bool, first: int = 0) -> tuple[Moments, Moments]:

@@ -87,6 +87,15 @@ def _gaps(sides: list[_Sides]) -> tuple[float, float]:
     return float(gaps.mean()), max(float(gaps.var() - chance.mean()), SMALLEST_VARIANCE)
 
 
+def members_memorization(shadows: Shadows, block: int = BLOCK) -> Floats:
+    """Mean loss of the members without each record minus that of those with it, nats, float64 (records,); high = memorized."""
+    sides = [
+        two_sides(np.logaddexp(0, -shadows.log_odds[:, part].astype(np.float64)), shadows.inside[:, part], False)
+        for part in blocks(shadows.log_odds.shape[1], block)
+    ]
+    return np.concatenate([(outside.mean - inside.mean)[0] for inside, outside in sides])
+
+
 def risk_classes(power: Power) -> list[str]:
     """One of ``RISKS`` by the power at a false-positive rate of 1%.
 

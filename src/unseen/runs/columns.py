@@ -127,6 +127,7 @@ COLUMNS: dict[str, Column] = {
     "calibrated_loss": Column("loss of members without the record minus the target's (Watson et al. 2022)", "nats", "", "member"),
     "plain_loss": Column("minus the loss of the target (Yeom et al. 2018)", "nats", "<= 0", "member"),
     "loss_trace_spread": Column("interquartile range over epochs of the loss (2411.05743)", *NATS, "at risk"),
+    "members_memorization": Column("mean loss of the members without the record minus that of those with it", "nats", "", "memorized"),
     "risk": Column("high, raised, unclear or low: where the interval of tpr_at_1_percent lies (privacy/records.py)"),
 } | {
     name: column

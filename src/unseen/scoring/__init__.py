@@ -11,6 +11,6 @@ from unseen.scoring.estimators import ESTIMATORS, Estimator
 from unseen.scoring.floor import floor_lines, noise_floor
 from unseen.scoring.inputs import chosen, load_options, prepare_whole, run_examples, settings_of
 from unseen.scoring.recorder import Recorder
-from unseen.scoring.sameness import noted_mark, refuse_other_data
+from unseen.scoring.sameness import noted_mark, refuse_other_data, refuse_other_scores
 from unseen.scoring.scores import detection, rank_correlation
 from unseen.scoring.weights import saved_epochs, saved_network

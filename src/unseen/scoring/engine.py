@@ -12,13 +12,13 @@ from torch import nn
 from unseen.config import Config
 from unseen.data import Sharded
 from unseen.masks import Leak, advice, audit
-from unseen.runs import Run, start_run
+from unseen.runs import Run, open_run, start_run
 from unseen.scoring.estimators import TurnOverDropout, estimator_of
 from unseen.scoring.inputs import example_table, prepare, prepare_whole, settings_of, subset_table, watched_subsets
 from unseen.scoring.loggers import log_history, make_loggers
 from unseen.scoring.options import Options, with_options
 from unseen.scoring.sameness import NAME as FINGERPRINT
-from unseen.scoring.sameness import fingerprint, refuse_other_data, unchanged
+from unseen.scoring.sameness import fingerprint, refuse_other_data, refuse_other_scores, unchanged
 from unseen.scoring.seeds import train_seeds
 from unseen.scoring.tables import remove_leftovers, table_name, write_tables
 from unseen.torchrun import is_first, process_count
@@ -109,6 +109,8 @@ def _same_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
     refuse_other_data(run, data, data_dir)
     if not (run.path / FINGERPRINT).exists() and not run.finished and (found := fingerprint(data, data_dir)) is not None:
         run.write_json(FINGERPRINT, found, indent=None)
+    if (scores := run.config.measuring.scores) is not None:
+        refuse_other_scores(run, open_run(scores))
 
 
 def _finished(settings: Config, out: str | Path | None) -> Run | None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unseen.data import NAMES, Shards, data_folder, digest, is_stream, mark_of, outline, refuse_other
+from unseen.data import NAMES, Shards, data_folder, difference, digest, is_stream, mark_of, outline, refuse_other
 from unseen.errors import UnseenError
 from unseen.runs import Run
 
@@ -37,7 +37,7 @@ def _place(data: Any, data_dir: str | Path | None) -> Path | None:
         return None
 
 
-def _outline(place: Path) -> str | None:
+def _outline(place: Path) -> int | None:
     """None for what cannot be looked at: the reader says why."""
     try:
         return outline(place)
@@ -49,9 +49,9 @@ def _outline(place: Path) -> str | None:
 def unchanged(data: Any, data_dir: str | Path | None) -> Iterator[None]:
     """Raise UnseenError at the end where files of the data were written meanwhile: nobody knows then which of the two was read."""
     place = _place(data, data_dir)
-    before = place and _outline(place)
+    before = None if place is None else _outline(place)
     yield
-    if place and before and _outline(place) != before:
+    if place and before is not None and _outline(place) != before:
         raise UnseenError(f"{place} was written while it was read. Wait until nothing writes there, then start again.")
 
 
@@ -81,6 +81,22 @@ def refuse_other_data(run: Run, data: Any, data_dir: str | Path | None) -> None:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise _no_fingerprint(run, error) from error
+
+
+def refuse_other_scores(run: Run, scores: Run) -> None:
+    """Raise UnseenError where the run whose scores rank a run's examples was made of other data: its index names other examples."""
+    old, new = noted_fingerprint(scores), noted_fingerprint(run)
+    if old is None or new is None or old["kind"] != new["kind"] or scores.path == run.path:
+        return  # nobody knows
+    try:
+        changed = difference(old, new)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise _no_fingerprint(scores, error) from error
+    if changed:
+        raise UnseenError(
+            f"The scores of {scores.path} are of other data than those of {run.path}: {changed}. Score these data first, and give that run "
+            "with --scores."
+        )
 
 
 def _no_fingerprint(run: Run, error: Exception) -> UnseenError:

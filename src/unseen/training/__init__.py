@@ -3,6 +3,7 @@
 Training is a generator and measuring a function; neither knows of tables or run folders.
 """
 
+from unseen.training.blocks import blocks_at, blocks_of, train_blocks
 from unseen.training.cost import Laps, cost_facts, machine, plain_seconds
 from unseen.training.head import Head, Predictions, fit_head, fit_in_chunks, relabelled
 from unseen.training.hidden import NO_LINEAR, Hidden, Layers, Output, find_output, first_batch, gives, head_scores
@@ -23,5 +24,5 @@ from unseen.training.members import Pass, members_at, members_losses, membership
 from unseen.training.networks import Members, Ordinary, look_at, new_network
 from unseen.training.processes import bf16_gains, first, holding, launch, make_fabric, share
 from unseen.training.progress import Bar, counter
-from unseen.training.samples import LOST, two_samples
+from unseen.training.samples import LOST, moderated_samples, two_samples
 from unseen.training.sums import Sums

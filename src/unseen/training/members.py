@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 NARROWEST = 0.125  # of VGG-11's widths
-WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this
+WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this, not below
 STEPS = 600  # of the estimator's members at least, where the network takes as many: fewer did not fit the wrong labels
 OBSERVED = ("loss", "margin", "correct", "error_norm", "probability")
 
@@ -110,6 +110,8 @@ def train_members(
     lost: float = 0.0,
     state: dict[str, Tensor] | None = None,
     done: int = 0,
+    shared: dict[str, Any] | None = None,
+    first: int = 0,
 ) -> Iterator[Pass]:
     """Train all members on the same batches and yield after every epoch.
 
@@ -127,13 +129,15 @@ def train_members(
         lost: share of the inputs' sum of squares that the fast path may leave out (their last principal axes) to be faster.
         state: a ``Pass.state()`` to go on from; the members must be fresh, as they were at the start.
         done: its number.
+        shared: what other members on the same examples need too, by the same recipe: filled by the first of them.
+        first: number of the first member among all, for messages.
 
     Raises:
         UnseenError: a loss that is not finite, naming epoch and member.
     """
     fabric = fabric or make_fabric(1, config.precision)
     examples, member = examples.to(fabric.device), member.to(fabric.device)
-    steps = _steps(members, examples, config, fabric, wide, lost, state)
+    steps = _steps(members, examples, config, fabric, wide, lost, state, shared)
     count = -(-len(examples) // config.batch_size)
     for epoch in range(done + 1, config.epochs + 1):
         seen = _Observed(len(members), len(examples), len(examples.classes), fabric.device)
@@ -142,7 +146,7 @@ def train_members(
             inside = member[:, positions]
             rate = learning_rate(config, epoch - 1 + step / count)
             seen.note(steps(positions, inside, rate, (seed, epoch)), examples.labels[positions], positions, inside)
-        yield seen.checked(epoch, steps, config)
+        yield seen.checked(epoch, steps, config, first)
 
 
 def members_at(
@@ -169,10 +173,11 @@ def _steps(
     wide: bool | None,
     lost: float,
     state: dict[str, Tensor] | None,
+    shared: dict[str, Any] | None = None,
 ) -> "Steps | WideSteps":
     members.to(fabric.device).train()
     wide = fits(members.shell[0], examples, config) if wide is None else wide
-    steps = WideSteps(members, examples, config, fabric, lost) if wide else Steps(members, examples, config, fabric)
+    steps = WideSteps(members, examples, config, fabric, lost, shared) if wide else Steps(members, examples, config, fabric)
     if state is not None:
         steps.load(state)
     return steps
@@ -251,13 +256,14 @@ class _Observed:
         outside = (~inside).float()
         self.probabilities[positions] = (probabilities * outside[..., None]).sum(0) / outside.sum(0).clamp_min(1)[:, None]
 
-    def checked(self, number: int, steps: Steps | WideSteps, config: TrainingOptions) -> Pass:
+    def checked(self, number: int, steps: Steps | WideSteps, config: TrainingOptions, first: int = 0) -> Pass:
         """The epoch. Raises UnseenError where a loss was not finite."""
         bad = (~self.losses.isfinite()).nonzero()
         if len(bad):
+            which, value = first + int(bad[0, 0]), self.losses[tuple(bad[0])].item()
             raise UnseenError(
-                f"The loss of member {int(bad[0, 0])} became {self.losses[tuple(bad[0])].item()} in epoch {number}. Training stopped; "
-                f"chunks of members finished before are kept. Lower the learning rate (--lr {config.lr:g} now), or use --precision 32."
+                f"The loss of member {which} became {value} in epoch {number}. Training stopped; chunks of members finished before are "
+                f"kept. Lower the learning rate (--lr {config.lr:g} now), or use --precision 32."
             )
         names = [f"{quantity}_{side}" for side in Side for quantity in OBSERVED]
         observed = dict(zip(names, self.sides.flatten(0, 1).cpu(), strict=True))
@@ -269,9 +275,9 @@ class _Observed:
 def small(config: Config, examples: int) -> Config:
     """The recipe of the estimator's members, from that of the network they stand for: many narrow ones in large batches.
 
-    A quarter of the widths (16 to 128), four times the batch where that leaves ``STEPS`` steps and eight per epoch, and the learning rate
-    times 3 for it; see LOG.md. Batches of about equal size: a last one of few examples, at this rate, undoes what the others did. Of vgg11
-    half of the widths; larger batches left it untrained.
+    The widths up to 128, four times the batch where that leaves ``STEPS`` steps and eight per epoch, and the learning rate times 3 for it;
+    see LOG.md. Batches of about equal size: a last one of few examples, at this rate, undoes what the others did. Of vgg11 half of the
+    widths; larger batches left it untrained.
     """
     network, training = config.network, config.training
     if network.model == "vgg11":
@@ -280,7 +286,7 @@ def small(config: Config, examples: int) -> Config:
     batch_size = math.ceil(examples / max(1, round(examples / most)))
     assert training.lr is not None
     rate = training.lr * (batch_size / training.batch_size) ** math.log(3, 4)
-    hidden = tuple(max(16, min(width // 4, WIDEST)) for width in network.hidden)
+    hidden = tuple(min(width, WIDEST) for width in network.hidden)
     return config.change(hidden=hidden, batch_size=batch_size, lr=rate)
 
 

@@ -82,6 +82,20 @@ class Members(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name.replace(".", "-"), value)
 
+    @classmethod
+    def joined(cls, blocks: "Sequence[Members]") -> "Members":
+        """The networks of all blocks, one block after the other; copies. They are of one architecture."""
+        found = cls.__new__(cls)
+        nn.Module.__init__(found)
+        first = blocks[0]
+        found.shell, found.convolves, found.names, found.buffer_names = first.shell, first.convolves, first.names, first.buffer_names
+        stacked = [torch.cat([block.weights[name].detach() for block in blocks]) for name in first.names]
+        trains = [first.weights[name].requires_grad for name in first.names]
+        found.stacked = nn.ParameterList([nn.Parameter(value, own) for value, own in zip(stacked, trains, strict=True)])
+        for name in first.buffer_names:
+            found.register_buffer(name.replace(".", "-"), torch.cat([block.state[name] for block in blocks]))
+        return found
+
     def __len__(self) -> int:
         """How many networks, K."""
         return len(self.stacked[0])

@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 @contextmanager
-def counter(total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar over ``total`` things; yields what to call with the number done."""
+def counter(total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar over ``total`` things (None: nobody knows how many); yields what to call with the number done."""
     from tqdm import tqdm
 
     with tqdm(total=total, unit=f" {unit}", disable=None, leave=False) as bar:

@@ -8,7 +8,7 @@ So the inputs, with a one for the bias, are rotated onto their principal axes, a
 the rounding error of the inputs are left out (5,000 images of MNIST: 614 of 785 are kept in bf16): a fifth of the time.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -53,16 +53,28 @@ class WideSteps:
         members: of an architecture that ``fits``; their weights are read at the start and written by ``write``. Products are in bf16 where
             ``fabric``'s precision says so; weights and momenta stay float32.
         lost: see ``principal_axes``.
+        shared: axes and rotated inputs, of others on the same examples; filled where it is empty.
     """
 
-    def __init__(self, members: Members, examples: Examples, config: TrainingOptions, fabric: "Fabric", lost: float = 0.0) -> None:
+    def __init__(
+        self,
+        members: Members,
+        examples: Examples,
+        config: TrainingOptions,
+        fabric: "Fabric",
+        lost: float = 0.0,
+        shared: dict[str, Any] | None = None,
+    ) -> None:
         self.members, self.weights, self.labels = members, members.weights, examples.labels
         self.layers = linear_layers(members.shell[0]) or []
         self.dtype = torch.bfloat16 if "bf16" in fabric._precision.precision else torch.float32
-        rotates = config.optimizer == "sgd" and not config.weight_decay
-        inputs = _inputs(examples, has_bias=f"{self.layers[0]}.bias" in self.weights)
-        self.axes = principal_axes(inputs, self.dtype, lost) if rotates and inputs.shape[1] <= MOST_ROTATED else None
-        self.inputs = self._rotated(inputs).to(self.dtype)
+        shared = {} if shared is None else shared
+        if not shared:
+            rotates = config.optimizer == "sgd" and not config.weight_decay
+            inputs = _inputs(examples, has_bias=f"{self.layers[0]}.bias" in self.weights)
+            axes = principal_axes(inputs, self.dtype, lost) if rotates and inputs.shape[1] <= MOST_ROTATED else None
+            shared |= {"axes": axes, "inputs": (inputs if axes is None else inputs @ axes).to(self.dtype)}
+        self.axes, self.inputs = shared["axes"], shared["inputs"]
         self.matrices = nn.ParameterList([self._rotated(self._first_layer()), *(self._copy(name, "weight") for name in self.layers[1:])])
         biased = [i for i, name in enumerate(self.layers) if i and f"{name}.bias" in self.weights]
         self.biases = nn.ParameterDict({str(i): self._copy(self.layers[i], "bias")[..., None] for i in biased})

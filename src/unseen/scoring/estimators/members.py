@@ -20,16 +20,17 @@ from unseen.training import (
     LOST,
     Members,
     Pass,
+    blocks_at,
+    blocks_of,
     channels_last,
     look_at,
-    members_at,
     membership,
+    moderated_samples,
     new_members,
     new_network,
     share,
     small,
-    train_members,
-    two_samples,
+    train_blocks,
 )
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ AT_ONCE = 1024  # examples whose predictions by all members are held
 class ManyMembers:
     """What networks with an example say of it, against networks without it.
 
-    Each process trains its share of the members, on the same batches. Test and held-out examples get a membership too, which no
-    member has used: their gaps are the noise floor.
+    Each process trains its share of the members, in blocks that see the same batches (``training/blocks.py``). Test and held-out examples
+    get a membership too, which no member has used: their gaps are the noise floor.
     """
 
     has_halves: bool = True
@@ -59,6 +60,7 @@ class ManyMembers:
         self.recipe = _recipe(config, self.kept, job.model)
         self.own = share(config.members.members, fabric.global_rank, fabric.world_size)
         self.member = self._membership(self.kept.index)
+        self.places = blocks_of(range(config.members.members)[self.own], config.members.members)
         self.measured = MeasuredEpochs.of(config)
         self.never = job.data[0].select(self._never_trained(job.data[0]))
         self.forgetting = Forgetting(self.member.cpu())
@@ -118,16 +120,23 @@ class ManyMembers:
 
     def train(self, state: dict[str, Tensor] | None, done: Done, progress: Progress) -> Iterator[Visit]:
         """See ``Estimator``; a visit is an epoch."""
-        job, config, order = self.job, self.recipe.training, key(self.job.seed, "order")
-        networks = new_members(self.recipe.network, self.kept, _seeds(job.config, job.seed)[self.own], job.own_model)
+        job, config = self.job, self.recipe.training
+        blocks, orders = self._blocks(), [key(job.seed, "order", number) for number in self.places]
         if state is not None:
-            yield self._again(networks, state, done[0])
-        for epoch in train_members(networks, self.kept, config, self.member, order, job.fabric, lost=LOST, state=state, done=done[0]):
+            yield self._again(blocks, state, done[0])
+        own = [self.member[rows] for rows in self.places.values()]
+        for epoch in train_blocks(blocks, self.kept, config, own, orders, job.fabric, lost=LOST, state=state, done=done[0]):
             self._look(epoch)
             if epoch.number == config.epochs:
                 self.networks = epoch.members()
             progress(len(self.kept), epoch.losses.mean())
             yield Visit(epoch.number, 1, 1, lambda found=epoch: self._state(found.state()))  # type: ignore[misc]
+
+    def _blocks(self) -> list[Members]:
+        """Fresh members of this process, those of one order of batches together."""
+        job = self.job
+        seeds = _seeds(job.config, job.seed)[self.own]
+        return [new_members(self.recipe.network, self.kept, [seeds[row] for row in rows], job.own_model) for rows in self.places.values()]
 
     def _look(self, epoch: Pass) -> None:
         """Keep what an epoch that is measured showed: of every example, and the unseen probabilities of the later epochs."""
@@ -163,12 +172,12 @@ class ManyMembers:
         sums = {f"sum.{name}": value for name, value in self.probabilities.items()}
         return state | observed | sums | {f"forgetting.{name}": value for name, value in self.forgetting.state().items()}
 
-    def _again(self, networks: Members, state: dict[str, Tensor], epoch: int) -> Visit:
+    def _again(self, blocks: list[Members], state: dict[str, Tensor], epoch: int) -> Visit:
         """Where training goes on from."""
         self.probabilities, self.observed = _popped(state, "sum."), _popped(state, "observed.")
         self.forgetting.load(_popped(state, "forgetting."))
         if epoch == self.recipe.training.epochs:
-            self.networks = members_at(networks, self.kept, self.recipe.training, state, self.job.fabric, LOST)
+            self.networks = blocks_at(blocks, self.kept, self.recipe.training, state, self.job.fabric, LOST)
         return Visit(epoch, 1, 1, lambda: self._state(state))
 
     def observe(self, examples: Examples, last: bool) -> Observed:
@@ -246,7 +255,7 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
     """What members with and without each example, and all, say of it: as ``measure``, means over members, for all examples.
 
     loss is the mean of losses, probability that of the given label's probabilities, predicted the largest mean probability; beside
-    them memorization_se and half_width (90%) of the gap, by Welch's two-sample t.
+    them memorization_se and half_width (90%) of the gap, by Welch's two-sample t with variances drawn to those of similar examples.
 
     Args:
         members: of this process.
@@ -270,7 +279,7 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
                 sides[side, positions] = (logs.exp() * chosen[..., None]).sum(0)
     losses = _gathered(fabric, losses).cpu()
     sides = sides if fabric.world_size == 1 else _summed(fabric, sides)
-    gap = two_samples(losses.double().numpy(), member.numpy())
+    gap = moderated_samples(losses.double().numpy(), member.numpy())
     result = {"loss_seen": gap.seen, "loss_unseen": gap.unseen, "loss_full": losses.double().numpy().mean(0)}
     result |= {"memorization_se": gap.standard_error, "half_width": t.ppf(0.95, np.maximum(gap.degrees, 1)) * gap.standard_error}
     tensors = {name: torch.from_numpy(values).float() for name, values in result.items()}
