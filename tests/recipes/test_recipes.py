@@ -67,11 +67,11 @@ def test_pieces_side_by_side_give_the_same_claims(cooked, tmp_path):
 
 def test_a_piece_that_fails_leaves_the_others(tmp_path):
     good = Piece("good", {"data": "digits", "hidden": (16,), "epochs": 1})
-    bad = Piece("bad", {"data": "digits", "hidden": (1,), "epochs": 1})
+    bad = Piece("bad", {"data": "nowhere", "hidden": (16,), "epochs": 1})
     after = Piece("after", {"data": "digits", "hidden": (16,), "epochs": 1, "train_on": "easy:0.5"}, bad)
     said = []
     assert train_pieces([bad, after, good], tmp_path, None, 60, 1, said.append) == [good]
-    assert any("bad: A half mask needs" in line for line in said) and any("after: the scores it needs" in line for line in said)
+    assert any("bad: " in line and "nowhere" in line for line in said) and any("after: the scores it needs" in line for line in said)
 
 
 def test_a_stopped_recipe_goes_on_to_the_same_claims(cooked, monkeypatch, tmp_path):
