@@ -131,7 +131,7 @@ def test_the_benchmark_goes_on_and_makes_its_page(tmp_path):
     assert "the time is over" in first.stdout and not (tmp_path / "fidelity-digits.json").exists()
     subprocess.run(command, check=True, capture_output=True)
     rows = json.loads((tmp_path / "fidelity-digits.json").read_text())["rows"]
-    members = next(row for row in rows if row["method"] == "8 members" and row["score"] == "unseen_loss_mean")
+    members = next(row for row in rows if row["method"] == "8 members" and row.get("score") == "unseen_loss_mean")
     assert members["spearman_correct"] > 0.4 and members["auroc"] > 0.9 and 0 < members["share_of_ceiling"] < 1 and members["cost"] > 0
     page = (tmp_path / "page.md").read_text()
     assert "What did this network memorize? (digits)" in page and "CSL" in page and "## Add a method" in page

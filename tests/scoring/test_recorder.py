@@ -69,7 +69,7 @@ def test_what_is_recorded_can_be_shown_and_what_is_missing_is_named(tmp_path, ca
     Loop().run(recorder)
     run = recorder.save(tmp_path / "run")
     assert main(["show", str(run.path)]) == 0
-    assert "cumulative_loss" in capsys.readouterr().out
+    assert "cumulative loss" in capsys.readouterr().out
     assert main(["evaluate", str(run.path)]) == 0
     assert main(["report", str(run.path)]) == 2
     assert "ordinary network, which has no unseen half" in capsys.readouterr().err

@@ -86,7 +86,10 @@ def apply(
 
 def _refuse_tables(source: Path) -> None:
     """Raise UnseenError for a folder of tables without a folder of pictures: each is copied alone."""
-    inside = sorted(file for pattern in ("*", "*/*") for file in source.glob(pattern) if file.is_file())
+    try:
+        inside = sorted(file for pattern in ("*", "*/*") for file in source.glob(pattern) if file.is_file())
+    except OSError as error:  # it changed meanwhile
+        raise UnseenError(f"{error.filename} could not be read ({error.strerror}). Copy {source} when nothing changes it.") from error
     tables = [file for file in inside if is_csv(file) or file.suffix.lower() in (".parquet", ".jsonl")]
     if tables and not any(file.parent != source and is_picture(file) for file in inside if file not in tables):
         raise UnseenError(

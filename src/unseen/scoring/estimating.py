@@ -22,6 +22,7 @@ from unseen.scoring.inputs import load_options
 FIXED = 5.0  # seconds of any run here, for imports and tables
 SHORT = 20.0  # seconds of training below which operations are counted, and nothing is tried
 WIDEST = 128  # hidden units of a member
+FASTEST = 10  # times as fast as counted no run has been
 SCORED = 1024  # examples that are scored, for two epochs more and for two less
 DESCRIBED = 48  # pictures whose features are computed
 TEXTS = 96  # texts of the same
@@ -82,7 +83,8 @@ def _of_epochs(source: Raw | Examples, reading: Reading, settings: Config) -> tu
             score(some, settings.network.model, out=Path(folder) / "run", force=True, **options | {"epochs": epochs})
             times[epochs] = time.perf_counter() - started
     each = max(times[3] - times[1], 0.0) / (2 * len(some))
-    return times[1] + each * (settings.training.epochs * rows - len(some)), memory
+    measured = times[1] + each * (settings.training.epochs * rows - len(some))
+    return max(measured, FIXED + counted / FASTEST), memory  # on a busy machine three epochs may take no longer than one
 
 
 def _counted(reading: Reading, settings: Config) -> float:

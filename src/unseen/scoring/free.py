@@ -1,5 +1,6 @@
 """The scores that cost nothing extra, as running sums over the epochs: memory does not grow with their number."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -139,13 +140,14 @@ class FreeScores:
         self.tensors = total | {name: torch.where(visited, column, sums[name]) for name, column in now.items()}
 
 
-def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int) -> "pl.DataFrame":
+def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int, keep: Sequence[str] = ()) -> "pl.DataFrame":
     """The free scores from each seed's sums, means over the seeds: a row per index, sorted by it.
 
     Args:
         index: int64 (n,).
         seeds: of each, the sums of ``FreeScores``.
         epochs: how many were measured; an example that fewer of them had is scored by those that did.
+        keep: columns that stay also where nothing was measured for them.
 
     Returns:
         index; cumulative_loss (sum over epochs), aum (mean margin), el2n (mean over the first tenth of the epochs), forgetting_events
@@ -157,7 +159,7 @@ def free_table(index: Tensor, seeds: list[dict[str, Tensor]], epochs: int) -> "p
 
     found = [free_scores(sums, epochs) for sums in seeds]
     columns = {name: torch.stack([scores[name] for scores in found]).mean(0) for name in found[0]}
-    known = {name: column for name, column in columns.items() if not column.isnan().all()}
+    known = {name: column for name, column in columns.items() if name in keep or not column.isnan().all()}
     table = pl.DataFrame({"index": index.numpy()} | {name: column.numpy() for name, column in known.items()})
     table = table.with_columns(pl.exclude("index").fill_nan(None))
     return table.with_columns(pl.exclude("index", "forgetting_events").cast(pl.Float32)).sort("index")

@@ -120,9 +120,9 @@ class Recorder:
         table, halves = self.history(), self._gathered_halves()
         gathered = _gather([] if self.heads is None else self.heads.rows)
         check_names(table, ids, classes, self._classes)
-        run = start_run(Path(path), self._config(name, int(table["epoch"].max())), resume=True)  # type: ignore[arg-type]
         if _rank() > 0:
-            return run
+            return Run(Path(path))  # the first process writes it
+        run = start_run(Path(path), self._config(name, int(table["epoch"].max())), resume=True)  # type: ignore[arg-type]
         history = _joined_history(table, halves)
         heads = [rows for part in gathered for rows in part]
         scores, probabilities = _score_table(history, halves, ids, heads)

@@ -15,7 +15,7 @@ from unseen.scoring.estimators import Job, Observed, Visit, estimator_of
 from unseen.scoring.free import SUMS, FreeScores, MeasuredEpochs
 from unseen.scoring.parts import SeedParts, States
 from unseen.scoring.ranks import kth_smallest
-from unseen.training import Bar, Laps, new_network, plain_seconds
+from unseen.training import HEAD_SCORES, Bar, Laps, new_network, plain_seconds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -166,7 +166,8 @@ def history_table(observed: Observed, seed: int, epoch: int) -> "pl.DataFrame":
 
     count = len(observed.index)
     columns = {"seed": pl.Series([seed] * count, dtype=pl.Int64), "epoch": pl.Series([epoch] * count, dtype=pl.Int32)}
-    return pl.DataFrame(columns | {"index": observed.index.cpu().numpy()} | _chosen(observed.values, HISTORY))
+    table = pl.DataFrame(columns | {"index": observed.index.cpu().numpy()} | _chosen(observed.values, HISTORY))
+    return table.with_columns(pl.col([name for name in HEAD_SCORES if name in table.columns]).fill_nan(None))
 
 
 def final_table(index: Tensor, measured: dict[str, Tensor]) -> "pl.DataFrame":

@@ -27,7 +27,7 @@ from unseen.scoring.scores import (
     tally,
     with_judgement,
 )
-from unseen.training import cost_facts, machine
+from unseen.training import HEAD_SCORES, cost_facts, machine
 
 if TYPE_CHECKING:
     import polars as pl
@@ -137,10 +137,11 @@ def _totals(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> 
 def _joined(run: Run, config: Config, data: Sharded, seeds: list[SeedParts]) -> "Iterator[tuple[pl.DataFrame, list[pl.DataFrame]]]":
     """Of each shard the table of examples, measurements and free scores, and the last measurements of all seeds."""
     epochs = len(MeasuredEpochs.of(config).epochs)
+    has_heads = not data.is_whole and any(bool(seeds[0].sums(number)[0]["heads"].any()) for number in range(len(data)))
     for number in range(len(data)):
         examples, finals = run.table(table_name("examples", number, data)), _finals(seeds, number)
         sums = [parts.sums(number)[0] for parts in seeds]
-        free = free_table(sums[0]["index"], sums, epochs)
+        free = free_table(sums[0]["index"], sums, epochs, HEAD_SCORES if has_heads else ())  # in all shards or in none
         yield joined_scores(examples, free, finals, config), finals
 
 

@@ -27,6 +27,7 @@ SHARE = 0.03  # of the products of an epoch's training that a head may cost
 WEIGHT = 32  # four products of two units in float64, each as long as eight in bfloat16 (measured on a CPU that multiplies bfloat16)
 FEWEST = 64  # units that a head always has
 CHOICE = 2048  # examples that choose the ridge and the scale
+HEAD_SCORES = ("head_loss", "head_memorization")  # what ``head_scores`` gives
 RIDGES = tuple(10.0**power for power in range(-4, 3))  # times the mean eigenvalue of X'X
 NO_LINEAR = "The logits come from no linear layer of the network, so there is no head_memorization."
 
@@ -165,7 +166,7 @@ def head_scores(features: Tensor, labels: Tensor, trained: Tensor, classes: int)
     head = chosen(head, [(own[some], given[some])], ridges=RIDGES)
     parts = [_losses(head, *chunk) for chunk in zip(*(value.split(ROWS) for value in (features, labels, trained)), strict=True)]
     loss, gap = (torch.cat(column) for column in zip(*parts, strict=True))
-    return {"head_loss": loss, "head_memorization": gap}
+    return dict(zip(HEAD_SCORES, (loss, gap), strict=True))
 
 
 def _losses(head: Any, features: Tensor, labels: Tensor, trained: Tensor) -> tuple[Tensor, Tensor]:

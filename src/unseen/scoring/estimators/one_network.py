@@ -13,6 +13,7 @@ from unseen.runs import Run
 from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
 from unseen.training import (
+    HEAD_SCORES,
     NO_LINEAR,
     Ordinary,
     Output,
@@ -114,7 +115,9 @@ class OneNetwork:
         found = self._measure(examples, ends, self.output)
         features = found.pop(f"features_{self.head_of}", None)
         if features is not None:
-            found |= head_scores(features, examples.labels, self.job.is_trained(examples), len(examples.classes))
+            of_head = head_scores(features, examples.labels, self.job.is_trained(examples), len(examples.classes))
+            unknown = {} if self.job.data.is_whole else dict.fromkeys(HEAD_SCORES, torch.full((len(examples),), torch.nan))
+            found |= unknown | of_head  # all shards have the same columns, also one of test examples alone
         return Observed(examples.index, found)
 
     def finish(self, examples: Examples, observed: Observed) -> dict[str, Tensor]:
