@@ -142,7 +142,8 @@ def draw_images(axes: "Sequence[Axes]", rows: list[dict[str, Any]], examples: Ex
         pixels = image[0].permute(1, 2, 0).cpu().numpy()
         axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray_r" if pixels.shape[-1] == 1 else None)
         names = [examples.classes[int(row[name])] for name in ("given_label", "predicted_seen", "predicted_unseen")]
-        title = "\n".join((*names, f"{row['memorization']:.1f}")) if stacked else f"{row['memorization']:.1f}\n({', '.join(names)})"
+        memorization = f"{round(row['memorization'], 1) + 0.0:.1f}"  # never -0.0
+        title = "\n".join((*names, memorization)) if stacked else f"{memorization}\n({', '.join(names)})"
         axis.set_title(title, fontsize=6.5 if stacked else 7, parse_math=False)
         axis.set_axis_off()
 

@@ -39,7 +39,7 @@ def cook(study: Study) -> "tuple[Figure, list[Claim]]":
         for name, words, dash in ((trained, "training", "-"), (watched, "not trained on", ":")):
             draw_curve(axes, curves, name, "full", "accuracy", label=f"{name}, {words}", color=COLOURS[name], linestyle=dash)
         axes.set(title=f"trained on the {names[trained]} {SHARE:.0%}", xlabel="epoch", ylim=(0, 1.02))
-        axes.legend(loc="center right")
+        axes.legend(loc="best")
         last[trained] = _last(curves, watched)
     figure.axes[0].set_ylabel("accuracy")
     gains = [back - forth for back, forth in zip(last["difficult"], last["easy"], strict=True)]
