@@ -51,9 +51,13 @@ def run_commands(block: str, shown: str = "") -> None:
 
 def _run_lines(block: str, main: Callable[[list[str]], int]) -> None:
     for line in block.replace("\\\n", "").splitlines():
-        words = shlex.split(line, comments=True)
-        if words and (words[0] != "unseen" or main(words[1:])):
-            sys.exit(f"failed: {line}")
+        command, _, file = line.partition(" > ")
+        words = shlex.split(command, comments=True)
+        with contextlib.ExitStack() as stack:
+            if file:
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(file.strip(), "w", encoding="utf-8"))))
+            if words and (words[0] != "unseen" or main(words[1:])):
+                sys.exit(f"failed: {line}")
 
 
 def run_page(path: Path) -> None:

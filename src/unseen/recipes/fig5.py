@@ -32,7 +32,7 @@ VGG |= {"schedule": "step", "milestones": (100, 150)}
 CUT: dict[str, Any] = {"limit": 20_000, "test_limit": 2000, "batch_size": 64, "lr": 0.02}
 TINY: dict[str, Any] = {"data": "digits", "limit": 200, "test_limit": 60, "batch_size": 16, "lr": 0.02, "epochs": 4, "milestones": (2, 3)}
 HALVES: dict[str, Any] = {"data": "cifar10", "model": "vgg11", "groups": 2, "tied": True, "join_test": True}
-HALVES |= {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "onecycle"}  # DESIGN: until the seen half fits
+HALVES |= {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "onecycle"}  # until the seen half fits
 SCORED: dict[str, dict[str, Any]] = {  # by turn-over dropout: two groups, so that each half is trained as a whole
     "paper": HALVES | {"batch_size": 128, "epochs": 60, "seeds": 3},
     "small": HALVES | {"limit": 20_000, "test_limit": 2000, "batch_size": 64, "width": 0.5, "epochs": 20, "seeds": 2},
