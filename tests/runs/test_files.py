@@ -1,6 +1,5 @@
 """Files of a run: whole or nothing, whoever was killed, whatever was planted; and regular files only."""
 
-import gc
 import os
 import re
 import shutil
@@ -111,7 +110,6 @@ def test_a_stop_at_any_line_leaves_nothing(tmp_path):
     stops = 0
     while stopped_at(stops + 1):
         stops += 1
-        gc.collect()
         assert not list(tmp_path.glob(".*")), f"stopped at line {stops}"
     assert stops > 20
 
