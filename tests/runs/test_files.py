@@ -255,6 +255,10 @@ def test_pipes_as_decisions_and_pictures(tmp_path, capsys):
     assert "1.png" in capsys.readouterr().err
 
 
+def test_the_path_of_a_run_may_be_a_text(run):
+    assert unseen.Run(str(run.path)).scores.equals(run.scores)
+
+
 def test_what_out_accepts(run, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.csv")
     own = ["config.json", "summary.json", "scores.parquet", "keep.txt", ".lock", "CONFIG.JSON", "weights/seed-0.safetensors"]

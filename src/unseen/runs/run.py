@@ -44,10 +44,11 @@ class Run:
     """
 
     path: Path
-    trusted: bool = False
-    """Whether the user knows where the run comes from, so that paths in it may lead out of its folder."""
-    in_notebooks: ClassVar["Callable[[Run], str] | None"] = None
-    """What shows a run in a notebook, as HTML; whoever can, sets it."""
+    trusted: bool = False  # whether the user knows where the run comes from, so that paths in it may lead out of its folder
+    in_notebooks: ClassVar["Callable[[Run], str] | None"] = None  # what shows it as HTML; whoever can, sets it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # a text is taken too
 
     @property
     def config(self) -> Config:
@@ -115,8 +116,7 @@ class Run:
                     refuse_large(opened, path, columns)
                     frame = pl.read_parquet(opened, columns=None if columns is None else list(columns), glob=False)
             except (pl.exceptions.PolarsError, OSError) as error:
-                again = "Delete it and run the command that writes it again."
-                raise UnseenError(f"{path} cannot be read as Parquet ({error}). {again}") from error
+                raise UnseenError(f"{path} cannot be read as Parquet ({error}). Delete it, and run what writes it again.") from error
             if columns is None and (fault := table_fault(name, frame, self._class_count(), is_shard=path.parent != self.path)):
                 raise UnseenError(f"{path} is not a table of unseen: {fault}. Delete it and run the command that writes it again.")
             yield frame
