@@ -4,7 +4,7 @@ import os
 
 SOAK = bool(os.environ.get("UNSEEN_SOAK"))
 """The long version."""
-KILLS = int(os.environ.get("UNSEEN_KILLS", "20" if SOAK else "3"))
+KILLS = int(os.environ.get("UNSEEN_KILLS", "20" if SOAK else "4"))
 """Kills of each command, for each seed."""
 SEEDS = tuple(range(int(os.environ.get("UNSEEN_KILL_SEEDS", "3" if SOAK else "1"))))
 """Of the moments of the kills."""
