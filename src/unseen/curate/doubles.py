@@ -37,8 +37,19 @@ class Pairs:
         return len(self.first)
 
     def keep(self, chosen: Tensor) -> "Pairs":
-        """Those pairs that a mask (k,) chooses."""
+        """Those pairs that a mask (k,) or places choose."""
         return Pairs(self.first[chosen], self.second[chosen], self.cosine[chosen])
+
+    def __or__(self, others: "Pairs") -> "Pairs":
+        """Those of both, each once."""
+        both = torch.stack([torch.cat([self.first, others.first]), torch.cat([self.second, others.second])])
+        places, inverse = both.unique(dim=1, return_inverse=True)
+        cosine = self.cosine.new_empty(places.shape[1]).scatter_(0, inverse, torch.cat([self.cosine, others.cosine]))
+        return Pairs(places[0], places[1], cosine).nearest_first()
+
+    def nearest_first(self) -> "Pairs":
+        """The same, by falling cosine."""
+        return self.keep(self.cosine.argsort(descending=True, stable=True))
 
 
 def directions(features: Tensor, like: Tensor | None = None) -> Tensor:
@@ -78,23 +89,38 @@ def near_pairs(features: Tensor, near: float = NEAR, others: Tensor | None = Non
     if not LOWEST < near <= 1:
         raise UnseenError(f"near is {near!r}. Allowed: a cosine above {LOWEST} and up to 1. Choose one, such as {NEAR}.")
     rows = directions(features)
-    columns = rows if others is None else directions(others, features)
-    short, short_columns = projected(rows), projected(columns)
+    columns = None if others is None else directions(others, features)
     threshold = near - (SLACK if rows.shape[1] > PROJECTIONS else 0) - ROUNDING
-    found = []
+    found = scan(projected(rows), threshold, None if columns is None else projected(columns))
+    pairs = _with_cosines(found, rows, rows if columns is None else columns)
+    return pairs.keep(pairs.cosine >= near - ROUNDING)
+
+
+def pairs_above(keys: Tensor, threshold: float, features: Tensor, other_keys: Tensor | None = None, others: Tensor | None = None) -> Pairs:
+    """Pairs whose keys (rows of norm 1) have a product of at least a threshold, with the cosines of their features: as ``near_pairs``."""
+    rows = directions(features)
+    return _with_cosines(scan(keys, threshold, other_keys), rows, rows if others is None else directions(others, features))
+
+
+def scan(rows: Tensor, threshold: float, others: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Places of all pairs with a product of at least a threshold, tile by tile: a row and a later one, or a row and one of ``others``."""
+    columns, found = rows if others is None else others, []
     for top in range(0, len(rows), ROWS):
         for left in range(0 if others is not None else top // COLUMNS * COLUMNS, len(columns), COLUMNS):
-            places = candidates(short[top : top + ROWS], short_columns[left : left + COLUMNS], threshold)
+            places = candidates(rows[top : top + ROWS], columns[left : left + COLUMNS], threshold)
             first, second = places[:, 0] + top, places[:, 1] + left
             kept = first < second if others is None else torch.ones_like(first, dtype=torch.bool)
             found.append(torch.stack([first[kept], second[kept]]))
-    first, second = torch.cat(found, 1)
+    first, second = torch.cat([torch.zeros(2, 0, dtype=torch.int64), *found], 1)
+    return first, second
+
+
+def _with_cosines(places: tuple[Tensor, Tensor], rows: Tensor, columns: Tensor) -> Pairs:
+    """Pairs at these places, nearest first."""
+    first, second = places
     parts = zip(first.split(ROWS), second.split(ROWS), strict=True)
-    cosine = torch.cat([rows.new_empty(0), *((rows[some] * columns[other]).sum(1) for some, other in parts)])
-    kept = cosine >= near - ROUNDING
-    first, second, cosine = first[kept], second[kept], cosine[kept].clamp_max(1)
-    order = cosine.argsort(descending=True, stable=True)
-    return Pairs(first[order], second[order], cosine[order])
+    cosine = torch.cat([rows.new_empty(0), *((rows[some] * columns[other]).sum(1) for some, other in parts)]).clamp_max(1)
+    return Pairs(first, second, cosine).nearest_first()
 
 
 def projected(rows: Tensor) -> Tensor:
@@ -135,10 +161,11 @@ def _are_equal(firsts: Examples, one: Tensor, seconds: Examples, two: Tensor) ->
     if firsts.texts is not None and seconds.texts is not None:
         texts = zip(one.tolist(), two.tolist(), strict=True)
         return torch.tensor([firsts.texts[first] == seconds.texts[second] for first, second in texts], dtype=torch.bool)
-    return (_inputs(firsts, one) == _inputs(seconds, two)).flatten(1).all(1)
+    return (inputs_at(firsts, one) == inputs_at(seconds, two)).flatten(1).all(1)
 
 
-def _inputs(examples: Examples, places: Tensor) -> Tensor:
+def inputs_at(examples: Examples, places: Tensor) -> Tensor:
+    """Inputs of some examples as they were read, in memory: of a thousand pictures, say."""
     inputs = examples.select(places).inputs
     return inputs.gather(torch.arange(len(inputs))) if isinstance(inputs, Lazy) else inputs
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unseen.curate.doubles import Pairs, exact_pairs, groups, near_pairs, strangeness
+from unseen.curate.hashes import can_hash, changed_copies, picture_hashes
 from unseen.curate.lists import with_paths
 from unseen.data import Examples
 from unseen.errors import UnseenError
@@ -68,7 +69,8 @@ def duplicates(run: Run, near: float | None = None, data: Any = None, data_dir: 
 
     Args:
         run: finished, of data in memory.
-        near: least cosine of features; default .9, or .95 where no trained network made them. 1: only what is equal.
+        near: least cosine of features. 1: only what is equal. Default: .9, or .95 where no trained network made them; and of pictures in
+            colour those too whose perceptual hashes agree (``picture_hashes``), however far their features.
         data: what the run was made of, where that was not a name.
         data_dir: where mnist/, cifar10/ … lie.
 
@@ -135,6 +137,8 @@ def _duplicates(examples: Examples, features: Features, near: float | None = Non
     train = ~_of_test(examples)
     rows, kept = features.tensor()[train], examples.select(train)
     pairs = near_pairs(rows, _near(near, features))
+    if near is None and can_hash(kept):
+        pairs |= changed_copies(rows, picture_hashes(kept))
     found = _table(pairs, kept, kept, turned=True)
     group, labels = groups(pairs, len(kept)), kept.labels.cpu().numpy()
     number = dict(zip(kept.index.tolist(), group.tolist(), strict=True))
@@ -152,7 +156,10 @@ def _leaks(examples: Examples, features: Features, near: float | None = None) ->
         raise UnseenError("This run has no test split, so nothing can leak into it. Score data with one, or with --test-fraction.")
     rows = features.tensor()
     held, kept = examples.select(test), examples.select(train)
-    found = _table(near_pairs(rows[test], _near(near, features), rows[train]), held, kept)
+    pairs = near_pairs(rows[test], _near(near, features), rows[train])
+    if near is None and can_hash(kept):
+        pairs |= changed_copies(rows[test], picture_hashes(held), rows[train], picture_hashes(kept))
+    found = _table(pairs, held, kept)
     return found.with_columns(labels_differ=pl.col("given_class") != pl.col("other_class")).sort(
         ["cosine", "index"], descending=[True, False]
     )
