@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from unseen.curate.mirrored import mirrored
-from unseen.curate.trust import against_labels, between, planted_auroc, planted_errors, trust_in
+from unseen.curate.binormal import Mixture
+from unseen.curate.mirrored import Mirrored, mirrored
+from unseen.curate.trust import against_labels, between, planted_auroc, planted_errors, pooled, trust_in
 from unseen.errors import UnseenError
 from unseen.training import fit_head
 
@@ -139,3 +140,21 @@ def test_totals_of_two_classes():
     trust = trust_in(probabilities, labels, repeats=5)
     assert trust.total == pytest.approx(wrong.sum(), rel=0.3)
     assert trust.total_low < wrong.sum() < trust.total_high
+
+
+def test_what_is_fitted_to_two_classes_is_their_curve_and_to_more_the_mixture():
+    two, three = (scored(0.1, classes=classes, apart=0.8) for classes in (2, 3))
+    curve, fitted = (pooled(against_labels(probabilities, labels), labels) for probabilities, labels, _ in (two, three))
+    assert isinstance(curve, Mirrored) and isinstance(fitted, Mixture)
+    assert curve.share == pytest.approx(two[2].mean(), rel=0.3) and fitted.share == pytest.approx(three[2].mean(), rel=0.3)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_with_fewer_wrong_labels_fewer_are_called_wrong(classes):
+    probabilities, labels, _ = scored(0.1, classes=classes, apart=0.8)
+    against = against_labels(probabilities, labels)
+    found, given = pooled(against, labels), against[np.arange(len(labels)), labels]
+    assert np.allclose(found.with_fewer(0).wrong(given), found.wrong(given))
+    sums = [found.with_fewer(part).wrong(given).sum() for part in (0, 0.5, 1, 1e9)]
+    assert sums[0] > sums[1] > sums[2] > sums[3] == 0
+    assert found.overlap == pytest.approx(1 - planted_auroc(against, labels))

@@ -10,10 +10,12 @@ stands against the prediction, the surer that is. With m = \|t\| of the log-odds
 scale of the probabilities. Both are the likeliest (anchors as of Liu & Tao 2016, smoothed by the logistic curve).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unseen.curate.binormal import OVERLAP, auroc
 
 Floats = NDArray[np.float64]
 
@@ -28,10 +30,12 @@ class Mirrored:
     Args:
         share: ε.
         slope: c.
+        overlap: of given labels and planted errors, their mirror images: one minus the AUROC.
     """
 
     share: float
     slope: float
+    overlap: float
 
     def wrong(self, against: Floats) -> Floats:
         """Probability that labels with these log-odds against them are wrong, by Bayes' theorem."""
@@ -40,6 +44,10 @@ class Mirrored:
         hard = expit(-self.slope * np.abs(against))
         stands_against = self.share + (1 - 2 * self.share) * hard
         return np.asarray(np.where(against > 0, self.share * (1 - hard) / stands_against, self.share * hard / (1 - stands_against)))
+
+    def with_fewer(self, part: float) -> "Mirrored":
+        """As ``Mixture.with_fewer``."""
+        return replace(self, share=max(self.share - part * OVERLAP * self.overlap, 0.0))
 
 
 def mirrored(against: Floats) -> Mirrored:
@@ -57,4 +65,4 @@ def mirrored(against: Floats) -> Mirrored:
 
     starts = [np.array([logit(share), slope]) for share in SHARES for slope in SLOPES]
     best = min((minimize(misfit, start, method="L-BFGS-B", bounds=BOUNDS) for start in starts), key=lambda found: found.fun)
-    return Mirrored(float(expit(best.x[0])), float(np.exp(best.x[1])) / size)
+    return Mirrored(float(expit(best.x[0])), float(np.exp(best.x[1])) / size, 1 - auroc(against, -against))

@@ -16,6 +16,9 @@ Errors by habit (a cat is called a dog) have smaller log-odds than errors at ran
 classes alone, planted there with the one label for the other, and counts where the pair is confused more often than chance has it.
 
 Of two classes, see ``mirrored``.
+
+Right labels of odd examples look as wrong ones do, and no mixture tells the two apart. Where no label was wrong, up to .2 times the overlap
+(one minus the AUROC) were called wrong. So intervals reach down to what is left without them.
 """
 
 from collections.abc import Sequence
@@ -24,16 +27,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.curate.binormal import Mixture, auroc, mixture
+from unseen.curate.mirrored import Mirrored, mirrored
 from unseen.errors import UnseenError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-LOWEST, HIGHEST, BINS = -1.5, 2.2, 50  # the range that is fitted, in standard deviations of the planted errors
-SPREAD = 0.2  # prior deviation of the log of the spread of right labels: 0 is that of the planted errors
-STARTS = ((0.005, 2.5), (0.03, 1.0), (0.1, 2.5), (0.25, 1.5))
-BOUNDS = ((-9.0, 0.4), (-2.0, 2.0), (-1.0, 1.0))  # of logit ε, log distance, log spread
-DISCOVERY = 0.2  # false discovery rate of habitual confusions
+DISCOVERY = 0.02  # false discovery rate of habitual confusions
 PAIRS, MOST_PAIRS = 3, 300  # classes that are looked at for habitual confusions with a class, and pairs in all
 PLANTED = 200_000  # planted errors that are looked at
 TIES = 3  # decimals in which probabilities differ
@@ -148,20 +149,21 @@ def trust_in(probabilities: Floats, labels: Integers, repeats: int = REPEATS, se
     against = against_labels(probabilities, labels)
     pairs = habitual(against, labels)
     wrong = wrong_chances(against, labels, pairs)
-    auroc = planted_auroc(against, labels)
+    tells = planted_auroc(against, labels)
     generator = np.random.default_rng(seed)
     again = np.zeros((repeats, len(labels)))
     for row in again:
-        row[:] = _transferred(against, labels, generator.integers(0, len(labels), len(labels)), pairs)
+        fewer, some = generator.random(), generator.integers(0, len(labels), len(labels))
+        row[:] = _transferred(against, labels, some, {pair: found.with_fewer(fewer) for pair, found in pairs.items()}, fewer)
     total = float(wrong.sum())
     _, low, high = _interval(total, again, len(labels))
-    return Trust(wrong, against[np.arange(len(labels)), labels], total, low, high, auroc, auroc >= CHANCE, again)
+    return Trust(wrong, against[np.arange(len(labels)), labels], total, low, high, tells, tells >= CHANCE, again)
 
 
-def _transferred(against: Floats, labels: Integers, some: Integers, pairs: "dict[tuple[int, int], Mixture]") -> Floats:
-    """Probabilities of all examples by the mixture that is fitted to some; those of habitual pairs stay."""
+def _transferred(against: Floats, labels: Integers, some: Integers, pairs: "dict[tuple[int, int], Mixture]", fewer: float) -> Floats:
+    """Probabilities of all examples by what is fitted to some, see ``with_fewer``; pairs stay as they are given."""
     rows = np.arange(len(labels))
-    wrong = pooled(against[some], labels[some]).wrong(against[rows, labels])
+    wrong = pooled(against[some], labels[some]).with_fewer(fewer).wrong(against[rows, labels])
     for (true, given), found in pairs.items():
         chosen = (labels == given).nonzero()[0]
         wrong[chosen] = np.maximum(wrong[chosen], found.wrong(between(against[chosen], true, given)))
@@ -181,70 +183,6 @@ def against_labels(probabilities: Floats, labels: Integers) -> Floats:
     return np.log1p(-chances) - np.log(chances)
 
 
-@dataclass(frozen=True, eq=False)
-class Mixture:
-    """The fitted mixture: the edges of its bins of t, the probability of being wrong in each, and ε."""
-
-    edges: Floats
-    chances: Floats
-    share: float
-    likelihood: float
-
-    def wrong(self, against: Floats) -> Floats:
-        """Probability that labels with these log-odds against them are wrong; 0 below the range that is fitted."""
-        places = np.searchsorted(self.edges, against, side="right") - 1
-        return np.where(places < 0, 0.0, self.chances[places.clip(0, len(self.chances) - 1)])
-
-
-def mixture(given: Floats, planted: Floats, weights: Floats, by_chance: float, fixed: float | None = None) -> Mixture:
-    """Fit ε, and where right labels lie, to the log-odds against the given labels.
-
-    Args:
-        given: log-odds against the given labels, (n,).
-        planted: log-odds against the planted errors, (m,).
-        weights: of the planted errors, (m,).
-        by_chance: share of wrong labels that planting makes right, κ / ε.
-        fixed: the share of wrong labels ε; None: it is fitted too.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import ndtr
-
-    edges, marks = _bins(planted, weights)
-    counts = np.histogram(given, np.append(edges, np.inf))[0]
-    planted_share = np.diff(ndtr(marks))
-
-    def parts(values: Floats) -> tuple[float, Floats, Floats]:
-        share, apart, spread = 1 / (1 + np.exp(-values[0])), np.exp(values[1]), np.exp(values[2])
-        right = -np.diff(ndtr(-(marks + apart) / spread))
-        lucky = share * by_chance
-        return share, right, np.maximum((planted_share - lucky * right) / (1 - lucky), 1e-12)
-
-    def misfit(values: Floats) -> float:
-        share, right, wrong = parts(values)
-        expected = len(given) * ((1 - share) * right + share * wrong) + 1e-9
-        return float(-(counts * np.log(expected) - expected).sum() + 0.5 * (values[2] / SPREAD) ** 2)
-
-    shares = STARTS if fixed is None else tuple((fixed, apart) for _, apart in STARTS[:2])
-    starts = [np.array([np.log(share / (1 - share)), np.log(apart), 0.0]) for share, apart in shares]
-    bounds = BOUNDS if fixed is None else ((starts[0][0],) * 2, *BOUNDS[1:])
-    best = min((minimize(misfit, start, method="L-BFGS-B", bounds=bounds) for start in starts), key=lambda found: found.fun)
-    share, right, wrong = parts(best.x)
-    ratio = np.minimum.accumulate(right / wrong)  # the more against a label, the likelier it is wrong
-    return Mixture(edges, share / (share + (1 - share) * ratio), float(share), -float(best.fun))
-
-
-def _bins(planted: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Edges of bins of t, and the same as quantiles of a standard normal that the planted errors follow; the last bin is open."""
-    from scipy.special import ndtr, ndtri
-
-    order = planted.argsort()
-    values, sums = planted[order], weights[order].cumsum()
-    wanted = ndtr(np.linspace(LOWEST, HIGHEST, BINS))
-    edges = np.unique(values[np.searchsorted(sums / sums[-1], wanted).clip(0, len(values) - 1)])
-    below = np.concatenate([[0.0], sums])[np.searchsorted(values, edges)] / sums[-1]
-    return edges, np.append(ndtri(below.clip(1e-9, 1 - 1e-9)), np.inf)
-
-
 def wrong_chances(against: Floats, labels: Integers, pairs: "dict[tuple[int, int], Mixture] | None" = None) -> Floats:
     """Probability that each label is wrong: by the mixture over all errors, or that of a habitual confusion, whichever says more."""
     wrong = pooled(against, labels).wrong(against[np.arange(len(labels)), labels])
@@ -254,8 +192,10 @@ def wrong_chances(against: Floats, labels: Integers, pairs: "dict[tuple[int, int
     return wrong
 
 
-def pooled(against: Floats, labels: Integers) -> Mixture:
-    """The mixture over all planted errors, every other class alike; of more than ``PLANTED``, every so many."""
+def pooled(against: Floats, labels: Integers) -> Mixture | Mirrored:
+    """What tells wrong labels from right ones: of two classes the curve, else the mixture over all planted errors, every class alike."""
+    if against.shape[1] == 2:
+        return mirrored(against[np.arange(len(labels)), labels])
     some = planted_errors(against, labels)
     given = against[np.arange(len(labels)), labels]
     return mixture(given, some, np.ones(len(some)), 1 / (against.shape[1] - 1))
@@ -279,7 +219,7 @@ def habitual(against: Floats, labels: Integers) -> dict[tuple[int, int], Mixture
     from scipy.stats import chi2, false_discovery_control
 
     classes = against.shape[1]
-    if classes == 2:  # all errors are of the one pair, and the mixture over all has more examples
+    if classes == 2:  # all errors are of the one pair
         return {}
     share = pooled(against, labels).share / (classes - 1)
     tried = {(true, given): _pair(against, labels, true, given, share) for true, given in _likely(against, labels)}
@@ -323,10 +263,7 @@ def between(against: Floats, true: int, given: int) -> Floats:
 
 def planted_auroc(against: Floats, labels: Integers) -> float:
     """How well t tells planted errors, every other class alike, from given labels: how often a planted one's is larger."""
-    given = np.sort(against[np.arange(len(labels)), labels])
-    planted = planted_errors(against, labels)
-    below = np.searchsorted(given, planted, side="left") + np.searchsorted(given, planted, side="right")  # ties count half
-    return float(below.mean() / 2 / len(given))
+    return auroc(against[np.arange(len(labels)), labels], planted_errors(against, labels))
 
 
 def _interval(estimate: float, repeats: Floats, count: int) -> tuple[float, float, float]:
