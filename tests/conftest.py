@@ -1,6 +1,7 @@
 """Shared data of the tests."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import unseen
 
 os.environ.setdefault("UNSEEN_CACHE", tempfile.mkdtemp())  # features of tests stay among them
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()  # the key that marks runs as one's own
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's job in the background; commands that the tests stop would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # small networks; and tests may share the machine
 
 
