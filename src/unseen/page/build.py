@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unseen.curate import find_oddities
+from unseen.curate import find_oddities, find_witness
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.page.loading import load_examples
@@ -66,6 +66,7 @@ def report(
     examples, note = load_examples(run, data, data_dir)
     if examples is not None and _is_quick(run, examples):
         find_oddities(run, data_dir, data)
+        find_witness(run, data_dir, data)  # so that its lists are those of `unseen suspects`
     chosen = read_points(run, points)
     arrays, facts = page_data(run, chosen)
     near = _placed(run, chosen, examples, pictures, arrays)
