@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from peers import FREE, MODULES, PEERS, STATED
 from right import write_page
@@ -46,8 +47,10 @@ def scored(task: Task, estimator: str, recipe: bool = True, **options: Any) -> d
     """Columns of ``unseen.score`` on the task's examples, high = suspect, and the lists' own probability that a label is wrong."""
     known = task.config.flat()
     settings = {name: known[name] for name in RECIPE} if recipe else {}
-    data: Any = (task.examples.texts or task.examples.inputs, task.examples.labels)
+    labels, texts = task.examples.labels, task.examples.texts
+    data: Any = (task.examples.inputs, labels) if texts is None else pl.DataFrame({"text": list(texts), "label": labels.tolist()})
     with tempfile.TemporaryDirectory() as folder:
+        settings |= {} if texts is None else {"text": "text"}
         settings |= {"estimator": estimator, "test_fraction": 1e-9, "seed": task.seed, "out": Path(folder) / "run"} | options
         run = unseen.score(data, task.config.network.model, **settings)
         scores = run.scores.sort("index")

@@ -180,7 +180,10 @@ def _as_array(x: Any) -> np.ndarray[Any, Any]:
     except ValueError as error:
         raise UnseenError(f"Inputs are no array: {error}. Allowed: one shape for all. Pad or cut them.") from error
     if array.dtype.kind not in NUMBERS:
-        raise UnseenError(f"Inputs have dtype {array.dtype}. Allowed: numbers. Encode text and objects first.")
+        advice = "Encode objects first."
+        if array.dtype.kind in "UT":
+            advice = 'Give texts as a frame, polars.DataFrame({"text": texts, "label": labels}), with text="text".'
+        raise UnseenError(f"Inputs have dtype {array.dtype}. Allowed: numbers. {advice}")
     return array
 
 
