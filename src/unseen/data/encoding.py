@@ -85,6 +85,8 @@ def _numbers(columns: Sequence["pl.Series"]) -> tuple[dict[str, np.ndarray[Any, 
     narrow = True
     for kind in AT_ONCE:
         chosen = [column for column in columns if type(column.dtype).__name__ == kind and not column.null_count()]
+        if not chosen:
+            continue
         matrix = pl.DataFrame(chosen).to_numpy()
         if kind == "Int64" and matrix.size and max(abs(int(matrix.min())), abs(int(matrix.max()))) > EXACT:
             continue
