@@ -4,10 +4,22 @@ import io
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from PIL import Image
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 """Inputs of real users, where this machine has them."""
+
+
+def _beyond_int64():
+    try:
+        return pl.read_csv(io.BytesIO(b"a\n9223372036854775808\n"))["a"].to_list() == [2**63]
+    except pl.exceptions.ComputeError:
+        return False
+
+
+BEYOND_INT64 = _beyond_int64()
+"""Whether Polars reads whole numbers beyond 2^63 from a CSV; 1.34 does not."""
 
 
 def picture(place, number=0, size=(8, 6), mode="RGB", form=None, **options):

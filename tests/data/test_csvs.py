@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from builders import CASES, counts, skipped
+from builders import BEYOND_INT64, CASES, counts, skipped
 
 from unseen.data.loading import load
 from unseen.errors import UnseenError
@@ -260,6 +260,9 @@ def test_labels_stay_the_texts_that_they_are(tmp_path):
         assert set(examples.classes) == set(names) and counts(examples) == {("train", name): 10 for name in names}
 
 
+@pytest.mark.skipif(
+    not BEYOND_INT64, reason="this Polars reads no whole numbers beyond 2^63 from a CSV; load refuses them with the column's name"
+)
 def test_large_ids_are_no_floats(tmp_path):
     ids = [2**63 + number for number in range(15)] + ["007", "7", "1e5", "x"] + [str(2**64 + 1)]
     text = "x,who,label\n" + "".join(f"{number * 0.37 % 1},{one},{'ab'[number % 2]}\n" for number, one in enumerate(ids))

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from builders import CASES
+from builders import BEYOND_INT64, CASES
 from torch.utils.data import TensorDataset
 
 from unseen.config import Config
@@ -72,6 +72,8 @@ def test_whole_numbers_beyond_float64_are_shifted_first(tmp_path, integers, sour
     labels = np.arange(COUNT) % 2
     frame = pl.DataFrame({"p": integers, "z": np.arange(COUNT) % 3, "label": labels})
     if source == "csv":
+        if integers.dtype == np.uint64 and not BEYOND_INT64:
+            pytest.skip("this Polars reads no whole numbers beyond 2^63 from a CSV; load refuses them with the column's name")
         frame.write_csv(tmp_path / "t.csv")
     data = {
         "csv": tmp_path / "t.csv",

@@ -295,6 +295,9 @@ def test_compiled_layers_in_a_checkpoint_have_their_masks():
         torch.testing.assert_close(compiled[name], value)
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6"), reason="PyTorch 2.6 breaks the graph at the choice of the side; it runs, in pieces"
+)
 def test_the_whole_network_compiled_with_a_checkpoint_inside():
     plain = gradients(made(Checkpointed, None), two_forwards_then_one_backward)
     net = made(Checkpointed, False)

