@@ -1,5 +1,6 @@
 """Figures: made where matplotlib is installed, and written whole or not at all."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ def save_figure(figure: "Figure", path: Path, **options: Any) -> Path:
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise UnseenError(f"The figure {path} ends in {path.suffix!r}. Allowed: {', '.join(f'.{name}' for name in FORMATS)}.")
-    with writing_out(path) as temporary:
+    with writing_out(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in letters that the font lacks are drawn as boxes
         figure.savefig(temporary, dpi=150, format=kind, **options)
     return path

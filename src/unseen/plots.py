@@ -45,7 +45,8 @@ def overview(run: Run, examples: Examples, rows: int = 3, columns: int = 6) -> "
     figure = new_figure(12, 4)
     grid = figure.add_gridspec(rows, 2 * columns, wspace=0.15, hspace=0.55)
     draw_long_tail(figure.add_subplot(grid[:, : columns - 1]), run)
-    most = run.scores.filter("trained").sort("memorization", descending=True).head(rows * columns)
+    measured = run.scores.filter("trained").drop_nulls(["predicted_seen", "predicted_unseen", "memorization"])
+    most = measured.sort("memorization", descending=True).head(rows * columns)
     figure.text(0.72, 0.98, "memorization (given label, seen half, unseen half)", ha="center", fontsize=9)
     draw_images([figure.add_subplot(grid[i // columns, columns + i % columns]) for i in range(rows * columns)], most.to_dicts(), examples)
     return figure

@@ -98,6 +98,8 @@ def tell(command, run):
 
 def mutate_json(path, chance):
     value = json.loads(path.read_text())
+    if not value:
+        return "empty as it is"
     target, keys = value, None
     while True:
         keys = list(target) if isinstance(target, dict) else list(range(len(target)))

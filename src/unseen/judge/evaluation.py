@@ -53,7 +53,7 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
         examples, those with correct labels and the 5% most memorized; low and high, the 90% interval of spearman_correct (of spearman where
         true labels are not known); reliability of the truth on all examples and ceiling, its root, which spearman can reach (None without
         ``truth.parquet``); cost in plain training runs, where the run measured it. All are taken with the sign that makes high suspect,
-        over the examples that were trained.
+        over the examples that were trained. A score with gaps has no row.
 
     And what only some runs tell: seed_stability (several seeds; losses and memorization); leave_one_out, the Pearson
     correlation, and its ceiling (after ``unseen truth --leave-one-out``); coverage, the share of 90% intervals of memorization that
@@ -71,7 +71,8 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
         scores = scores.join(truth, on="index", how="left", maintain_order="left")
     cost = run.summary.get("cost") if run.finished else None
     history = run.history.join(scores.select("index"), on="index", how="semi") if run.config.seeds > 1 else None
-    rows = [_row(scores, name, facts, cost) | _more(scores, name, facts, history) for name in SUSPECT if name in scores.columns]
+    whole = [name for name in SUSPECT if name in scores.columns and not np.isnan(scores[name].cast(float).to_numpy()).any()]
+    rows = [_row(scores, name, facts, cost) | _more(scores, name, facts, history) for name in whole]
     for row in rows:
         if row["score"] == "memorization" and len(null) >= 100:
             planted = planted_discoveries(scores["memorization"].to_numpy(), null["memorization"].to_numpy())

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,19 @@ def pack(arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> str:
         table[name] = {"type": stored.dtype.name, "offset": len(body), "length": stored.size, "scale": scale}
         body += stored.tobytes()
         body += bytes(-len(body) % 8)
-    header = json.dumps({"facts": facts, "arrays": table}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    header = json.dumps({"facts": _finite(facts), "arrays": table}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     header += b" " * (-(len(header) + 4) % 8)
     whole = len(header).to_bytes(4, "little") + header + bytes(body)
     return base64.b64encode(gzip.compress(whole, 6, mtime=0)).decode()
+
+
+def _finite(value: Any) -> Any:
+    """The same with None in place of numbers that are not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def unpack(text: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -159,8 +159,8 @@ def table_fault(name: str, frame: "pl.DataFrame", classes: int | None = None, is
     """
     name = {"parts/history": "history", "parts/gradients": "gradients", "parts/final": "final"}.get(name.partition("-")[0], name)
     wanted = TABLES.get(name, ())
-    if name == "scores" and "memorization" in frame.columns:
-        wanted += HALVES
+    if name == "scores":
+        wanted += (HALVES if "memorization" in frame.columns else ()) + (("true_label",) if "true_label" in frame.columns else ())
     if name == "final" and "loss_seen" in frame.columns:
         wanted += ("loss_unseen", "predicted_seen", "predicted_unseen", "p_0")
     for column in wanted:
@@ -328,12 +328,12 @@ def _is(value: Any, hint: Any) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Whether a text can be a name on a disk or a screen: no half of a pair, but for those that stand for bytes of a name of a file."""
+    """Whether a text can be a name on a disk or a screen: no NUL, and no half of a pair but those that stand for bytes of a file's name."""
     try:
         value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
-    return True
+    return "\0" not in value
 
 
 def what_writes(name: str) -> str:

@@ -74,7 +74,8 @@ def _of_epochs(source: Raw | Examples, reading: Reading, settings: Config) -> tu
     if counted < SHORT:
         return FIXED + counted, memory
     some = sample(source, SCORED, settings.data.image_size)
-    some = replace(some, labels=torch.arange(len(some)) % max(len(some.classes), 2))  # the classes of a few may be too few
+    classes = min(max(len(some.classes), 2), max(len(some) // 4, 2))  # those of a few may be too few, or each its own
+    some = replace(some, labels=torch.arange(len(some)) % classes)
     options = {name: value for name, value in settings.flat().items() if name not in ("data", "model", *load_options(settings))}
     times = {}
     with tempfile.TemporaryDirectory() as folder:
