@@ -132,7 +132,7 @@ def attempt(task: Task, name: str, minutes: float) -> Row:
             warnings.simplefilter("ignore")  # of the peers' libraries
             found = METHODS[name](task)
     except (Exception, TimeoutError) as error:
-        reason = str(error).splitlines()[0] if str(error) else ""
+        reason = re.sub(r" \(/[^)]*\)", "", str(error).partition("\n")[0])  # without paths of this machine
         return {"skipped": reason if isinstance(error, UnseenError) else f"{type(error).__name__}: {reason}"}
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
