@@ -12,8 +12,9 @@ import unseen
 
 os.environ.setdefault("UNSEEN_CACHE", tempfile.mkdtemp())  # features of tests stay among them
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()  # the key that marks runs as one's own
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's job in the background; commands that the tests stop would ignore it too
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for stop in ("SIGINT", "SIGHUP"):  # a shell's job in the background ignores them, and so would the commands that tests stop
+    if hasattr(signal, stop) and signal.getsignal(getattr(signal, stop)) == signal.SIG_IGN:
+        signal.signal(getattr(signal, stop), signal.default_int_handler if stop == "SIGINT" else signal.SIG_DFL)
 torch.set_num_threads(1)  # small networks; and tests may share the machine
 
 
