@@ -84,7 +84,8 @@ def _check(run: Run, points: int) -> None:
     if not run.finished:
         raise UnseenError(f"{run.path} is not finished, so there is nothing to show. `unseen score … --resume` goes on with it.")
     require_halves(run)
-    if gaps := [name for name in ("predicted_seen", "predicted_unseen") if run.scores[name].null_count()]:
+    measured = run.scores.drop_nulls("memorization")
+    if gaps := [name for name in ("predicted_seen", "predicted_unseen") if measured[name].null_count()]:
         raise UnseenError(f"{run.path / 'scores.parquet'}: its column {gaps[0]!r} has gaps, so there is no page. Score again with --force.")
     if points < 100:
         raise UnseenError(f"--points is {points}; it must be at least 100.")
