@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PAPER: dict[str, Any] = {"data": "mnist", "hidden": (4096,), "lr": 0.06, "momentum": 0.0, "batch_size": 256, "epochs": 200, "seeds": 3}
 SCALES: dict[str, dict[str, Any]] = {
-    "paper": PAPER,
+    "paper": PAPER | {"history_every": 10},
     "small": PAPER | {"epochs": 20, "history_every": 2},
     "tiny": PAPER | {"data": "digits", "hidden": (256,), "lr": 0.15, "epochs": 16, "batch_size": 32, "history_every": 4},
 }

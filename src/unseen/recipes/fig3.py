@@ -26,7 +26,7 @@ PAPER: dict[str, Any] = {
     "random_labels": 20_000, "watch": WATCH, "gradients_every": 5, "gradient_examples": 1000,
 }  # fmt: skip
 SCALES: dict[str, dict[str, Any]] = {
-    "paper": PAPER,
+    "paper": PAPER | {"history_every": 5},
     "small": PAPER | {"epochs": 50, "history_every": 2, "gradient_examples": 500},
     "tiny": PAPER
     | {"data": "digits", "hidden": (256,), "lr": 0.03, "epochs": 20, "batch_size": 32, "random_labels": 400}

@@ -35,12 +35,12 @@ HALVES: dict[str, Any] = {"data": "cifar10", "model": "vgg11", "groups": 2, "tie
 HALVES |= {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "onecycle"}  # until the seen half fits
 SCORED: dict[str, dict[str, Any]] = {  # by turn-over dropout: two groups, so that each half is trained as a whole
     "paper": HALVES | {"batch_size": 128, "epochs": 60, "seeds": 3},
-    "small": HALVES | {"limit": 20_000, "test_limit": 2000, "batch_size": 64, "width": 0.5, "epochs": 20, "seeds": 2},
+    "small": HALVES | {"limit": 20_000, "test_limit": 2000, "batch_size": 64, "width": 0.5, "epochs": 20, "seeds": 3},
     "tiny": HALVES | TINY | {"width": 0.25, "seeds": 2},
 }
 PLAIN: dict[str, dict[str, Any]] = {  # ordinary networks, whose dynamics are looked at
     "paper": VGG | {"estimator": "plain", "history_every": 10},
-    "small": VGG | CUT | {"estimator": "plain", "width": 0.25, "epochs": 20, "milestones": (10, 15), "history_every": 2, "seeds": 2},
+    "small": VGG | CUT | {"estimator": "plain", "width": 0.25, "epochs": 20, "milestones": (10, 15), "history_every": 2, "seeds": 3},
     "tiny": VGG | TINY | {"estimator": "plain", "width": 0.25},
 }
 

@@ -21,7 +21,7 @@ WITHIN = 0.03
 PAPER: dict[str, Any] = {"data": "fashion-mnist", "model": "cct", "batch_size": 128, "epochs": 200}
 SCALES: dict[str, dict[str, Any]] = {
     "paper": PAPER,
-    "small": PAPER | {"model": "cct2", "epochs": 24, "limit": 20_000, "test_limit": 1000, "history_every": 2, "seeds": 2},
+    "small": PAPER | {"model": "cct2", "epochs": 24, "limit": 20_000, "test_limit": 1000, "history_every": 2, "seeds": 3},
     "tiny": PAPER | {"data": "digits", "model": "cct2", "epochs": 4, "limit": 400, "test_limit": 60},
 }
 
