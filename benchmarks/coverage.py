@@ -284,13 +284,9 @@ def load_examples(options: argparse.Namespace) -> Examples:
         columns = {name: found[name] for name in ("inputs", "labels", "index", "mean", "std")}
         whole = Examples(**columns, ids=ids, split=split, classes=NAMES, true_labels=found["true"], name="cifar10")
     else:
-        from truths import TRUTHS
+        from tasks import load_task
 
-        from unseen.scoring import prepare_whole, settings_of
-
-        recipe = dict(TRUTHS["cifar-vgg11"])
-        data, model = recipe.pop("data"), recipe.pop("model")
-        whole = prepare_whole(data, model, options.data_dir, settings_of(data, model, recipe))[1]
+        whole = load_task("cifar-vgg11", options.data_dir).examples
     return whole.train if not options.limit else whole.train.select(torch.arange(options.limit))
 
 
