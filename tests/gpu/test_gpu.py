@@ -8,7 +8,7 @@ from unseen.config import Config
 from unseen.data import load
 from unseen.masks import HalfMask
 from unseen.scoring.estimators import ESTIMATORS
-from unseen.training import make_fabric, make_optimizer, take_steps
+from unseen.training import make_fabric, make_optimizer, membership, new_members, take_steps, train_members
 from unseen.training.replay import replay_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics card")
@@ -34,6 +34,22 @@ def test_replayed_steps_give_the_losses_of_the_cpu(options):
         assert (replay_of(model, optimizer, there, settings.training, fabric) is not None) == (fabric.device.type == "cuda")
         losses += [take_steps(model, optimizer, there, settings.training, 0, epoch, (0, 11), fabric).cpu() for epoch in (1, 2)]
     torch.testing.assert_close(torch.cat(losses[2:]), torch.cat(losses[:2]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["cct2", "vgg11"])
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_members_learn_as_on_the_cpu(model, precision):
+    from lightning_fabric import Fabric
+
+    torch.backends.cudnn.allow_tf32 = False
+    settings = Config.of(model=model, width=0.125, batch_size=32, epochs=2, lr=0.01, precision=precision).resolved()
+    examples, losses = load("digits").train.select(torch.arange(320)), []
+    who = membership(examples.index, 0, 3, 0.7)
+    for fabric in (Fabric(accelerator="cpu", precision="32-true" if precision == "32" else "bf16-mixed"), make_fabric(1, precision)):
+        members = new_members(settings.network, examples, [1, 2, 3])
+        losses.append([epoch.losses for epoch in train_members(members, examples, settings.training, who, 0, fabric)][-1])
+    within = 1e-2 if precision == "32" else 0.2
+    torch.testing.assert_close(losses[1], losses[0], rtol=within, atol=within)
 
 
 def test_a_stopped_run_goes_on_to_the_same_scores(tmp_path, monkeypatch):

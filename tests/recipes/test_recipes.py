@@ -71,7 +71,10 @@ def test_a_piece_that_fails_leaves_the_others(tmp_path):
     after = Piece("after", {"data": "digits", "hidden": (16,), "epochs": 1, "train_on": "easy:0.5"}, bad)
     said = []
     assert train_pieces([bad, after, good], tmp_path, None, 60, 1, said.append) == [good]
-    assert any("bad: " in line and "nowhere" in line for line in said) and any("after: the scores it needs" in line for line in said)
+    assert any("bad: " in line and "nowhere" in line for line in said)
+    assert sum("after: the scores it needs" in line for line in said) == 1
+    with pytest.raises(UnseenError, match="3 of 3 runs could not be trained"):
+        train(("fig6",), "small", 5, tmp_path / "runs", data_dir=tmp_path, say=said.append)
 
 
 def test_a_stopped_recipe_goes_on_to_the_same_claims(cooked, monkeypatch, tmp_path):

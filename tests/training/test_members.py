@@ -338,3 +338,17 @@ def test_members_need_no_room_for_masks(tmp_path):
         "digits", "vgg11", width=0.125, estimator="members", members=2, fraction=0.5, epochs=1, limit=40, out=tmp_path / "run"
     )
     assert run.scores["memorization"].is_finite().all()
+
+
+@pytest.mark.parametrize("model", ["cct2", "vgg11"])
+def test_networks_at_once_are_the_networks_one_by_one(model):
+    """A graphics card takes the first way, a CPU the second, where there are convolutions."""
+    examples = load("digits").train.select(torch.arange(16))
+    members = new_members(Config.of(model=model, width=0.125).resolved().network, examples, [1, 2])
+    x, found = examples.batch(torch.arange(16))[0], {}
+    call = lambda weights, state: torch.func.functional_call(members.shell[0], (weights, state), (x,))
+    for name, logits in (("at once", members._at_once(call)), ("one by one", members(x))):
+        logits.square().sum().backward()
+        found[name] = [logits.detach(), *(value.grad.clone() for value in members.stacked)]
+        members.zero_grad()
+    torch.testing.assert_close(found["at once"], found["one by one"], rtol=1e-4, atol=1e-4)

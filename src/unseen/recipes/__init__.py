@@ -6,6 +6,7 @@ holds the set-up as published (``paper``: 200 epochs, for a GPU), one for two CP
 
 import importlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def train(
         The recipes whose runs are all there, which ``cook`` draws without training.
 
     Raises:
-        UnseenError: for a recipe or a scale that is not there, and where the minutes were too few to finish anything.
+        UnseenError: for a recipe or a scale that is not there, where runs failed and no figure is ready, and where the minutes were too few
+            to finish anything.
     """
     folder = Path(runs) / _checked(names, scale)
     if not minutes >= 0 or jobs < 0:
@@ -89,11 +91,16 @@ def train(
         )
     chosen = [name for name in VALUE if "all" in names or name in names]
     pieces = [piece for name in chosen for piece in recipe_of(name).pieces(scale)]
-    before = count_finished(pieces, folder)
+    before, started = count_finished(pieces, folder), time.monotonic()
     jobs = jobs or (min(3, os.cpu_count() or 1) if torch.cuda.is_available() else 1)
     train_pieces(pieces, folder, data_dir, 60 * minutes, jobs, say)
     ready = [name for name in chosen if all_finished(recipe_of(name).pieces(scale), folder)]
     finished, total = count_finished(pieces, folder)
+    if finished < total and not ready and time.monotonic() - started < 60 * minutes:
+        raise UnseenError(
+            f"{total - finished} of {total} runs could not be trained, so there is no figure to draw; the lines above say why. What is "
+            "finished is kept, and the same command goes on from there."
+        )
     if finished < total and (finished, total) == before:
         raise UnseenError(
             f"--minutes is {minutes:g}, in which none of the {total - finished} runs that are missing was finished. What they have is "

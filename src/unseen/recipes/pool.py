@@ -91,7 +91,7 @@ class _Track:
     def tasks(self, others: "dict[Path, _Track]") -> Iterator[Any]:
         """What can be started now."""
         before = others[self.piece.scores.folder(self.runs)] if self.piece.scores else None
-        if before is not None and before.stage == "failed":
+        if not self.is_over and before is not None and before.stage == "failed":
             self.stage, self.news = "failed", f"{self.piece.name}: the scores it needs are not there"
         if self.is_over or (before is not None and not before.is_done):
             return
