@@ -116,8 +116,8 @@ def test_convolutions_one_by_one_are_the_batched_ones(examples):
     members = new_members(CONFIG.network, examples, range(3), net)
     x = examples.batch(torch.arange(20))[0]
     results = []
-    for convolves in (True, False):
-        members.convolves = convolves
+    for in_turn in (True, False):
+        members.in_turn = in_turn
         members.zero_grad()
         logits = members(x)
         logits.square().sum().backward()
@@ -340,11 +340,10 @@ def test_members_need_no_room_for_masks(tmp_path):
     assert run.scores["memorization"].is_finite().all()
 
 
-@pytest.mark.parametrize("model", ["cct2", "vgg11"])
-def test_networks_at_once_are_the_networks_one_by_one(model):
-    """A graphics card takes the first way, a CPU the second, where there are convolutions."""
+def test_transformers_at_once_are_the_transformers_one_by_one():
+    """A graphics card takes the first way, a CPU the second."""
     examples = load("digits").train.select(torch.arange(16))
-    members = new_members(Config.of(model=model, width=0.125).resolved().network, examples, [1, 2])
+    members = new_members(Config.of(model="cct2").resolved().network, examples, [1, 2])
     x, found = examples.batch(torch.arange(16))[0], {}
     call = lambda weights, state: torch.func.functional_call(members.shell[0], (weights, state), (x,))
     for name, logits in (("at once", members._at_once(call)), ("one by one", members(x))):

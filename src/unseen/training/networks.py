@@ -68,15 +68,15 @@ class Members(nn.Module):
     Args:
         nets: equal but for their weights. They are copied: parameters of this module are theirs, stacked, (K, ...).
 
-    One batched forward; on a CPU convolutions run one member after the other, since K of them as one grouped convolution take three
-    times as long. Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come
+    One batched forward; on a CPU networks with convolutions or bags of embeddings run one after the other, since K convolutions as one
+    grouped convolution take three times as long, and ``vmap`` has no rule for bags. Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come
     from examples outside it also.
     """
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         super().__init__()
         self.shell = [nets[0]]  # in a list: its weights are not this module's
-        self.convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in nets[0].modules())
+        self.in_turn = any(isinstance(module, nn.modules.conv._ConvNd | nn.EmbeddingBag) for module in nets[0].modules())
         weights, buffers = torch.func.stack_module_state(list(nets))
         self.names, self.buffer_names = list(weights), list(buffers)
         self.stacked = nn.ParameterList([nn.Parameter(value.detach(), value.requires_grad) for value in weights.values()])
@@ -89,7 +89,7 @@ class Members(nn.Module):
         found = cls.__new__(cls)
         nn.Module.__init__(found)
         first = blocks[0]
-        found.shell, found.convolves, found.names, found.buffer_names = first.shell, first.convolves, first.names, first.buffer_names
+        found.shell, found.in_turn, found.names, found.buffer_names = first.shell, first.in_turn, first.names, first.buffer_names
         stacked = [torch.cat([block.weights[name].detach() for block in blocks]) for name in first.names]
         trains = [first.weights[name].requires_grad for name in first.names]
         found.stacked = nn.ParameterList([nn.Parameter(value, own) for value, own in zip(stacked, trains, strict=True)])
@@ -114,7 +114,7 @@ class Members(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (batch, ...) to logits (K, batch, classes)."""
         call: Callable[..., Tensor] = lambda weights, state: torch.func.functional_call(self.shell[0], (weights, state), (x,))
-        if x.is_cuda or not self.convolves:
+        if x.is_cuda or not self.in_turn:
             return self._at_once(call)
         return torch.stack([call(*own) for own in zip(self._unstacked(self.weights), self._unstacked(self.state), strict=True)])
 
