@@ -2,8 +2,8 @@
 
 T1: the first 5,000 MNIST training images, 500 labels changed to another class, MLP 784-512-10, SGD 0.05, momentum 0.9, batch 64,
 30 epochs. fashion: the same of Fashion-MNIST. cifar-vgg11: of CIFAR-10, VGG-11 at a quarter of its widths, 20 epochs of SGD at 0.01 that
-falls to 0, weight decay. sst2: 5,000 sentences as hashed words and pairs of words, 500 wrong, the linear network for texts. table: scikit-learn's
-breast cancer table, 569 rows of 30 numbers, 57 wrong, an MLP with 64 units. digits: seconds, for CI.
+falls to 0, weight decay. sst2: 5,000 sentences as hashed words and pairs of words, 500 wrong, the linear network for texts. table:
+scikit-learn's breast cancer table, 569 rows of 30 numbers, 57 wrong, an MLP with 64 units. digits: seconds, for CI.
 """
 
 import os

@@ -212,6 +212,12 @@ def test_two_samples_is_welchs_test():
         assert found.degrees[i] == pytest.approx(expected.df)
 
 
+def test_a_truth_says_what_it_cannot_know(examples):
+    assert reliability(np.random.default_rng(0).normal(size=(4, 50)), membership(torch.arange(50), 0, 4, 0.7).numpy()) is None
+    with pytest.warns(UserWarning, match=r"mean loss of .* nats on the very examples .* guessing among 10 classes has 2\.303"):
+        truth(examples, CONFIG.change(lr=3.0, epochs=1), members=4, fraction=0.5)
+
+
 def test_reliability_is_the_correlation_with_as_many_new_members():
     random = np.random.default_rng(1)
     effect = random.normal(size=2000)

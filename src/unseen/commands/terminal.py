@@ -106,6 +106,8 @@ def print_truth(run: Run, table: "pl.DataFrame", facts: dict[str, Any], as_json:
     )
     if (highest := ceiling(facts["reliability"])) is not None:
         say(f"No score can be expected to correlate with this truth above {highest:.3f}, which is the root of its reliability.")
+    elif "members" in facts:
+        say(f"How reliable this truth is cannot be known with {facts['members']} members: train more (--members).")
     print(run.path / "truth.parquet")
 
 

@@ -76,7 +76,7 @@ def parquet_splits(name: str, train: list[Path], test: list[Path], columns: Colu
     try:
         frames = []
         for read in train + test:
-            refuse_large(read, read)
+            refuse_large(read, read, copies=2)  # the table, and what is made of it
             frames.append(pl.read_parquet(read))
         frame = pl.concat(frames)
         metadata = pl.read_parquet_metadata(train[0]).get("huggingface", "{}")

@@ -6,6 +6,8 @@ retrains without single examples (Liu et al. 2021, eq. 2).
 
 import hashlib
 import json
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,7 +34,7 @@ Bools = NDArray[np.bool_]
 CHUNK = 8  # members at once: on a CPU the weights of a small MLP stay in its cache
 
 
-def reliability(values: Floats, member: Bools, rows: Bools | None = None, repeats: int = 10, seed: int = 0) -> float:
+def reliability(values: Floats, member: Bools, rows: Bools | None = None, repeats: int = 10, seed: int = 0) -> float | None:
     """How well the same number of other members would rank the examples.
 
     Spearman correlation r of the gaps from random halves of the members, stepped up to all of them, 2r / (1 + r) (Spearman
@@ -44,6 +46,9 @@ def reliability(values: Floats, member: Bools, rows: Bools | None = None, repeat
         rows: examples to look at, bool (n,); those that a half has on one side only are left out of that repeat.
         repeats: how many random halvings.
         seed: of them.
+
+    Returns:
+        None where it cannot be known: with so few members that no half of them has two examples on both sides.
     """
     random = np.random.default_rng(key(seed, "halves"))
     found = []
@@ -51,10 +56,12 @@ def reliability(values: Floats, member: Bools, rows: Bools | None = None, repeat
         order = random.permutation(len(values))
         halves = [order[: len(order) // 2], order[len(order) // 2 :]]
         kept = np.logical_and.reduce([member[half].any(0) & ~member[half].all(0) for half in halves]) & (True if rows is None else rows)
+        if kept.sum() < 2:
+            continue
         gaps = np.stack([two_samples(values[half][:, kept], member[half][:, kept]).gap for half in halves])
         correlation = rank_correlation(gaps)
         found.append(2 * correlation / (1 + correlation))
-    return float(np.mean(found))
+    return float(np.mean(found)) if found else None
 
 
 def ceiling(reliability: float | None) -> float | None:
@@ -212,6 +219,7 @@ def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl
     train = examples.train
     values, inside = losses[:, torch.tensor([split == "train" for split in examples.split])].double().numpy(), member.numpy()
     by_loss, by_probability = two_samples(values, inside), two_samples(-np.exp(-values), inside)
+    _warn_of_divergence(float(by_loss.seen.mean()), len(examples.classes))
     table = _labels(train).with_columns(
         loss_seen=by_loss.seen,
         loss_unseen=by_loss.unseen,
@@ -227,6 +235,16 @@ def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl
         facts["reliability_correct"] = reliability(values, inside, correct)
         facts["reliability_probability_correct"] = reliability(-np.exp(-values), inside, correct)
     return table, facts
+
+
+def _warn_of_divergence(seen: float, classes: int) -> None:
+    if seen > math.log(classes):
+        warnings.warn(
+            f"The members have a mean loss of {seen:.4g} nats on the very examples that they trained on, and guessing among {classes} "
+            f"classes has {math.log(classes):.4g}. Their training diverged or hardly began, so this truth says little. "
+            "Change --lr or --epochs.",
+            stacklevel=3,
+        )
 
 
 def leave_one_out(

@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 VIEW = 16
-"""Bytes that Polars needs for a text, and for where a list begins, whatever is in it."""
+"""Bytes that Polars needs for a text (that of a category too, once it is looked up), and for where a list begins."""
 WIDTHS = {"Int64": 8, "UInt64": 8, "Float64": 8, "Datetime": 8, "Duration": 8, "Time": 8, "Int32": 4, "UInt32": 4, "Float32": 4, "Date": 4}
-WIDTHS |= {"Categorical": 4, "Enum": 4, "Int16": 2, "UInt16": 2, "Int8": 1, "UInt8": 1, "Boolean": 1, "Null": 1}
+WIDTHS |= {"Int16": 2, "UInt16": 2, "Int8": 1, "UInt8": 1, "Boolean": 1, "Null": 1}
 
 
-def refuse_large(path: Path, shown: Path, columns: Sequence[str] | None = None) -> None:
+def refuse_large(path: Path, shown: Path, columns: Sequence[str] | None = None, copies: int = 1) -> None:
     """Raise UnseenError where the rows of a Parquet file cannot fit into memory; only its metadata are read.
 
     Args:
         path: what to open.
         shown: how to call it.
         columns: those that would be read; default all.
+        copies: how many of the numbers there will be at once.
     """
     import polars as pl
 
     table = pl.scan_parquet(path, glob=False)
     schema, rows = table.collect_schema(), int(table.select(pl.len()).collect().item())
-    needed = rows * sum(_width(kind) for name, kind in schema.items() if columns is None or name in columns)
+    needed = copies * rows * sum(_width(kind) for name, kind in schema.items() if columns is None or name in columns)
     free = free_memory()
     if free is not None and needed > free:
         raise UnseenError(

@@ -69,8 +69,8 @@ class Members(nn.Module):
         nets: equal but for their weights. They are copied: parameters of this module are theirs, stacked, (K, ...).
 
     One batched forward; on a CPU networks with convolutions or bags of embeddings run one after the other, since K convolutions as one
-    grouped convolution take three times as long, and ``vmap`` has no rule for bags. Buffers (running statistics) are stacked too. A batch norm mixes the examples of a batch, so a member's statistics come
-    from examples outside it also.
+    grouped convolution take three times as long, and ``vmap`` has no rule for bags. Buffers (running statistics) are stacked too. A batch
+    norm mixes the examples of a batch, so a member's statistics come from examples outside it also.
     """
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
