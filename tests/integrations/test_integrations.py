@@ -9,6 +9,7 @@ import lightning
 import pytest
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset
@@ -24,6 +25,14 @@ from unseen.integrations.lightning import RecorderCallback as LightningRecorder
 SAME = ["loss_seen", "loss_unseen", "loss_full", "memorization", "cumulative_loss", "aum", "confidence", "unseen_loss_mean"]
 
 pytestmark = pytest.mark.filterwarnings("default")  # what these packages warn of is theirs
+
+
+@pytest.fixture(autouse=True)
+def a_precision_of_its_own():
+    """Older Trainers leave theirs to the next one, in the environment and in accelerate's state."""
+    yield
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def plain_bert():
