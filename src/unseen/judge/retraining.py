@@ -238,11 +238,10 @@ def truth_table(examples: Examples, losses: Tensor, member: Tensor) -> "tuple[pl
 
 
 def _warn_of_divergence(seen: float, classes: int) -> None:
-    if seen > math.log(classes):
+    if seen > 2 * math.log(classes):
         warnings.warn(
             f"The members have a mean loss of {seen:.4g} nats on the very examples that they trained on, and guessing among {classes} "
-            f"classes has {math.log(classes):.4g}. Their training diverged or hardly began, so this truth says little. "
-            "Change --lr or --epochs.",
+            f"classes has {math.log(classes):.4g}. Their training diverged, so this truth says little. Lower --lr.",
             stacklevel=3,
         )
 
