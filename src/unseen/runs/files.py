@@ -57,8 +57,11 @@ def whole(final: Path, clear: bool = True, replace: bool = True) -> Iterator[Pat
             raise UnseenError(_disk_error(final, OSError(str(error)))) from error
         raise
     finally:
-        with suppress(OSError):  # an error here would hide the first
-            temporary.unlink(missing_ok=True)
+        try:
+            _delete(temporary)
+        except BaseException:  # a stop that came in between
+            _delete(temporary)
+            raise
         if file is not None:
             with suppress(OSError):
                 os.close(file)
@@ -251,6 +254,11 @@ def _delete_abandoned(path: Path) -> None:
         shutil.rmtree(path) if stat.S_ISDIR(os.fstat(file).st_mode) else path.unlink(missing_ok=True)
     finally:
         os.close(file)
+
+
+def _delete(temporary: Path) -> None:
+    with suppress(OSError):  # an error here would hide the first
+        temporary.unlink(missing_ok=True)
 
 
 def _temporary(final: Path) -> Path:
