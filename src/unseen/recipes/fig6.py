@@ -2,7 +2,7 @@
 
 CIFAR-10, VGG-11 as in figure 5, whose scores say what is easy and what is difficult. One run trains on the easiest examples alone and
 watches the most difficult ones, the other the reverse; both subsets have the same size, both networks are ordinary ones.
-Cost at small scale: two runs of two seeds on a fifth of the images, about 3 minutes on two cores.
+Cost at small scale: two runs of three seeds on a fifth of the images, about 3 minutes on two cores.
 """
 
 from typing import TYPE_CHECKING

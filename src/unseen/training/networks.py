@@ -115,14 +115,10 @@ class Members(nn.Module):
         """Inputs (batch, ...) to logits (K, batch, classes)."""
         call: Callable[..., Tensor] = lambda weights, state: torch.func.functional_call(self.shell[0], (weights, state), (x,))
         if x.is_cuda or not self.in_turn:
-            return self._at_once(call)
+            with sdpa_kernel(SDPBackend.MATH):  # on a card the fused kernels of attention gave no finite numbers here (LOG.md)
+                logits: Tensor = torch.vmap(call, randomness="different")(self.weights, self.state)
+            return logits
         return torch.stack([call(*own) for own in zip(self._unstacked(self.weights), self._unstacked(self.state), strict=True)])
-
-    def _at_once(self, call: Callable[..., Tensor]) -> Tensor:
-        """All networks as one. By plain products in attention: on a card the fused kernels gave no finite numbers here (LOG.md)."""
-        with sdpa_kernel(SDPBackend.MATH):
-            logits: Tensor = torch.vmap(call, randomness="different")(self.weights, self.state)
-        return logits
 
     def _unstacked(self, stacked: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """One dictionary per member; unbinding all at once keeps the gradient cheap."""
