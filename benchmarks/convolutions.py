@@ -20,7 +20,7 @@ from torch.overrides import BaseTorchFunctionMode
 
 from unseen.models.paper import vgg11
 from unseen.training import convolutions
-from unseen.training.convolutions import FastConvolutions, convolution, suits
+from unseen.training.convolutions import FastLayers, convolution, suits
 
 LAYERS = ((64, 128, 16), (128, 256, 8), (256, 256, 8), (128, 128, 4), (256, 512, 4), (512, 512, 4), (128, 128, 2), (512, 512, 2))
 BATCH = 64
@@ -58,7 +58,7 @@ def step(width: float, rounds: int) -> dict[str, object]:
             logits = net(x)
         return F.cross_entropy(logits.float(), labels)
 
-    found = medians({"pytorch": lambda: loss(BaseTorchFunctionMode()), "products": lambda: loss(FastConvolutions())}, rounds)
+    found = medians({"pytorch": lambda: loss(BaseTorchFunctionMode()), "products": lambda: loss(FastLayers())}, rounds)
     return {"vgg11 width": width, **found, "ratio": found["products"] / found["pytorch"]}
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import unseen
-from unseen.training.convolutions import FastConvolutions
+from unseen.training.convolutions import FastLayers
 from unseen.training.loop import channels_last
 
 
@@ -88,7 +88,7 @@ def training_steps(net: nn.Module, shape: tuple[int, ...], batch: int, bf16: boo
         optimizer = torch.optim.SGD(nets[name].to(device).parameters(), lr=1e-4)
 
         def step(forward: Callable[..., Tensor] = forward, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            with torch.autocast(device, torch.bfloat16, enabled=bf16), FastConvolutions():
+            with torch.autocast(device, torch.bfloat16, enabled=bf16), FastLayers():
                 loss = F.cross_entropy(forward(x, index).float(), labels)
             optimizer.zero_grad()
             loss.backward()

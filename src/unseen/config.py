@@ -70,11 +70,11 @@ class NetworkOptions:
     """The network, where it is one of ours."""
 
     model: str = "mlp"
-    """mlp (text for --text), vgg11, cct (CCT-7/3x1) or cct2 (CCT-2/3x2)"""
+    """mlp (text for --text), vgg11, resnet10, cct (CCT-7/3x1) or cct2 (CCT-2/3x2)"""
     hidden: tuple[int, ...] = (4096,)
     """widths of the MLP's hidden layers"""
     width: float = 1.0
-    """factor on VGG-11's numbers of channels"""
+    """factor on the numbers of channels of vgg11 and resnet10"""
     output_bias: bool = True
     """the bias of the output layer, which is the one parameter that both halves share"""
 
@@ -85,11 +85,11 @@ class MaskOptions:
 
     groups: int | Literal["auto"] | None = None
     """groups of each layer whose units share a mask; 0: each unit has its own; 8 or fewer: examples share masks too, which deep networks
-    need; auto: by the number of examples (vgg11: auto)"""
+    need; auto: by the number of examples (vgg11, resnet10: auto)"""
     tied: bool | None = None
-    """use the same mask in all layers with the same number of groups (True for vgg11, and with --groups auto)"""
+    """use the same mask in all layers with the same number of groups (True for vgg11 and resnet10, and with --groups auto)"""
     mask_scale: float | None = None
-    """factor on each seen unit: 2 keeps the mean of the next layer's input, sqrt 2 its variance (vgg11)"""
+    """factor on each seen unit: 2 keeps the mean of the next layer's input, sqrt 2 its variance (vgg11, resnet10)"""
     only: tuple[str, ...] | None = None
     """mask only these hidden layers (names or patterns)"""
     skip: tuple[str, ...] | None = None
@@ -292,11 +292,13 @@ GRADIENTS_NEED = (
     "--gradients-every {} needs subsets to look at (--watch wrong right, or easy:0.2 difficult:0.2) and one network (--estimator turnover)."
 )
 INDEPENDENT = {"groups": 0, "tied": False, "mask_scale": 2.0}
+FEW_GROUPS = {"groups": "auto", "tied": True, "mask_scale": 2**0.5}
 DEFAULTS: dict[
     str, dict[str, Any]
-] = {  # rates and schedules: Liu et al. 2021, sections 3 and 4; cct's and the masks of vgg11: ours, see LOG.md
+] = {  # rates and schedules: Liu et al. 2021, sections 3 and 4; those of cct and resnet10 and the masks of vgg11: ours, see LOG.md
     "mlp": {"lr": 0.06, "momentum": 0.0, "schedule": "constant"} | INDEPENDENT,
-    "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step", "groups": "auto", "tied": True, "mask_scale": 2**0.5},
+    "vgg11": {"lr": 0.01, "momentum": 0.9, "schedule": "step"} | FEW_GROUPS,
+    "resnet10": {"lr": 0.05, "momentum": 0.9, "schedule": "cosine", "weight_decay": 5e-4} | FEW_GROUPS,
     "cct": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
     "cct2": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
     "text": {"lr": 0.2, "momentum": 0.9, "schedule": "constant", "weight_decay": 0.001} | INDEPENDENT,

@@ -12,12 +12,13 @@ import unseen
 from unseen import Place, TurnOverNet, UnseenError
 from unseen.masks.leaks import advice
 from unseen.masks.places import check_capacity, find_places, groups_for
-from unseen.models.paper import cct2
+from unseen.models.paper import build, cct2
 
 NETS = {
     "mlp": (lambda: unseen.mlp(12, (32, 64), 3), (12,)),
     "vgg11": (lambda: unseen.vgg11(width=0.125), (3, 32, 32)),
     "vgg11 grey 28": (lambda: unseen.vgg11(1, width=0.125), (1, 28, 28)),
+    "resnet10": (lambda: build("resnet10", (3, 32, 32), 10, width=0.125), (3, 32, 32)),
     "cct": (lambda: unseen.models.paper.CCT(1, 8, 3, True, dim=32, depth=2), (1, 8, 8)),
     "functional": (lambda: Functional(), (12,)),
     "layer norm": (lambda: nn.Sequential(nn.Linear(12, 32), nn.LayerNorm(32), nn.ReLU(), nn.Linear(32, 3)), (12,)),
@@ -40,9 +41,9 @@ class Functional(nn.Module):
 
 
 def make(name, batch=4, **options):
-    build, shape = NETS[name]
+    made, shape = NETS[name]
     torch.manual_seed(0)
-    net = TurnOverNet(build(), **options)
+    net = TurnOverNet(made(), **options)
     return net, torch.randn(batch, *shape), torch.arange(batch) * 11
 
 

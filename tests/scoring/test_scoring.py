@@ -286,12 +286,13 @@ def test_defaults_of_the_models():
     )
 
 
-def test_images_train_and_score_in_convolutions(tmp_path):
+@pytest.mark.parametrize(("model", "lr"), [("vgg11", 0.01), ("resnet10", 0.05)])
+def test_images_train_and_score_in_convolutions(tmp_path, model, lr):
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(120) % 3
     x = torch.rand(120, 3, 32, 32, generator=generator) * 0.3
     x[torch.arange(120), y] += 0.7  # the class is the brightest channel
-    run = score((x, y), "vgg11", width=0.25, epochs=15, lr=0.01, batch_size=16, out=tmp_path / "run")
+    run = score((x, y), model, width=0.25, epochs=15, lr=lr, batch_size=16, out=tmp_path / "run")
     assert run.summary["accuracy_seen"] > 0.8
 
 

@@ -1,4 +1,4 @@
-"""Convolutions as matrix products: PyTorch's own are the twin."""
+"""Convolutions as matrix products, group norms in float32: PyTorch's own are the twins."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from unseen.models import build
 from unseen.training import convolutions
-from unseen.training.convolutions import FastConvolutions, convolution, suits
+from unseen.training.convolutions import FastLayers, convolution, suits
 
 
 @pytest.mark.parametrize("size", [(4, 4), (2, 2), (1, 1), (3, 5)])
@@ -33,7 +33,7 @@ def test_in_bfloat16_it_rounds_as_pytorch_does(monkeypatch):
     monkeypatch.setattr(convolutions, "convolution", lambda *args: (taken.append(1), convolution(*args))[1])
     exact = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
     gradients = []
-    for mode in (FastConvolutions(), torch.overrides.BaseTorchFunctionMode()):
+    for mode in (FastLayers(), torch.overrides.BaseTorchFunctionMode()):
         with torch.autocast("cpu", torch.bfloat16), mode:
             out = net(x)
         gradients.append(torch.autograd.grad(out.float().square().mean(), list(net.parameters())))
@@ -55,8 +55,36 @@ def test_a_whole_network_learns_the_same():
     net = build("vgg11", (3, 32, 32), 10, width=0.5)
     x, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
     losses = []
-    for mode in (FastConvolutions(), torch.overrides.BaseTorchFunctionMode()):
+    for mode in (FastLayers(), torch.overrides.BaseTorchFunctionMode()):
         with torch.autocast("cpu", torch.bfloat16), mode:
             logits = net(x)
         losses.append(F.cross_entropy(logits.float(), labels))
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-2)
+
+
+def test_group_norms_in_bfloat16_round_once():
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(4, 16)
+    nn.init.normal_(norm.weight)
+    x = torch.randn(8, 16, 4, 4, dtype=torch.bfloat16).requires_grad_()
+    exact = norm(x.float())
+    with torch.autocast("cpu", torch.bfloat16), FastLayers():
+        ours = norm(x)
+    assert ours.dtype == torch.bfloat16 and torch.equal(ours, exact.bfloat16())
+    found, true = (torch.autograd.grad(out.float().square().mean(), [x, *norm.parameters()]) for out in (ours, exact))
+    for one, other in zip(found, true, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.002)
+
+
+def test_without_gradients_convolutions_are_pytorchs(monkeypatch):
+    def refused(*_):
+        raise AssertionError("taken where no gradient is wanted")
+
+    monkeypatch.setattr(convolutions, "convolution", refused)
+    net = nn.Conv2d(256, 256, 3, padding=1).bfloat16()
+    x = torch.ones(1, 256, 4, 4, dtype=torch.bfloat16)
+    with FastLayers():
+        with torch.no_grad():
+            net(x)
+        with pytest.raises(AssertionError, match="no gradient is wanted"):
+            net(x)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from unseen.data import BUCKETS
 from unseen.errors import UnseenError
 from unseen.masks import Place
+from unseen.models.resnet import resnet10
 
 
 def mlp(inputs: int = 784, hidden: Sequence[int] = (4096,), classes: int = 10, output_bias: bool = True) -> nn.Module:
@@ -265,7 +266,7 @@ class WeightedBag(nn.EmbeddingBag):
         return summed
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "vgg11": vgg11, "cct": cct, "cct2": cct2, "text": text}
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "vgg11": vgg11, "cct": cct, "cct2": cct2, "resnet10": resnet10, "text": text}
 
 
 def build(
@@ -286,6 +287,6 @@ def build(
         return text(classes, output_bias=output_bias)
     if len(shape) != 3:
         raise UnseenError(f"{name} needs images (channels, height, width); these examples have shape {tuple(shape)}. Use --model mlp.")
-    if name == "vgg11":
-        return vgg11(shape[0], classes, width, output_bias)
+    if name in ("vgg11", "resnet10"):
+        return MODELS[name](shape[0], classes, width, output_bias)
     return (cct2 if name == "cct2" else cct)(shape[0], max(shape[1:]), classes, output_bias)

@@ -13,7 +13,7 @@ from unseen.config import TrainingOptions
 from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
-from unseen.training.convolutions import FastConvolutions
+from unseen.training.convolutions import FastLayers
 from unseen.training.processes import make_fabric
 from unseen.training.replay import replay_of
 
@@ -102,7 +102,7 @@ def take_steps(
     for step, positions in enumerate(batches[len(losses) :], steps[0] + len(losses)):
         optimizer.param_groups[0]["lr"] = learning_rate(config, epoch - 1 + step / steps[1])
         x, labels, index = examples.batch(positions[fabric.global_rank :: fabric.world_size], augment)
-        with FastConvolutions():
+        with FastLayers():
             logits = model(channels_last(x), index)
         loss = F.cross_entropy(logits.float(), labels, reduction="sum") / len(positions)
         optimizer.zero_grad()

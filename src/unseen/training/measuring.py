@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from unseen.data import Examples
 from unseen.masks import Inputs, Side, TurnOverNet, evaluating, two_logits
+from unseen.training.convolutions import FastLayers
 from unseen.training.hidden import Hidden, Output
 from unseen.training.loop import channels_last
 from unseen.training.networks import Ordinary
@@ -78,7 +79,8 @@ def measure(
     device = examples.labels.device
     table = torch.zeros(len(examples), len(names) + width, device=device)
     hidden = _Features(output, [side for side in of if side in sides], len(examples), next(net.parameters()).device)
-    with evaluating(net), hidden.watched(net.net), fabric.autocast() if fabric else nullcontext():  # weights are cast once
+    autocast = fabric.autocast() if fabric else nullcontext()
+    with evaluating(net), hidden.watched(net.net), autocast, FastLayers():  # weights are cast once
         for positions in torch.arange(len(examples), device=device).split(batch_size)[rank::world]:
             x, labels, index = examples.batch(positions)
             logits = _all_logits(net, channels_last(x), index)

@@ -21,7 +21,7 @@ from unseen.data import Examples
 from unseen.errors import UnseenError
 from unseen.hashing import hash64
 from unseen.masks import Side, evaluating
-from unseen.training.convolutions import FastConvolutions
+from unseen.training.convolutions import FastLayers
 from unseen.training.loop import channels_last, epoch_order, get_state, learning_rate, load_state, make_optimizer
 from unseen.training.networks import Members, new_network
 from unseen.training.processes import make_fabric
@@ -198,7 +198,7 @@ class Steps:
             Log-probabilities before the step: float32 (K, B, classes).
         """
         x, labels, _ = self.examples.batch(positions, when if self.config.augment else None)
-        with self.fabric.autocast(), FastConvolutions():
+        with self.fabric.autocast(), FastLayers():
             logits = self.members(channels_last(x))
         log_probabilities: Tensor = logits.float().log_softmax(2)
         weights = inside / inside.sum(1, keepdim=True).clamp_min(1)
@@ -212,7 +212,7 @@ class Steps:
     def predict(self, examples: Examples) -> Tensor:
         """Log-probabilities of all members, as they are now, on examples of any kind: float32 (K, n, classes)."""
         x, _, _ = examples.batch(torch.arange(len(examples)))
-        with evaluating(self.members), self.fabric.autocast():
+        with evaluating(self.members), self.fabric.autocast(), FastLayers():
             logits: Tensor = self.members(channels_last(x))
         return logits.float().log_softmax(2)
 
@@ -306,7 +306,7 @@ def new_members(network: NetworkOptions, examples: Examples, seeds: Sequence[int
 def members_losses(members: Members, examples: Examples, fabric: "Fabric | None" = None, batch_size: int = 512) -> Tensor:
     """Losses of all members on all examples as they are now, nats: float32 (K, n) on the CPU."""
     losses = torch.zeros(len(members), len(examples))
-    with evaluating(members), fabric.autocast() if fabric else nullcontext():
+    with evaluating(members), fabric.autocast() if fabric else nullcontext(), FastLayers():
         for positions in torch.arange(len(examples)).split(batch_size):
             x, labels, _ = examples.batch(positions)
             logits = members(x).float()

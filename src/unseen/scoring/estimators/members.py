@@ -18,6 +18,7 @@ from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Vi
 from unseen.scoring.free import MeasuredEpochs
 from unseen.training import (
     LOST,
+    FastLayers,
     Members,
     Pass,
     blocks_at,
@@ -269,7 +270,7 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
 
     own = member[len(members) * fabric.global_rank :][: len(members)]
     losses, sides = torch.zeros(len(members), len(examples)), torch.zeros(len(Side), len(examples), len(examples.classes))
-    with evaluating(members), fabric.autocast():
+    with evaluating(members), fabric.autocast(), FastLayers():
         for positions in torch.arange(len(examples)).split(batch_size):
             x, labels, _ = examples.batch(positions)
             logs = members(channels_last(x)).float().log_softmax(2).cpu()  # (K, B, classes)
