@@ -22,7 +22,17 @@ from unseen import Recorder, TurnOverNet, UnseenError, with_index
 from unseen.integrations.huggingface import RecorderCallback, indexed
 from unseen.integrations.lightning import RecorderCallback as LightningRecorder
 
-SAME = ["loss_seen", "loss_unseen", "loss_full", "memorization", "cumulative_loss", "aum", "confidence", "unseen_loss_mean"]
+SAME = [
+    "loss_seen",
+    "loss_unseen",
+    "loss_full",
+    "memorization",
+    "cumulative_loss",
+    "aum",
+    "confidence",
+    "unseen_loss_mean",
+    "head_memorization",
+]
 
 pytestmark = pytest.mark.filterwarnings("default")  # what these packages warn of is theirs
 
@@ -69,7 +79,8 @@ def trained(path, model=None, resume=False, epochs=2, masks=True, dataset=None, 
 
 def by_hand(path, order, epochs=2, accumulate=1):
     """The same batches through a plain loop."""
-    net, recorder = TurnOverNet(plain_bert()), Recorder(examples=40)
+    net = TurnOverNet(plain_bert())
+    recorder = Recorder(examples=40, net=net)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     table = rows().with_format("torch")
     words, labels = table["input_ids"][:], table["labels"][:]
@@ -271,7 +282,8 @@ def test_lightning_gives_the_scores_of_a_plain_loop_on_the_same_batches(tmp_path
     module = Classifier()
     run, dataset = fitted(tmp_path, module)
     x, labels = dataset.tensors
-    plain, recorder = Classifier(), Recorder(examples=40)
+    plain = Classifier()
+    recorder = Recorder(examples=40, net=plain.net)
     optimizer = plain.configure_optimizers()
     for epoch in (module.order[:5], module.order[5:]):
         for index in epoch:

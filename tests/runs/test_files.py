@@ -81,7 +81,8 @@ def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(tmp_path):
             process.communicate()
 
 
-def test_a_stop_at_any_line_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_stop_at_any_line_leaves_nothing(tmp_path, kind):
     """A KeyboardInterrupt as each line of the writer begins, one after the other, until one comes too late."""
 
     def stopped_at(wanted):
@@ -99,8 +100,12 @@ def test_a_stop_at_any_line_leaves_nothing(tmp_path):
 
         sys.settrace(trace)
         try:
-            with whole(tmp_path / "table") as path:
-                path.write_bytes(b"new")
+            if kind == "file":
+                with whole(tmp_path / "table") as path:
+                    path.write_bytes(b"new")
+            else:
+                with whole_folder(tmp_path / f"folder-{wanted}") as path:
+                    (path / "table").write_bytes(b"new")
         except KeyboardInterrupt:
             return True
         finally:

@@ -125,7 +125,7 @@ class _LabelsOf:
 
 
 class RecorderCallback(TrainerCallback):
-    """Ends the recorder's epochs, measures both halves after each, keeps its state in the Trainer's checkpoints, saves the run.
+    """Ends the recorder's epochs with heads and a measurement of both halves, keeps its state in the Trainer's checkpoints, saves the run.
 
     Args:
         recorder: the one that ``indexed`` got.
@@ -145,6 +145,7 @@ class RecorderCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, train_dataloader: Any = None, **_: Any) -> None:
         """Go on from the checkpoint that the Trainer resumes from. Raises UnseenError where it has no recorder, or ids are too few."""
         check_ids(self.options, len(train_dataloader.dataset))
+        self.recorder.watch(model)
         if hasattr(model, "unseen_labels"):
             model.unseen_labels = _LabelsOf(train_dataloader)
         if state.global_step:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 from unseen.data import in_order
 from unseen.errors import UnseenError
@@ -17,7 +17,8 @@ from unseen.training import measure_batches
 
 
 class RecorderCallback(Callback):
-    """Records what ``training_step`` returns, and both halves of the module's ``TurnOverNet``, where it has one, after each epoch.
+    """Records what ``training_step`` returns, heads on the module's last hidden features (``Recorder.watch``), and both halves of its
+    ``TurnOverNet``, where it has one, after each epoch.
 
     ``training_step`` returns a mapping with ``loss`` and ``logits``; batches are (x, labels, index), as a loader over
     ``unseen.with_index(dataset)`` gives them. Checkpoints hold the recorder, so a resumed training has the scores of an uninterrupted one.
@@ -38,7 +39,8 @@ class RecorderCallback(Callback):
         self.run: Run | None = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the ids. Raises UnseenError where there are too few."""
+        """Look at the ids and watch the network. Raises UnseenError where there are too few."""
+        self.recorder.watch(next(iter(_with_masks(pl_module)), pl_module))
         dataset: Any = getattr(trainer.train_dataloader, "dataset", None)
         if hasattr(dataset, "__len__"):
             check_ids(self.options, len(dataset))
@@ -52,7 +54,7 @@ class RecorderCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure both halves where there are any, and mark the epoch."""
-        nets = [module for module in pl_module.modules() if isinstance(module, TurnOverNet)]
+        nets = _with_masks(pl_module)
         last = trainer.current_epoch + 1 == trainer.max_epochs
         due = last or (trainer.current_epoch + 1) % self.measure_every == 0
         self.recorder.end_epoch(_measured(nets[0], trainer.train_dataloader, pl_module.device) if nets and due else None)
@@ -68,6 +70,10 @@ class RecorderCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.recorder.load_state_dict(state_dict)
+
+
+def _with_masks(module: nn.Module) -> list[TurnOverNet]:
+    return [one for one in module.modules() if isinstance(one, TurnOverNet)]
 
 
 def _three(batch: Any) -> tuple[Any, Tensor, Tensor]:

@@ -8,8 +8,9 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from unseen.errors import UnseenError
@@ -57,11 +58,7 @@ def whole(final: Path, clear: bool = True, replace: bool = True) -> Iterator[Pat
             raise UnseenError(_disk_error(final, OSError(str(error)))) from error
         raise
     finally:
-        try:
-            _delete(temporary)
-        except BaseException:  # a stop that came in between
-            _delete(temporary)
-            raise
+        _surely(_delete, temporary)
         if file is not None:
             with suppress(OSError):
                 os.close(file)
@@ -87,7 +84,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
         raise UnseenError(_disk_error(final, error)) from error
     finally:
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _surely(partial(shutil.rmtree, ignore_errors=True), temporary)
         if folder is not None:
             os.close(folder)
 
@@ -254,6 +251,15 @@ def _delete_abandoned(path: Path) -> None:
         shutil.rmtree(path) if stat.S_ISDIR(os.fstat(file).st_mode) else path.unlink(missing_ok=True)
     finally:
         os.close(file)
+
+
+def _surely(delete: Callable[[Path], None], temporary: Path) -> None:
+    """Delete it, once more where a stop came in between."""
+    try:
+        delete(temporary)
+    except BaseException:
+        delete(temporary)
+        raise
 
 
 def _delete(temporary: Path) -> None:

@@ -30,12 +30,13 @@ class RecordedHeads:
         self.units = torch.zeros(0, dtype=torch.int64)
         self.last: tuple[Tensor, Tensor] | None = None
         self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.rows: list[dict[str, Tensor]] = []
         self.why: str | None = NEVER
 
     def note(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Keep the features of a batch. Args: see ``Recorder.update``."""
-        if self.layers is not None and not self._find(logits):
+        if self.layers is not None:
+            self._find(logits)
+        if self.why == NO_LINEAR:
             return
         if self.last is None or not gives(self.last[1], logits):
             self.why = OTHER
@@ -43,36 +44,40 @@ class RecordedHeads:
         self.parts.append((index.detach().clone(), self.last[0][:, self.units].float(), labels.detach().clone()))
         self.last = None
 
-    def _find(self, logits: Tensor) -> bool:
-        """Find the output layer at the first update; whether there is one."""
+    def _find(self, logits: Tensor) -> None:
+        """Find the output layer at the first update, and look at no other from then on."""
         assert self.layers is not None
         found = self.layers.output(logits)
         if found is None:
             self.why = NO_LINEAR
-            return False
-        self.last, self.units = self.layers.linear[found.name], found.units.to(logits.device)
+        else:
+            self.last, self.units = self.layers.linear[found.name], found.units.to(logits.device)
+            self.net.get_submodule(found.name).register_forward_hook(self._keep)
         self.layers.remove()
         self.layers = None
-        self.net.get_submodule(found.name).register_forward_hook(self._keep)
-        return True
 
     def _keep(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         self.last = (inputs[0].detach(), output.detach())
 
-    def end_epoch(self, epoch: int, classes: int) -> None:
-        """Fit a head to what the epoch showed, each example's first visit."""
+    def end_epoch(self, epoch: int, classes: int) -> dict[str, Tensor] | None:
+        """Fit a head to what the epoch showed, each example's first visit.
+
+        Returns:
+            index and epoch, int64 (k,), and head_loss and head_memorization, float32 (k,); None where no head could be fitted.
+        """
         if not self.parts:
-            return
+            return None
         index, features, labels = (torch.cat(column) for column in zip(*self.parts, strict=True))
         self.parts = []
         index = index.cpu()
         first = torch.full((int(index.max()) + 1,), len(index)).scatter_reduce(0, index, torch.arange(len(index)), "amin")[index]
         kept = (first == torch.arange(len(index))).to(features.device)
         found = head_scores(features[kept], labels[kept].long(), torch.ones(int(kept.sum()), dtype=torch.bool), classes)
-        if found:
-            index = index[kept.cpu()]
-            self.rows.append({"index": index, "epoch": torch.full_like(index, epoch)} | found)
-            self.why = None if self.why == NEVER else self.why
+        if not found:
+            return None
+        self.why = None if self.why == NEVER else self.why
+        index = index[kept.cpu()]
+        return {"index": index, "epoch": torch.full_like(index, epoch)} | found
 
 
 def with_heads(history: "pl.DataFrame", rows: list[dict[str, Tensor]]) -> "pl.DataFrame":
@@ -81,6 +86,6 @@ def with_heads(history: "pl.DataFrame", rows: list[dict[str, Tensor]]) -> "pl.Da
 
     if not rows:
         return history
-    table = pl.concat(pl.DataFrame({name: value.numpy() for name, value in row.items()}) for row in rows)
+    table = pl.concat(pl.DataFrame({name: row[name].numpy() for name in rows[0]}) for row in rows)
     table = table.with_columns(pl.col("epoch").cast(pl.Int32)).unique(["epoch", "index"], keep="first", maintain_order=True)
     return history.join(table, on=["epoch", "index"], how="left", maintain_order="left")

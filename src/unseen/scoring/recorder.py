@@ -61,6 +61,12 @@ class Recorder:
         self._waiting: list[Batch] = []
         self._blocks: list[dict[str, Tensor]] = []
         self._halves: list[dict[str, Tensor]] = []
+        self._head_rows: list[dict[str, Tensor]] = []
+
+    def watch(self, net: nn.Module) -> None:
+        """Fit heads to this network from now on, as ``Recorder(net=net)`` does from the start. A second call does nothing."""
+        if self.heads is None:
+            self.heads = RecordedHeads(net)
 
     def update(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Record a batch. Costs three copies.
@@ -95,7 +101,8 @@ class Recorder:
         if halves is not None:
             self._halves.append({name: value.cpu() for name, value in halves.items()} | {"epoch": torch.tensor(self.epoch)})
         if self.heads is not None and self._classes:
-            self.heads.end_epoch(self.epoch, self._classes)
+            rows = self.heads.end_epoch(self.epoch, self._classes)
+            self._head_rows += [] if rows is None else [rows]
         self.epoch += 1
 
     def save(self, path: str | Path, name: str = "recorded", ids: list[str] | None = None, classes: list[str] | None = None) -> Run:
@@ -118,7 +125,7 @@ class Recorder:
                 it does not follow the example). Nothing is lost by it: the recorder can be saved again.
         """
         table, halves = self.history(), self._gathered_halves()
-        gathered = _gather([] if self.heads is None else self.heads.rows)
+        gathered = _gather(self._head_rows)
         check_names(table, ids, classes, self._classes)
         if _rank() > 0:
             return Run(Path(path))  # the first process writes it
@@ -158,8 +165,7 @@ class Recorder:
         self._collect()
         state = {name: torch.cat([block[name] for block in self._blocks]) for name in self._blocks[0]} if self._blocks else {}
         halves = {f"halves.{number}.{name}": value for number, half in enumerate(self._halves) for name, value in half.items()}
-        rows = enumerate([] if self.heads is None else self.heads.rows)
-        heads = {f"heads.{number}.{name}": value for number, row in rows for name, value in row.items()}
+        heads = {f"heads.{number}.{name}": value for number, row in enumerate(self._head_rows) for name, value in row.items()}
         return state | halves | heads | {"now": torch.tensor([self.epoch, int(self.marked)])}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -168,9 +174,9 @@ class Recorder:
         self._waiting = []
         block = {name: value for name, value in state.items() if name != "now" and not name.startswith(("halves.", "heads."))}
         self._blocks = [block] if block else []
-        self._halves = _numbered(state, "halves.")
+        self._halves, self._head_rows = _numbered(state, "halves."), _numbered(state, "heads.")
         if self.heads is not None:
-            self.heads.parts, self.heads.rows = [], _numbered(state, "heads.")
+            self.heads.parts = []
 
     @torch.no_grad()
     def _flush(self) -> None:
