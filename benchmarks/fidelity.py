@@ -44,7 +44,10 @@ RECIPE = ("hidden", "width", "epochs", "lr", "momentum", "batch_size", "schedule
 
 
 def scored(task: Task, estimator: str, recipe: bool = True, **options: Any) -> dict[str, Floats]:
-    """Columns of ``unseen.score`` on the task's examples, high = suspect, and the lists' own probability that a label is wrong."""
+    """Columns of ``unseen.score`` on the task's examples, high = suspect, and the lists' own probability that a label is wrong.
+
+    Without the recipe the estimator trains no network.
+    """
     known = task.config.flat()
     settings = {name: known[name] for name in RECIPE} if recipe else {}
     labels, texts = task.examples.labels, task.examples.texts
@@ -52,7 +55,7 @@ def scored(task: Task, estimator: str, recipe: bool = True, **options: Any) -> d
     with tempfile.TemporaryDirectory() as folder:
         settings |= {} if texts is None else {"text": "text"}
         settings |= {"estimator": estimator, "test_fraction": 1e-9, "seed": task.seed, "out": Path(folder) / "run"} | options
-        run = unseen.score(data, task.config.network.model, **settings)
+        run = unseen.score(data, task.config.network.model if recipe else "mlp", **settings)
         scores = run.scores.sort("index")
         found = {name: SUSPECT[name] * scores[name].cast(float).to_numpy() for name in SUSPECT if name in scores.columns}
         if "label_score" in found:

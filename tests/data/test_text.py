@@ -76,6 +76,8 @@ def test_a_file_without_header_has_numbered_columns(tmp_path):
         ({"text": "sentence", "target": "mood", "random_inputs": "gaussian"}, "texts have neither pixels nor numbers"),
         ({"text": "words", "target": "mood"}, "no column 'words' for text. Allowed: sentence, mood"),
         ({"text": "sentence", "target": "mood", "model": "vgg11"}, "vgg11 needs images"),
+        ({"text": "sentence", "target": "mood", "model": "text", "estimator": "head"}, "trains no network; --model is 'text'"),
+        ({"text": "sentence", "target": "mood", "model": "vgg11", "estimator": "head"}, "trains no network; --model is 'vgg11'"),
         ({"target": "mood", "model": "text"}, "needs texts.*--text COLUMN"),
         ({"text": "length", "target": "mood"}, "'length' has type Int64. Allowed for text: strings"),
     ],
@@ -86,6 +88,11 @@ def test_what_is_no_text_is_refused(options, message, table):
     ).write_csv(table)
     with pytest.raises(UnseenError, match=message):
         unseen.score(str(table), out=table.parent / "run", **options)
+
+
+def test_a_model_that_is_asked_for_is_trained(table, tmp_path):
+    run = unseen.score(str(table), "text", text="sentence", target="mood", out=tmp_path / "run")
+    assert run.summary["estimator"] == "turnover"
 
 
 def test_empty_texts_and_texts_for_the_wrong_model_are_named():

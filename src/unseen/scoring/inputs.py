@@ -134,9 +134,8 @@ def prepare_whole(
     watched_subsets(settings, with_noise)  # fail before the folder is made
     ready = held_out(with_noise, settings)
     count = int(is_trained(ready, settings.noise.null_fraction, settings.seed).sum())
-    settings = with_groups(settings, examples, count, model)
     estimator_of(settings).check_network(settings, examples, model)
-    return settings, ready
+    return with_groups(settings, examples, count, model), ready
 
 
 def with_groups(settings: Config, examples: Examples, count: int, model: str | nn.Module) -> Config:

@@ -68,7 +68,7 @@ class RidgeHead:
         """Colour pictures, texts, and whatever features are asked for, unless an option of networks is set."""
         network = (config.network.hidden, config.training, config.masks, config.measuring, config.members)
         plain = (NetworkOptions().hidden, TrainingOptions(), MaskOptions(), MeasuringOptions(), MemberOptions())
-        if network != plain or config.network.model not in ("mlp", "text"):
+        if network != plain or config.network.model != NetworkOptions().model:
             return False
         if examples is None:
             return config.data.features is not None
@@ -87,9 +87,11 @@ class RidgeHead:
 
     @classmethod
     def check_network(cls, config: Config, examples: Examples, model: str | nn.Module) -> None:
-        """Raise UnseenError for a network of the user's, which a head has no use for."""
+        """Raise UnseenError for a network, of ours or of the user's, which a head has no use for."""
         if not isinstance(model, str):
             raise UnseenError(f"--estimator head scores features, and got the network {type(model).__name__}. Leave one of them out.")
+        if model != NetworkOptions().model:
+            raise UnseenError(f"--estimator head scores features and trains no network; --model is {model!r}. Leave one of them out.")
 
     @classmethod
     def network(cls, config: Config, examples: Examples, model: str | nn.Module, seed: int) -> nn.Module:
