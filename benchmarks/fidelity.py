@@ -70,7 +70,15 @@ def scored(task: Task, estimator: str, recipe: bool = True, **options: Any) -> d
 
 KEPT = {
     "turnover": ("memorization", "memorization_mean", "unseen_loss_mean", "full_loss_mean"),
-    "members": ("memorization", "unseen_loss_mean", "full_loss_mean", "label_score", "wrong_probability"),
+    "members": (
+        "memorization",
+        "memorization_rank",
+        "memorization_mean",
+        "unseen_loss_mean",
+        "full_loss_mean",
+        "label_score",
+        "wrong_probability",
+    ),
     "head": ("memorization", "label_score", "wrong_probability"),
 }
 """What a reader would look at, of each estimator; the rest follows from plain runs too, where it is in FREE."""

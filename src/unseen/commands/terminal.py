@@ -48,6 +48,8 @@ def print_summary(run: Run, top: int = 10) -> None:
     by, title = "memorization", "The most memorized examples"
     if has_many_networks(facts):
         by, title = "unseen_loss_mean", "The examples that are hardest for members that never saw them"
+    if "memorization_rank" in run.columns("scores"):
+        by, title = "memorization_rank", "The most memorized examples, by all that the members say of them"
     print_rows(_shown(run, _top(run, by, top, trained=True), also=by), title=title)
     for line in _sentences(facts):
         say(line)

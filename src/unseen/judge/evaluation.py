@@ -25,7 +25,7 @@ Bools = NDArray[np.bool_]
 
 SUSPECT = {
     **dict.fromkeys(("memorization", "memorization_mean", "memorization_probability", "loss_seen", "loss_unseen", "loss_full"), 1),
-    **dict.fromkeys(("head_memorization", "head_loss"), 1),
+    **dict.fromkeys(("memorization_rank", "head_memorization", "head_loss"), 1),
     **dict.fromkeys(("unseen_loss_mean", "full_loss_mean", "cumulative_loss", "el2n", "forgetting_events", "variability"), 1),
     **dict.fromkeys(("label_score", "aum", "confidence", "correctness"), -1),
 }

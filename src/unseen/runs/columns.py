@@ -39,6 +39,10 @@ COLUMNS: dict[str, Column] = {
     ),
     "memorization": Column("loss_unseen - loss_seen (Liu et al. 2021, eq. 2 and 6)", "nats", "", "memorized"),
     "memorization_se": Column("standard error of memorization over seeds or members", "nats", ">= 0", "uncertain"),
+    "memorization_rank": Column(
+        "share of the trained examples that are expected to be memorized less, given what all members say (training/expected.py)",
+        "", "0..1", "memorized",
+    ),
     "memorization_mean": Column("memorization, mean over the later epochs (the first tenth left out)", "nats", "", "memorized"),
     "unseen_loss_mean": Column("loss_unseen, mean over the later epochs", *NATS, "hard without having seen it"),
     "memorization_probability": Column(

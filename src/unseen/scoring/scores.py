@@ -1,5 +1,6 @@
 """From measurements to one row per example: memorization, out-of-sample predictions, the free scores."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,8 @@ def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
 
     Args:
         finals: per seed, the columns index, loss_*, predicted_*, p_<class> (unseen half), same rows in each; from members also
-            probability_*, whose mean is not exp of the mean loss, memorization_se and half_width. Turn-over dropout has a standard error
-            where there are several seeds.
+            probability_*, whose mean is not exp of the mean loss, memorization_se and half_width, and of many memorization_rank. Turn-over
+            dropout has a standard error where there are several seeds.
     """
     import polars as pl
 
@@ -38,9 +39,12 @@ def final_scores(finals: "list[pl.DataFrame]") -> "pl.DataFrame":
     columns |= {
         f"predicted_{side}": _majority([final[f"predicted_{side}"].to_numpy() for final in finals]) for side in sides if side != Side.UNSEEN
     }
+    if "memorization_rank" in finals[0].columns:
+        columns["memorization_rank"] = np.mean([final["memorization_rank"].to_numpy() for final in finals], axis=0)
     if Side.UNSEEN in sides:
         columns["predicted_unseen"] = mean_probabilities(finals).argmax(1)
-    return pl.DataFrame({"index": finals[0]["index"]} | {name: pl.Series(name, values) for name, values in columns.items()})
+    table = pl.DataFrame({"index": finals[0]["index"]} | {name: pl.Series(name, values) for name, values in columns.items()})
+    return table.with_columns(pl.col("^memorization_rank$").fill_nan(None))
 
 
 def _probability(final: "pl.DataFrame", side: Side) -> Floats:
@@ -176,11 +180,11 @@ def _majority(predictions: list[Floats]) -> NDArray[np.int64]:
     return most
 
 
-def in_order(table: "pl.DataFrame", leading: str | None = None) -> "pl.DataFrame":
-    """The columns of the scores in their order. leading: the score that stands first."""
+def in_order(table: "pl.DataFrame", leading: Sequence[str] = ()) -> "pl.DataFrame":
+    """The columns of the scores in their order. leading: the scores that stand first, where the table has them."""
     import polars as pl
 
-    front = ["index", "id", "trained", "given_label", *([leading] if leading else [])]
+    front = ["index", "id", "trained", "given_label", *(name for name in leading if name in table.columns)]
     return table.select(*front, pl.exclude(front))
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 HISTORY_ROWS = 2_000_000  # of data in shards; those in memory have all of theirs
 HISTORY = [f"{quantity}_{side}" for quantity in ("loss", "margin", "correct", "error_norm", "probability") for side in Side]
-FINAL = [f"{quantity}_{side}" for quantity in ("loss", "probability", "predicted") for side in Side] + ["memorization_se", "half_width"]
+FINAL = [f"{quantity}_{side}" for quantity in ("loss", "probability", "predicted") for side in Side]
+FINAL += ["memorization_se", "half_width", "memorization_rank"]
 
 
 def train_seeds(fabric: "Fabric", run: Run, config: Config, data: Sharded, model: str | nn.Module, progress: bool) -> None:

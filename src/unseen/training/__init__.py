@@ -3,9 +3,10 @@
 Training is a generator and measuring a function; neither knows of tables or run folders.
 """
 
-from unseen.training.blocks import blocks_at, blocks_of, train_blocks
+from unseen.training.blocks import blocks_at, blocks_of, orders_of, train_blocks
 from unseen.training.convolutions import FastLayers
 from unseen.training.cost import Laps, cost_facts, machine, plain_seconds
+from unseen.training.expected import FEWEST_EXAMPLES, FEWEST_MEMBERS, expected_rank
 from unseen.training.head import Head, Predictions, fit_head, fit_in_chunks, relabelled
 from unseen.training.hidden import HEAD_SCORES, NO_LINEAR, Hidden, Layers, Output, find_output, first_batch, gives, head_scores
 from unseen.training.loop import (

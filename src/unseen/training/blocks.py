@@ -24,8 +24,13 @@ ORDERS = 4
 """Orders of batches; more cost more, and what is left of their variance is a quarter (LOG.md)."""
 
 
+def orders_of(members: int) -> list[int]:
+    """The number of each member's order of batches: a function of the member's number alone, so of no number of processes."""
+    return [number * ORDERS // members for number in range(members)]
+
+
 def blocks_of(numbers: Sequence[int], members: int) -> dict[int, list[int]]:
-    """Places among ``numbers`` by their order, which is a function of the member's number alone, so of no number of processes.
+    """Places among ``numbers`` by their order.
 
     Args:
         numbers: of some of the members.
@@ -35,8 +40,9 @@ def blocks_of(numbers: Sequence[int], members: int) -> dict[int, list[int]]:
     {1: [0, 1], 2: [2, 3]}
     """
     found: dict[int, list[int]] = {}
+    orders = orders_of(members)
     for place, number in enumerate(numbers):
-        found.setdefault(number * ORDERS // members, []).append(place)
+        found.setdefault(orders[number], []).append(place)
     return found
 
 

@@ -56,7 +56,7 @@ class RidgeHead:
     takes_shards: bool = True
     shares_state: bool = True
     measures_apart: bool = True
-    leading: str | None = "label_score"
+    leading: tuple[str, ...] = ("label_score",)
     chooses: dict[str, Any] = {"features": "auto", "test_fraction": 0.0}  # noqa: RUF012
     fixes: dict[str, Any] = {"epochs": 1, "history_every": 1, "precision": "32"}  # noqa: RUF012
 

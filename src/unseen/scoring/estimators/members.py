@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,8 @@ from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
 from unseen.scoring.free import MeasuredEpochs
 from unseen.training import (
+    FEWEST_EXAMPLES,
+    FEWEST_MEMBERS,
     LOST,
     FastLayers,
     Members,
@@ -24,11 +27,13 @@ from unseen.training import (
     blocks_at,
     blocks_of,
     channels_last,
+    expected_rank,
     look_at,
     membership,
     moderated_samples,
     new_members,
     new_network,
+    orders_of,
     share,
     small,
     train_blocks,
@@ -51,7 +56,7 @@ class ManyMembers:
     takes_shards: bool = False
     shares_state: bool = False
     measures_apart: bool = False
-    leading: str | None = "unseen_loss_mean"
+    leading: tuple[str, ...] = ("memorization_rank", "unseen_loss_mean")
     chooses: dict[str, Any] = {"test_fraction": TEST_FRACTION}  # noqa: RUF012
     fixes: dict[str, Any] = {}  # noqa: RUF012
 
@@ -67,6 +72,7 @@ class ManyMembers:
         self.forgetting = Forgetting(self.member.cpu())
         self.observed: dict[str, Tensor] = {}
         self.probabilities = {"trained": torch.zeros(()), "never": torch.zeros(())}
+        self.later = torch.zeros(())
         self.networks: Members | None = None
 
     @classmethod
@@ -99,6 +105,8 @@ class ManyMembers:
         """How many networks the sides are of."""
         sides = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
         best = "full_loss_mean" if config.network.model == "vgg11" else "unseen_loss_mean"
+        kept = len(trained(examples, config.noise.null_fraction, config.seed))
+        best = "memorization_rank" if config.members.members >= FEWEST_MEMBERS and kept >= FEWEST_EXAMPLES else best
         how = (
             f"Many small networks made these scores; --estimator auto takes them for MLPs and VGG-11. Their {best} follows "
             "retraining best, and their label_score finds wrong labels best. --estimator turnover gives the memorization of the paper, "
@@ -148,6 +156,7 @@ class ManyMembers:
         if not self.measured.is_later(epoch.number):
             return
         self.probabilities["trained"] = self.probabilities["trained"] + chances
+        self.later = self.later + epoch.losses / self.measured.later
         if len(self.never):
             self.probabilities["never"] = self.probabilities["never"] + self._of_never_trained(epoch)
 
@@ -170,12 +179,13 @@ class ManyMembers:
 
     def _state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         observed = {f"observed.{name}": value for name, value in self.observed.items()}
-        sums = {f"sum.{name}": value for name, value in self.probabilities.items()}
+        sums = {f"sum.{name}": value for name, value in (self.probabilities | {"later": self.later}).items()}
         return state | observed | sums | {f"forgetting.{name}": value for name, value in self.forgetting.state().items()}
 
     def _again(self, blocks: list[Members], state: dict[str, Tensor], epoch: int) -> Visit:
         """Where training goes on from."""
         self.probabilities, self.observed = _popped(state, "sum."), _popped(state, "observed.")
+        self.later = self.probabilities.pop("later", torch.tensor(torch.nan))  # a version before it kept none
         self.forgetting.load(_popped(state, "forgetting."))
         if epoch == self.recipe.training.epochs:
             self.networks = blocks_at(blocks, self.kept, self.recipe.training, state, self.job.fabric, LOST)
@@ -186,12 +196,23 @@ class ManyMembers:
         return Observed(self.kept.index.cpu(), self.observed)
 
     def finish(self, examples: Examples, observed: Observed) -> dict[str, Tensor]:
-        """A measurement by all members; of the train split the probabilities are the mean over the later epochs, which is less noisy."""
+        """A measurement by all members; of the train split the probabilities are the mean over the later epochs, which is less noisy.
+
+        With enough members the trained examples have their ``expected_rank`` too.
+        """
         assert self.networks is not None
-        measured = measure_members(self.networks, examples, self._membership(examples.index, every=True), self.job.fabric)
+        member = self._membership(examples.index, every=True)
+        measured = measure_members(self.networks, examples, member, self.job.fabric)
+        last, later = measured.pop("losses"), _gathered(self.job.fabric, self.later).cpu()
         places = {"trained": torch.isin(examples.index.cpu(), self.kept.index.cpu()), "never": self._never_trained(examples)}
         for name, inside in places.items():
             measured["probabilities"][inside] = self.probabilities[name] / self.measured.later
+        kept, orders = places["trained"], np.array(orders_of(len(member)))
+        if later.isnan().any():
+            return measured
+        rank = expected_rank(later.double().numpy(), last[:, kept].double().numpy(), member[:, kept].numpy(), orders)
+        if rank is not None:
+            measured["memorization_rank"] = torch.full((len(examples),), torch.nan).masked_scatter(kept, torch.from_numpy(rank).float())
         return measured
 
     def _membership(self, index: Tensor, every: bool = False) -> Tensor:
@@ -256,7 +277,8 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
     """What members with and without each example, and all, say of it: as ``measure``, means over members, for all examples.
 
     loss is the mean of losses, probability that of the given label's probabilities, predicted the largest mean probability; beside
-    them memorization_se and half_width (90%) of the gap, by Welch's two-sample t with variances drawn to those of similar examples.
+    them memorization_se and half_width (90%) of the gap, by Welch's two-sample t with variances drawn to those of similar examples; and
+    losses (all members, n).
 
     Args:
         members: of this process.
@@ -265,7 +287,6 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
         fabric: precision and processes.
         batch_size: examples at a time.
     """
-    import numpy as np
     from scipy.stats import t
 
     own = member[len(members) * fabric.global_rank :][: len(members)]
@@ -283,7 +304,7 @@ def measure_members(members: Members, examples: Examples, member: Tensor, fabric
     gap = moderated_samples(losses.double().numpy(), member.numpy())
     result = {"loss_seen": gap.seen, "loss_unseen": gap.unseen, "loss_full": losses.double().numpy().mean(0)}
     result |= {"memorization_se": gap.standard_error, "half_width": t.ppf(0.95, np.maximum(gap.degrees, 1)) * gap.standard_error}
-    tensors = {name: torch.from_numpy(values).float() for name, values in result.items()}
+    tensors = {name: torch.from_numpy(values).float() for name, values in result.items()} | {"losses": losses}
     predicted = {f"predicted_{side}": sides[number].argmax(1).float() for number, side in enumerate(Side)}
     counts = (member.sum(0), (~member).sum(0), torch.full(member.shape[1:], len(member)))
     own = sides.gather(2, examples.labels.cpu().expand(len(sides), -1)[..., None]).squeeze(2)

@@ -41,7 +41,7 @@ class OneNetwork:
     takes_shards: bool = True
     shares_state: bool = True
     measures_apart: bool = False
-    leading: str | None = None
+    leading: tuple[str, ...] = ()
     chooses: dict[str, Any] = {"test_fraction": TEST_FRACTION}  # noqa: RUF012
     fixes: dict[str, Any] = {}  # noqa: RUF012
 

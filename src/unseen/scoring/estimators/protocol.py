@@ -98,7 +98,7 @@ class Estimator(Protocol):
         takes_shards: whether the data may come in several shards.
         shares_state: whether all processes hold the same state, so that the first writes it; otherwise each writes its own.
         measures_apart: whether each process measures shards of its own; otherwise all measure each shard together.
-        leading: the score that stands first in the table, where one does.
+        leading: the scores that stand first in the table, where it has them.
         chooses: options that it gives a value where none is asked for.
         fixes: options that have this value with it.
     """
@@ -107,7 +107,7 @@ class Estimator(Protocol):
     takes_shards: bool
     shares_state: bool
     measures_apart: bool
-    leading: str | None
+    leading: tuple[str, ...]
     chooses: dict[str, Any]
     fixes: dict[str, Any]
 
