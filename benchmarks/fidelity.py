@@ -15,6 +15,7 @@ import importlib
 import io
 import json
 import re
+import resource
 import signal
 import statistics
 import tempfile
@@ -235,12 +236,16 @@ def main() -> None:
     parser.add_argument("--data-dir", help="where the data sets lie; else UNSEEN_DATA")
     parser.add_argument("--truth", type=Path, default=Path("docs/results/truth"), help="folder of the truths")
     parser.add_argument("--minutes", type=float, default=10, help="of processor time that a method may take before it is skipped")
+    parser.add_argument(
+        "--gib", type=float, default=20, help="of address space that the process may take; a method that needs more is skipped"
+    )
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="minutes after which no further method is begun")
     parser.add_argument("--work", type=Path, help="folder where finished methods are kept")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder for fidelity-TASK.json")
     parser.add_argument("--page", type=Path, help="the page; default: docs/how-right.md with --all, else none")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_AS, (int(options.gib * 2**30),) * 2)
     for module in MODULES:
         with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
             importlib.import_module(module)

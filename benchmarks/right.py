@@ -10,7 +10,8 @@ WHAT = {
     "T1": "5,000 images of MNIST, 500 labels changed; an MLP with 512 units",
     "fashion": "5,000 images of Fashion-MNIST, 500 labels changed; an MLP with 512 units",
     "cifar-vgg11": "5,000 images of CIFAR-10 (pixels passed through JPEG), 500 labels changed; a VGG-11 at a quarter of its widths",
-    "sst2": "5,000 sentences of SST-2 as hashed words and pairs of words, 500 labels changed; an MLP with 128 units",
+    "cifar-resnet": "the same images and labels; a ResNet-10 with group norms at a quarter of its widths",
+    "sst2": "5,000 sentences of SST-2 as hashed words and pairs of words, 500 labels changed; the linear network for texts",
     "table": "scikit-learn's breast cancer table, 569 rows of 30 numbers, 57 labels changed; an MLP with 64 units",
     "digits": "scikit-learn's digits, 144 labels changed; an MLP with 128 units: small, and what CI runs",
 }
