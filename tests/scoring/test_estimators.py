@@ -18,7 +18,7 @@ class ClassMeans:
 
     has_halves = takes_shards = shares_state = True
     measures_apart = False
-    leading = "loss_unseen"
+    leading = ("loss_unseen",)
     chooses = fixes = {}
 
     def __init__(self, job):
