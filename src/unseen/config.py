@@ -163,7 +163,7 @@ class MemberOptions:
     """Many small networks in place of one."""
 
     members: int = 0
-    """number of small networks, for --estimator members; 0: 64 (vgg11: 8)"""
+    """number of small networks, for --estimator members; 0: 64 (vgg11, resnet10: 8)"""
     fraction: float = 0.7
     """share of the members that each example trains"""
 
@@ -180,7 +180,7 @@ class Config:
     estimator: str = "auto"
     """what computes the scores. head: a ridge head on features that never saw a label. members: many small networks. turnover: one network
     with turn-over dropout, as in the paper. plain: one ordinary network, without memorization. auto, the default: head for colour pictures
-    and texts, members for mlp and vgg11, turnover for other networks and where a flag is given that only turnover has"""
+    and texts, members for mlp, vgg11 and resnet10, turnover for other networks and where a flag is given that only turnover has"""
     seed: int = 0
     """seed of masks, initial weights, order and noise"""
     seeds: int = 1
@@ -303,7 +303,7 @@ DEFAULTS: dict[
     "cct2": {"lr": 0.01, "momentum": 0.9, "schedule": "cosine"} | INDEPENDENT,
     "text": {"lr": 0.2, "momentum": 0.9, "schedule": "constant", "weight_decay": 0.001} | INDEPENDENT,
 }
-MEMBERS = {"mlp": 64, "vgg11": 8}  # of the models for which they follow retraining best at their cost; see LOG.md
+MEMBERS = {"mlp": 64, "vgg11": 8, "resnet10": 8}  # of the models for which they follow retraining best at their cost; see LOG.md
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (lambda v: v >= 1, "at least 1"),
     "lr": (lambda v: v is None or v > 0, "above 0"),

@@ -83,7 +83,7 @@ class Run:
     estimator: str = "auto"
     """what computes the scores. head: a ridge head on features that never saw a label. members: many small networks. turnover: one network
     with turn-over dropout, as in the paper. plain: one ordinary network, without memorization. auto, the default: head for colour pictures
-    and texts, members for mlp and vgg11, turnover for other networks and where a flag is given that only turnover has"""
+    and texts, members for mlp, vgg11 and resnet10, turnover for other networks and where a flag is given that only turnover has"""
     seed: int = 0
     """seed of masks, initial weights, order and noise"""
     seeds: int = 1

@@ -22,7 +22,7 @@ from unseen.training.loop import (
     train,
 )
 from unseen.training.measuring import measure, measure_batches, memorization, statistics
-from unseen.training.members import Pass, members_at, members_losses, membership, new_members, small, train_members
+from unseen.training.members import DEEP, Pass, members_at, members_losses, membership, new_members, small, train_members
 from unseen.training.networks import Members, Ordinary, look_at, new_network
 from unseen.training.processes import bf16_gains, first, holding, launch, make_fabric, share
 from unseen.training.progress import Bar, counter

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-NARROWEST = 0.125  # of VGG-11's widths
+DEEP = ("vgg11", "resnet10")  # whose widths have a factor
+NARROWEST = 0.125  # of their widths
 WIDEST = 128  # units of the estimator's members: more and narrower members did better than fewer and wider ones, down to this, not below
 STEPS = 600  # of the estimator's members at least, where the network takes as many: fewer did not fit the wrong labels
 OBSERVED = ("loss", "margin", "correct", "error_norm", "probability")
@@ -276,11 +277,11 @@ def small(config: Config, examples: int) -> Config:
     """The recipe of the estimator's members, from that of the network they stand for: many narrow ones in large batches.
 
     The widths up to 128, four times the batch where that leaves ``STEPS`` steps and eight per epoch, and the learning rate times 3 for it;
-    see LOG.md. Batches of about equal size: a last one of few examples, at this rate, undoes what the others did. Of vgg11 half of the
-    widths; larger batches left it untrained.
+    see LOG.md. Batches of about equal size: a last one of few examples, at this rate, undoes what the others did. Of vgg11 and resnet10
+    half of the widths; larger batches left vgg11 untrained.
     """
     network, training = config.network, config.training
-    if network.model == "vgg11":
+    if network.model in DEEP:
         return config.change(width=min(network.width, max(NARROWEST, network.width / 2)))
     most = max(training.batch_size, min(4 * training.batch_size, examples // 8, training.epochs * examples // STEPS))
     batch_size = math.ceil(examples / max(1, round(examples / most)))

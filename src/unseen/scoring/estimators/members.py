@@ -18,6 +18,7 @@ from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
 from unseen.scoring.free import MeasuredEpochs
 from unseen.training import (
+    DEEP,
     FEWEST_EXAMPLES,
     FEWEST_MEMBERS,
     LOST,
@@ -104,11 +105,11 @@ class ManyMembers:
     def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
         """How many networks the sides are of."""
         sides = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
-        best = "full_loss_mean" if config.network.model == "vgg11" else "unseen_loss_mean"
+        best = "full_loss_mean" if config.network.model in DEEP else "unseen_loss_mean"
         kept = len(trained(examples, config.noise.null_fraction, config.seed))
         best = "memorization_rank" if config.members.members >= FEWEST_MEMBERS and kept >= FEWEST_EXAMPLES else best
         how = (
-            f"Many small networks made these scores; --estimator auto takes them for MLPs and VGG-11. Their {best} follows "
+            f"Many small networks made these scores; --estimator auto takes them for MLPs, VGG-11 and ResNet-10. Their {best} follows "
             "retraining best, and their label_score finds wrong labels best. --estimator turnover gives the memorization of the paper, "
             "by one network."
         )
