@@ -337,6 +337,9 @@ def test_the_estimators_members_are_small():
     assert small(config.change(epochs=4), 5000).training.batch_size == 250  # few steps anyway: no larger batches
     assert small(config.change(batch_size=64, epochs=1000), 1403).training.batch_size == 176  # 175 would leave a batch of 3
     assert small(config, 400).training.batch_size == 200
+    for model in ("vgg11", "resnet10"):
+        deep = small(Config.of(model=model, width=0.5, batch_size=64).resolved(), 5000)
+        assert (deep.network.width, deep.training.batch_size, deep.members.members) == (0.25, 64, 8)
 
 
 def test_members_need_no_room_for_masks(tmp_path):
