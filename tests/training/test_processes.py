@@ -20,7 +20,7 @@ from unseen.runs.run import open_run
 from unseen.training.processes import launch
 
 OPTIONS = FAST | {"epochs": 2, "batch_size": 100, "precision": "32"}
-MEMBERS = OPTIONS | {"estimator": "members", "members": 4}
+MEMBERS = OPTIONS | {"estimator": "members", "members": 32}
 
 
 def everything(folder, devices=1, **more):
@@ -46,6 +46,8 @@ def agree(one, other):
         first, second = open_run(one / name).scores, open_run(other / name).scores
         assert max((first[column] - second[column]).abs().max() for column in columns) < 1e-4
         assert len(open_run(one / name).history) == len(open_run(other / name).history)
+    ranks = [open_run(folder / "members").scores["memorization_rank"] for folder in (one, other)]
+    assert (ranks[0] - ranks[1]).abs().max() < 0.01
     first, second = (open_run(folder / "turnover") for folder in (one, other))
     assert (first.table("truth")["memorization"] - second.table("truth")["memorization"]).abs().max() < 1e-4
     first, second = (run.table("influence").sort("query_index", "side", "rank") for run in (first, second))
