@@ -33,7 +33,7 @@ def judge(options: argparse.Namespace) -> None:
     rows.sort(key=lambda row: -row["spearman_correct"])
     text = (
         markdown(rows, facts, runs)
-        + of_mlp(options.truth.parent.parent / "fidelity-T1.json")
+        + "".join(of_task(name, options.truth.parent.parent) for name in OTHERS)
         + outside(runs, truth, wrong, facts["reliability_correct"])
     )
     print(text)
@@ -173,20 +173,28 @@ def best_within(rows: list[Row]) -> list[str]:
     return [*lines, ""]
 
 
-NAMES = {"gap (eq. 6), last epoch": "memorization", "gap (eq. 6), mean over epochs": "memorization_mean"}
+OTHERS = {
+    "cifar-resnet": "ResNet-10 with group norms at a quarter of its widths, on the same images",
+    "T1": "MLP, on 5,000 images of MNIST",
+}
+"""Tasks of the fidelity benchmark with a network of another kind."""
 
 
-def of_mlp(path: Path) -> str:
-    """What is best for an MLP, by the fidelity benchmark."""
+def of_task(name: str, folder: Path) -> str:
+    """What is best for the network of a task, by the fidelity benchmark; nothing where it was not run."""
+    path = folder / f"fidelity-{name}.json"
+    if not path.exists():
+        return ""
     about = json.loads(path.read_text())
-    found, most = [row for row in about["rows"] if "spearman_correct" in row], about["reliability_correct"] ** 0.5
-    parts = [(row, *row["score"].partition(": ")[::2]) for row in found]
-    rows = [row | {"estimator": kind if score else "plain", "score": NAMES.get(score, score or kind)} for row, kind, score in parts]
+    found = [row for row in about["rows"] if "spearman_correct" in row]
+    rows = [row | {"estimator": row["method"], "score": row["score"] or "its score", "seeds": 1} for row in found]
+    reliability = about["truth"]["reliability_correct"]
     head = [
         "",
-        "## MLP, on 5,000 images of MNIST",
+        f"## {OTHERS[name]}",
         "",
-        f"From {path.name}, by `python benchmarks/fidelity.py --task T1`. No score can pass {most:.3f}.",
+        f"From {path.name}, by `python benchmarks/fidelity.py --task {name}`.",
+        f"The truth has {about['truth']['members']} members: no score can pass {reliability**0.5:.3f}.",
     ]
     return "\n".join([*head, *best_within(rows)]) + "\n"
 
