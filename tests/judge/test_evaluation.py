@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -198,6 +199,18 @@ def test_evaluate_with_truth(run):
     for row in rows:
         assert row["low"] - 1e-3 <= row["spearman_correct"] <= row["high"] + 1e-3
     assert rows == sorted(rows, key=lambda row: -row["spearman_correct"])
+
+
+def test_a_constant_score_stands_last_without_a_correlation(run, tmp_path):
+    copy = unseen.open_run(shutil.copytree(run.path, tmp_path / "run"))
+    scores = copy.scores
+    copy.write_table("truth", scores.select("index", memorization="cumulative_loss"))
+    copy.write_json("truth.json", {"reliability": 0.97})
+    copy.write_table("scores", scores.with_columns(pl.col("forgetting_events") * 0))
+    row = evaluate(copy)[-1]
+    assert row["score"] == "forgetting_events" and row["auroc"] == 0.5
+    assert row["spearman_correct"] is None and row["spearman_top"] is None and row["low"] is None
+    assert "NaN" not in (copy.path / "metrics.json").read_text()
 
 
 def test_evaluate_tells_what_intervals_floor_and_influence_are_worth(tmp_path, random):

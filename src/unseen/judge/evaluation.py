@@ -53,7 +53,7 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
         examples, those with correct labels and the 5% most memorized; low and high, the 90% interval of spearman_correct (of spearman where
         true labels are not known); reliability of the truth on all examples and ceiling, its root, which spearman can reach (None without
         ``truth.parquet``); cost in plain training runs, where the run measured it. All are taken with the sign that makes high suspect,
-        over the examples that were trained. A score with gaps has no row.
+        over the examples that were trained. A score with gaps has no row; what a constant one has no value for is None.
 
     And what only some runs tell: seed_stability (several seeds; losses and memorization); leave_one_out, the Pearson
     correlation, and its ceiling (after ``unseen truth --leave-one-out``); coverage, the share of 90% intervals of memorization that
@@ -77,8 +77,9 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
         if row["score"] == "memorization" and len(null) >= 100:
             planted = planted_discoveries(scores["memorization"].to_numpy(), null["memorization"].to_numpy())
             row["false_discovery_rate"] = planted["false_discovery_rate"]
-    by = next((name for name in ("spearman_correct", "spearman", "auroc") if rows and rows[0][name] is not None), "score")
-    rows.sort(key=lambda row: row[by] if isinstance(row[by], str) else -row[by])
+    rows = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # nan: of a score that is constant
+    by = next((name for name in ("spearman_correct", "spearman", "auroc") if any(row[name] is not None for row in rows)), "score")
+    rows.sort(key=lambda row: row[by] if isinstance(row[by], str) else np.inf if row[by] is None else -row[by])
     if "losses" in facts and (run.path / "influence.parquet").exists():
         lds = _lds(run, facts)
         found = {"score": "influence", "lds": lds.value, "low": lds.low, "high": lds.high}
