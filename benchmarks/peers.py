@@ -120,7 +120,8 @@ def tracin(task: Task, checkpoints: int = 10) -> Floats:
         net.load_state_dict(states[epoch])
         return learning_rate(task.config.training, int(epoch) - 1)
 
-    method = TracInCPFast(task.build(), "output", task.loader(), list(states), load, nn.CrossEntropyLoss(reduction="sum"))
+    last = next(name for name, module in reversed(list(task.build().named_modules())) if isinstance(module, nn.Linear))
+    method = TracInCPFast(task.build(), last, task.loader(), list(states), load, nn.CrossEntropyLoss(reduction="sum"))
     return method.self_influence(outer_loop_by_checkpoints=True).double().numpy()
 
 
