@@ -105,9 +105,9 @@ class ManyMembers:
     def facts(cls, config: Config, examples: Examples, model: str | nn.Module) -> dict[str, Any]:
         """How many networks the sides are of."""
         sides = {"seen": "members that trained on them", "unseen": "members that never saw them", "full": "all members"}
-        best = "full_loss_mean" if config.network.model in DEEP else "unseen_loss_mean"
         kept = len(trained(examples, config.noise.null_fraction, config.seed))
-        best = "memorization_rank" if config.members.members >= FEWEST_MEMBERS and kept >= FEWEST_EXAMPLES else best
+        many = config.members.members >= FEWEST_MEMBERS and kept >= FEWEST_EXAMPLES
+        best = "full_loss_mean" if config.network.model in DEEP else "memorization_rank" if many else "unseen_loss_mean"
         how = (
             f"Many small networks made these scores; --estimator auto takes them for MLPs, VGG-11 and ResNet-10. Their {best} follows "
             "retraining best, and their label_score finds wrong labels best. --estimator turnover gives the memorization of the paper, "
