@@ -115,3 +115,10 @@ def test_every_control_has_a_name(page_file, open_page):
     assert page.evaluate(script) == []
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the examples"
+
+
+def test_an_address_that_comes_while_the_last_one_is_written_is_followed(page_file, open_page):
+    """The page writes its own address a moment after each change; that must not undo one that came meanwhile."""
+    page = open_page(page_file, viewport=DESKTOP)
+    page.evaluate("() => { location.hash = '#list=memorized'; history.replaceState(null, '', '#list=suspects') }")
+    page.wait_for_function("() => state.list === 'memorized'", timeout=5000)

@@ -161,7 +161,8 @@ async function start() {
   by('large').addEventListener('close', () => { const place = placeOf(large); large = null; focus(place) })
   by('large').addEventListener('click', event => { if (event.target === by('large')) by('large').close() })
   by('more').onclick = () => { const place = limit; limit += PAGE; cards(); focus(place) }
-  addEventListener('hashchange', () => { Object.assign(state, fromAddress(data, location.hash)); redraw() })
+  // not location.hash, which may be the last one again: the page writes its address late
+  addEventListener('hashchange', event => { Object.assign(state, fromAddress(data, new URL(event.newURL).hash)); redraw() })
   addEventListener('storage', event => { if (event.key === journal.store && event.newValue) { restore(); redraw() } })
   addEventListener('pagehide', address)
   Object.assign(state, fromAddress(data, location.hash))
