@@ -120,8 +120,9 @@ def test_a_stop_at_any_line_leaves_nothing(tmp_path, kind):
 
 
 def test_the_next_command_clears_what_a_killed_one_left_anywhere_in_the_run(run):
-    (run.path / "weights").mkdir(exist_ok=True)
-    for name in (".report.html.0123456789abcdef.tmp", "weights/.seed-0.safetensors.0123456789abcdef.tmp", "weights/.mine.tmp"):
+    (run.path / "weights" / "truth-0").mkdir(exist_ok=True, parents=True)
+    below = "weights/truth-0/.000000.safetensors.0123456789abcdef.tmp"
+    for name in (below, ".report.html.0123456789abcdef.tmp", "weights/.seed-0.safetensors.0123456789abcdef.tmp", "weights/.mine.tmp"):
         (run.path / name).write_text("half")
     assert main(["plot", str(run.path)]) == 0
     assert [path.name for path in run.path.rglob("*.tmp")] == [".mine.tmp"]

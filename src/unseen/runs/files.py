@@ -233,6 +233,15 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
                     _delete_abandoned(path)
 
 
+def clear_leftovers_below(folder: Path) -> None:
+    """``clear_leftovers`` of a folder and of those in it, as truths have their own below weights; never through a link."""
+    if folder.is_dir() and not folder.is_symlink():
+        clear_leftovers(folder)
+        with os.scandir(folder) as inside:
+            for below in [Path(entry.path) for entry in inside if entry.is_dir(follow_symlinks=False)]:
+                clear_leftovers(below)
+
+
 def _delete_abandoned(path: Path) -> None:
     """Delete a temporary file or folder if no writer that lives holds its lock. Process numbers say nothing: each container has its own.
 

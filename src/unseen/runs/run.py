@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from unseen.config import Config
 from unseen.errors import UnseenError
 from unseen.runs.columns import describe
-from unseen.runs.files import clear_leftovers, is_leftover, locked, read_regular, regular, whole
+from unseen.runs.files import clear_leftovers, clear_leftovers_below, is_leftover, locked, read_regular, regular, whole
 from unseen.runs.marks import NAME, new_origin
 from unseen.runs.memory import refuse_large
 from unseen.runs.schema import json_fault, largest_json, table_fault, tensors_fault, what_writes
@@ -249,9 +249,9 @@ class Run:
             return
         self._refuse_links("parts", "weights")
         with locked(self.path / ".lock", patience):
-            for folder in (".", *FOLDERS):
-                if not (self.path / folder).is_symlink():
-                    clear_leftovers(self.path / folder)
+            clear_leftovers(self.path)
+            for name in FOLDERS:
+                clear_leftovers_below(self.path / name)
             with self.held():
                 yield
 
