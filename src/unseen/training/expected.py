@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.training.samples import two_samples
+
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
@@ -60,8 +62,7 @@ def expected_rank(later: Floats, last: Floats, member: Bools, orders: NDArray[np
 def halves(orders: NDArray[np.int64]) -> list[Bools]:
     """``SPLITS`` random halves of the members, bool (members,) each, of whole orders of batches where there are several."""
     random = np.random.default_rng(0)
-    names = np.unique(orders)
-    units = orders if len(names) > 1 else np.arange(len(orders))
+    units = orders if len(np.unique(orders)) > 1 else np.arange(len(orders))
     names = np.unique(units)
     return [np.isin(units, random.permutation(names)[: len(names) // 2]) for _ in range(SPLITS)]
 
@@ -76,8 +77,7 @@ def statements(later: Floats, last: Floats, member: Bools) -> Floats:
 
 def ranks(last: Floats, member: Bools, kept: Bools) -> Floats:
     """Rank of the difference of the losses without and with an example, of the examples kept, from 0 to 1: (kept,)."""
-    inside, outside, own = member[:, kept], ~member[:, kept], last[:, kept]
-    return as_ranks((own * outside).sum(0) / outside.sum(0) - (own * inside).sum(0) / inside.sum(0))
+    return as_ranks(two_samples(last[:, kept], member[:, kept]).gap)
 
 
 def as_ranks(values: Floats) -> Floats:

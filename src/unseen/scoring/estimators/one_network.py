@@ -13,6 +13,7 @@ from unseen.runs import Run
 from unseen.scoring.estimators.keeping import with_kept_weights
 from unseen.scoring.estimators.protocol import Done, Job, Observed, Progress, Visit
 from unseen.training import (
+    DEEP,
     HEAD_SCORES,
     NO_LINEAR,
     Ordinary,
@@ -160,7 +161,7 @@ class TurnOverDropout(OneNetwork):
         bare = new_network(config.network, examples, seed, None if isinstance(model, str) else model)
         groups = masks.groups if masks.groups != "auto" else groups_for(bare, len(examples.train), masks.only, masks.skip)
         net = TurnOverNet(bare, seed=seed, scale=masks.mask_scale, groups=groups, tied=masks.tied, only=masks.only, skip=masks.skip)
-        width = config.network.width if config.network.model == "vgg11" else None
+        width = config.network.width if config.network.model in DEEP else None
         check_capacity(net.masked_layers(), int(examples.index.max()) + 1, width)
         return net
 
